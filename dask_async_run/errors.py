@@ -1,0 +1,254 @@
+"""Every exception of this package that a user can meet.
+
+Each says what cannot be done, why, and what to do instead, keeps its facts as
+attributes, pickles, and shows in IPython as its text alone: a traceback through
+this package's frames helps nobody who wrote a cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class AsyncRunError(Exception):
+    """Base of all errors of this package.
+
+    Subclasses take their facts as positional arguments and pass every one of
+    them to ``super().__init__`` (so that they pickle), and build their text in
+    ``__str__``.
+    """
+
+    def _render_traceback_(self) -> list[str]:
+        """IPython's hook: the lines to show instead of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class NoServerError(AsyncRunError):
+    """A magic was used before a server was started or connected to."""
+
+    def __str__(self) -> str:
+        return "no server is connected. Run %async_run_server first."
+
+
+class ServerError(AsyncRunError):
+    """The server could not be started, reached or stopped.
+
+    Parameters
+    ----------
+    problem : str
+        What went wrong and what to do.
+    log : str or None
+        Path of the server's log file, if there is one.
+    """
+
+    def __init__(self, problem: str, log: str | None = None) -> None:
+        super().__init__(problem, log)
+        self.problem = problem
+        self.log = log
+
+    def __str__(self) -> str:
+        return self.problem + (f" Its log: {self.log}" if self.log else "")
+
+
+class UnfinishedJobsError(ServerError):
+    """The server was not stopped, because jobs run or wait.
+
+    Parameters
+    ----------
+    name : str
+        The server's name.
+    jobs : sequence of str
+        ``name (state)`` of each.
+    """
+
+    def __init__(self, name: str, jobs: Sequence[str]) -> None:
+        many = "1 job is" if len(jobs) == 1 else f"{len(jobs)} jobs are"
+        more = f" and {len(jobs) - 5} more" if len(jobs) > 5 else ""
+        super().__init__(
+            f"the server {name!r} was not stopped: {many} unfinished: {', '.join(jobs[:5])}{more}. "
+            "Wait for them or cancel them; with --force, running ones are cancelled, with what "
+            "waits for them, and the others run when the server is started again."
+        )
+        self.args = (name, tuple(jobs))
+        self.name = name
+        self.jobs = tuple(jobs)
+
+
+class ProfileError(AsyncRunError):
+    """An IPython profile's configuration cannot be read or changed.
+
+    Parameters
+    ----------
+    path : str
+        The file.
+    problem : str
+        What is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(path, problem)
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.path} cannot be changed: {self.problem}. Nothing was changed."
+
+
+class NotPickledError(AsyncRunError):
+    """A value that the cell needs cannot travel.
+
+    Parameters
+    ----------
+    name : str
+        The variable whose value, or part of whose value, cannot be pickled.
+    type_name : str
+        Qualified name of the type that refused.
+    path : tuple of str
+        How the cell comes to need it, from a name the cell reads to the culprit.
+    line : int or None
+        Line of the cell (1-based) that reads the first name of `path`.
+    reason : str
+        What the pickler said.
+    advice : str
+        What to do about it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type_name: str,
+        path: tuple[str, ...],
+        line: int | None,
+        reason: str,
+        advice: str,
+    ) -> None:
+        super().__init__(name, type_name, path, line, reason, advice)
+        self.name = name
+        self.type_name = type_name
+        self.path = path
+        self.line = line
+        self.reason = reason
+        self.advice = advice
+
+    def __str__(self) -> str:
+        way = " -> ".join(self.path)
+        where = f" (line {self.line} of the cell reads {self.path[0]!r})" if self.line else ""
+        via = f", needed through {way}" if len(self.path) > 1 else ""
+        return (
+            f"{self.name!r} cannot be sent: a {self.type_name} cannot be pickled{via}{where}: "
+            f"{self.reason}. {self.advice} Nothing was submitted."
+        )
+
+
+class NoSuchJobError(AsyncRunError):
+    """No job answers to the given name.
+
+    Parameters
+    ----------
+    name : str
+        What was asked for.
+    known : sequence of str
+        The names that exist; the nearest one is offered.
+    """
+
+    def __init__(self, name: str, known: Sequence[str] = ()) -> None:
+        super().__init__(name, tuple(known))
+        self.name = name
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        near = get_close_matches(self.name, self.known, n=1)
+        if near:
+            hint = f" Did you mean {near[0]!r}?"
+        elif self.known:
+            hint = " %async_jobs lists them."
+        else:
+            hint = " There are no jobs yet."
+        return f"there is no job {self.name!r}.{hint}"
+
+
+class JobStateError(AsyncRunError):
+    """A job's state does not allow what was asked.
+
+    Parameters
+    ----------
+    job : str
+        The job's name.
+    state : str
+        Its state.
+    problem : str
+        What cannot be done, why, what to do instead.
+    """
+
+    def __init__(self, job: str, state: str, problem: str) -> None:
+        super().__init__(job, state, problem)
+        self.job = job
+        self.state = state
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"job {self.job!r} is {self.state}: {self.problem}"
+
+
+class MergeError(AsyncRunError):
+    """A result could not be merged; the namespace is untouched.
+
+    Parameters
+    ----------
+    job : str
+        The job's name.
+    reason : str
+        What failed.
+    """
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(job, reason)
+        self.job = job
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the result of {self.job!r} cannot be merged: {self.reason}. Your variables are "
+            "unchanged, and the job keeps its result."
+        )
+
+
+class FrameError(AsyncRunError):
+    """A frame is missing or damaged.
+
+    Parameters
+    ----------
+    digest : str
+        Name of the frame.
+    problem : str
+        What is wrong with it.
+    """
+
+    def __init__(self, digest: str, problem: str) -> None:
+        super().__init__(digest, problem)
+        self.digest = digest
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"frame {self.digest[:12]} {self.problem}."
+
+
+class RemoteError(AsyncRunError):
+    """Stands for an exception of a cell that could not be pickled.
+
+    Parameters
+    ----------
+    type_name : str
+        Name of the exception's type.
+    text : str
+        ``str()`` of the exception.
+    """
+
+    def __init__(self, type_name: str, text: str) -> None:
+        super().__init__(type_name, text)
+        self.type_name = type_name
+        self.text = text
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}"

@@ -1,0 +1,350 @@
+"""Frames: immutable buffers, each a file named by what it holds.
+
+A frame is written once, under a name of its own, and renamed when it is complete:
+whoever finds a frame's file finds all of it, whatever was killed meanwhile. Its
+name is the digest of its content, so that what is there already is not written
+again, and what is read can be checked. Readers map the file privately: reading
+costs nothing, writing changes only the reader's own pages, and a file that is
+removed stays readable for those who have mapped it.
+
+Knows no process and no Dask: kernel, scheduler, worker and cell process each have
+their own `FrameStore` on the same folder, and need no lock between them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import re
+import stat
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING
+
+import xxhash
+
+from dask_async_run.errors import FrameError
+from dask_async_run.job import Payload
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
+
+STREAM_LIMIT = 256 * 1024
+"""Bytes of pickle stream above which the stream becomes a frame of its own."""
+
+_MAP_FROM = 64 * 1024  # below, a copy is cheaper than a mapping
+_CHUNK = 4 * 1024 * 1024
+_STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
+_DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
+_PART = ".part"
+_TRASH = ".trash"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame's name and its size in bytes."""
+
+    digest: str
+    size: int
+
+
+class FrameStore:
+    """The frames of one folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Made with mode 0700 if missing. It must belong to this user, and nobody
+        else may write to it: pickles are loaded from what lies there.
+
+    Raises
+    ------
+    PermissionError
+        The folder belongs to somebody else or others can write to it; here, and
+        again at each use.
+
+    Notes
+    -----
+    Safe to use from several threads and processes.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_folder()
+
+    def put(self, buffer: Buffer) -> Frame:
+        """Store a copy of `buffer`'s bytes; return its name.
+
+        Parameters
+        ----------
+        buffer
+            Anything contiguous, in C or Fortran order, that gives a buffer; it is only
+            read, before this returns.
+
+        Notes
+        -----
+        A frame that is there already is only marked as used now (see
+        `used`). When another thread changes the buffer meanwhile, what is
+        stored is some mixture, as it would be in a pickle, but its name is right.
+        """
+        view = PickleBuffer(buffer).raw()
+        self._check_folder()
+        digest = _name(xxhash.xxh3_128_hexdigest(view), view.nbytes)
+        try:
+            os.utime(self.path(digest))
+        except FileNotFoundError:
+            digest = self._write(view)
+        return Frame(digest, view.nbytes)
+
+    def open(self, digest: str, size: int) -> memoryview:
+        """Map a frame.
+
+        Returns
+        -------
+        memoryview
+            Private and writable; it holds the mapping alive, no file descriptor, and
+            does not mind that the file is removed.
+
+        Raises
+        ------
+        FrameError
+            The frame is missing, or not as long as it should be.
+        """
+        descriptor = self._descriptor(digest, size)
+        try:
+            if size < _MAP_FROM:
+                small = bytearray(size)
+                if os.readv(descriptor, [small]) != size:
+                    raise FrameError(digest, "cannot be read completely")
+                return memoryview(small)
+            return _map(descriptor, size)
+        finally:
+            os.close(descriptor)
+
+    def has(self, digest: str) -> bool:
+        """Whether the frame is there."""
+        return self.path(digest).is_file()
+
+    def path(self, digest: str) -> Path:
+        """Where the frame lies or would lie.
+
+        Raises
+        ------
+        FrameError
+            `digest` is no frame's name (it comes from files and other processes, and
+            becomes a path).
+        """
+        if not _DIGEST.fullmatch(digest):
+            raise FrameError(digest, "has a name that no frame can have")
+        return self.folder / digest
+
+    def verify(self, digest: str, size: int) -> None:
+        """Read a frame and check that it holds what its name says.
+
+        Raises
+        ------
+        FrameError
+            It does not, or is missing, or has another size.
+        """
+        view = self.open(digest, size)
+        if _name(xxhash.xxh3_128_hexdigest(view), size) != digest:
+            raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
+
+    def sync(self, digests: Iterable[str]) -> None:
+        """Return when the frames survive a loss of power.
+
+        Raises
+        ------
+        FrameError
+            One of them is missing.
+        """
+        for digest in digests:
+            try:
+                descriptor = os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW)
+            except FileNotFoundError:
+                raise FrameError(digest, f"is missing from {self.folder}") from None
+            _fsync(descriptor)
+        _fsync(os.open(self.folder, os.O_RDONLY | os.O_DIRECTORY))
+
+    def remove(self, digests: Iterable[str]) -> None:
+        """Remove frames; those that are not there do not matter."""
+        self.discard(digests)
+        self.empty_trash()
+
+    def discard(self, digests: Iterable[str]) -> None:
+        """Take frames away at once; their space comes back with `empty_trash`.
+
+        Unlinking a file of several GB takes a while, renaming it does not: so an event
+        loop can decide and take away in one step, and a thread does the work.
+        """
+        trash = self.folder / _TRASH
+        trash.mkdir(mode=0o700, exist_ok=True)
+        for digest in digests:
+            with suppress(FileNotFoundError):
+                self.path(digest).rename(trash / uuid.uuid4().hex)
+
+    def empty_trash(self) -> None:
+        """Unlink what `discard` took away."""
+        with suppress(FileNotFoundError):
+            for path in (self.folder / _TRASH).iterdir():
+                path.unlink(missing_ok=True)
+
+    def used(self, digest: str) -> float | None:
+        """When the frame was last put, in seconds since the epoch; None if it is not there."""
+        try:
+            return self.path(digest).stat().st_mtime
+        except FileNotFoundError:
+            return None
+
+    def sweep(self) -> None:
+        """Unlink what writers that were killed left behind, and the trash."""
+        for path in self.folder.glob(f"*{_PART}"):
+            with suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _STALE:
+                    path.unlink()
+        self.empty_trash()
+
+    def __iter__(self) -> Iterator[str]:
+        """Digests of all frames, in no order."""
+        with os.scandir(self.folder) as entries:
+            for entry in entries:
+                if _DIGEST.fullmatch(entry.name):
+                    yield entry.name
+
+    def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
+        """Store a pickle: its buffers, and its stream if that is large.
+
+        Parameters
+        ----------
+        stream : bytes
+            A pickle with protocol 5.
+        buffers
+            Its out-of-band buffers, in the order in which the pickler gave them out.
+        """
+        frames = [self.put(buffer) for buffer in buffers]
+        listed = [[frame.digest, frame.size] for frame in frames]
+        if len(stream) <= STREAM_LIMIT:
+            return Payload(bytes(stream), listed)
+        frame = self.put(stream)
+        return Payload(b"", listed, [frame.digest, frame.size])
+
+    def open_payload(self, payload: Payload) -> tuple[bytes | memoryview, list[memoryview]]:
+        """Stream and buffers of a payload, to be unpickled.
+
+        Raises
+        ------
+        FrameError
+            A frame is missing, or not as long as it should be.
+        """
+        named = payload.stream_frame
+        stream: bytes | memoryview = self.open(*named) if named else payload.stream
+        return stream, [self.open(digest, size) for digest, size in payload.frames]
+
+    def _write(self, view: memoryview) -> str:
+        part = self.folder / f"{uuid.uuid4().hex}{_PART}"
+        # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            content = xxhash.xxh3_128()
+            staging = memoryview(bytearray(min(_CHUNK, view.nbytes)))
+            try:
+                for start in range(0, view.nbytes, _CHUNK):
+                    chunk = staging[: min(_CHUNK, view.nbytes - start)]
+                    # Named by the copy that is written, not by the buffer, which another
+                    # thread may be changing.
+                    chunk[:] = view[start : start + _CHUNK]
+                    content.update(chunk)
+                    while chunk:
+                        chunk = chunk[os.write(descriptor, chunk) :]
+            finally:
+                os.close(descriptor)
+            digest = _name(content.hexdigest(), view.nbytes)
+            part.replace(self.path(digest))
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        return digest
+
+    def _descriptor(self, digest: str, size: int) -> int:
+        self._check_folder()
+        path = self.path(digest)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            raise FrameError(digest, f"is missing from {self.folder}") from None
+        except OSError as error:  # a link, for one
+            raise FrameError(digest, f"cannot be opened: {error}") from error
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise FrameError(digest, f"is not a file: {path}")
+            if status.st_uid != os.geteuid():
+                raise PermissionError(f"{path} belongs to another user and is not read")
+            if status.st_size != size:
+                raise FrameError(
+                    digest, f"is damaged: {path} has {status.st_size} bytes instead of {size}"
+                )
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def _check_folder(self) -> None:
+        status = self.folder.lstat()
+        if not stat.S_ISDIR(status.st_mode):
+            raise PermissionError(f"{self.folder} is not a folder: nothing is loaded from it")
+        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+            raise PermissionError(
+                f"others can write to {self.folder} (owner {status.st_uid}, mode "
+                f"{stat.S_IMODE(status.st_mode):04o}): nothing is loaded from it. Give it mode "
+                "0700, or choose another folder."
+            )
+
+
+def _name(content: str, size: int) -> str:
+    return f"{content}-{size}"
+
+
+def _fsync(descriptor: int) -> None:
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+# The module `mmap` keeps a descriptor open for each mapping (until Python 3.13 lets it be
+# told not to): a dict of 1,100 data frames would leave the user's process none to open a
+# file with. So the two calls are made here.
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = [
+    ctypes.c_void_p,
+    ctypes.c_size_t,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int,
+    ctypes.c_int64,
+]
+_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+_MAP_FAILED = ctypes.c_void_p(-1).value
+
+
+def _map(descriptor: int, size: int) -> memoryview:
+    protection = mmap.PROT_READ | mmap.PROT_WRITE
+    address = _libc.mmap(None, size, protection, mmap.MAP_PRIVATE, descriptor, 0)
+    if address == _MAP_FAILED:
+        number = ctypes.get_errno()
+        raise OSError(number, f"a frame of {size} bytes cannot be mapped: {os.strerror(number)}")
+    mapped = (ctypes.c_ubyte * size).from_address(address)
+    unmap = weakref.finalize(mapped, _libc.munmap, address, size)
+    # At the interpreter's exit arrays may still be in use; the mapping ends with the process.
+    unmap.atexit = False
+    return PickleBuffer(mapped).raw()  # of plain bytes, which a cast would not make of it

@@ -1,0 +1,284 @@
+"""What a job is: its spec, its states, its record.
+
+Plain values that every process shares and that none of them owns. What crosses
+a process does so as a *message*: a dict of str, int, float, bool, None, bytes,
+lists and dicts, which msgpack (Dask's RPCs) and the journal both take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from typing import Any, Self
+
+Message = dict[str, Any]
+"""A msgpack-able dict."""
+
+
+class State(StrEnum):
+    """Where a job stands. A terminal state never changes."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    FINISHED = "finished"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed-out"
+    LOST = "lost"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether the job has ended."""
+        return self not in (State.PENDING, State.RUNNING)
+
+
+class _Record:
+    """Mixin: a frozen dataclass that travels as a message.
+
+    Unknown keys of a message are ignored, missing ones take their defaults, so
+    that a journal written by another version stays readable.
+    """
+
+    def to_message(self) -> Message:
+        return asdict(self)  # type: ignore[call-overload, no-any-return]
+
+    @classmethod
+    def from_message(cls, message: Mapping[str, Any]) -> Self:
+        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        return cls(**{key: value for key, value in message.items() if key in known})
+
+
+@dataclass(frozen=True, slots=True)
+class Payload(_Record):
+    """A pickle stream and the frames it refers to, in the order of its buffers.
+
+    Parameters
+    ----------
+    stream : bytes
+        The stream itself, or empty when `stream_frame` names the frame that
+        holds it (a large stream).
+    frames : list of [str, int]
+        Digest and size in bytes of each out-of-band buffer.
+    stream_frame : [str, int] or None
+        Digest and size of the frame that holds the stream.
+    """
+
+    stream: bytes = b""
+    frames: list[list[Any]] = field(default_factory=list)
+    stream_frame: list[Any] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Size of stream and frames in bytes."""
+        inline = self.stream_frame[1] if self.stream_frame else len(self.stream)
+        return inline + sum(size for _, size in self.frames)
+
+    @property
+    def digests(self) -> list[str]:
+        """Every frame that this payload needs."""
+        named = [self.stream_frame] if self.stream_frame else []
+        return [digest for digest, _ in [*self.frames, *named]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec(_Record):
+    """One submission of a cell, as the kernel makes it; never changes.
+
+    Parameters
+    ----------
+    id : str
+        32 hex digits, chosen by the client, so that a repeated submission of
+        the same job is recognised.
+    notebook : str
+        Whose job it is.
+    name : str
+        The user's name for it, without version.
+    source : str
+        The cell as written, magic line included: what ``In[n]`` holds.
+    code : str
+        What the cell process runs: same number of lines as `source`, the magic
+        line left blank, so that line numbers are those that the user sees.
+    filename : str
+        What code compiled from the cell is called in tracebacks (``co_filename``).
+    execution_count : int or None
+        ``n`` of ``In[n]`` in the submitting kernel.
+    inputs : dict
+        A `Payload` as a message.
+    input_names : list of [str, str, int]
+        Name, type and size in bytes of each input: for people.
+    reads, binds, deletes, mutates : list of str
+        What the analysis found; `binds` may be incomplete when `dynamic`.
+    dynamic : bool
+        The cell reaches names dynamically (``exec``, ``globals()``, ``%run``).
+    after : list of str
+        Ids of the jobs that must have finished first; if one of them does not
+        finish, this one is cancelled.
+    parents : list of str
+        The subset of `after` whose merged result the cell's namespace is built
+        from before its own inputs, in that order.
+    only, also : list of str
+        Restrict or widen what comes back; empty means: what the cell changed.
+    timeout : float or None
+        Seconds of running after which the cell is stopped.
+    memory : int or None
+        Bytes that the cell's process tree may use.
+    grace : float
+        Seconds between the steps of a cancel.
+    retries : int
+        How often the cell may be run again when its worker or process dies.
+    resources : dict
+        Dask's worker resources.
+    workers : list of str
+        Dask's worker restriction.
+    priority : int
+        Dask's priority: more is sooner.
+    shell : dict
+        What the cell's shell should look like: ``class`` (name of the kernel's
+        shell class), ``kernel`` (bool: rich front end), ``colors``.
+    warm : list of str
+        Top-level modules that the notebook has imported.
+    submitted : float
+        Seconds since the epoch, client's clock.
+    """
+
+    id: str
+    notebook: str
+    name: str
+    source: str
+    code: str
+    filename: str
+    execution_count: int | None = None
+    inputs: Message = field(default_factory=dict)
+    input_names: list[list[Any]] = field(default_factory=list)
+    reads: list[str] = field(default_factory=list)
+    binds: list[str] = field(default_factory=list)
+    deletes: list[str] = field(default_factory=list)
+    mutates: list[str] = field(default_factory=list)
+    dynamic: bool = False
+    after: list[str] = field(default_factory=list)
+    parents: list[str] = field(default_factory=list)
+    only: list[str] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
+    timeout: float | None = None
+    memory: int | None = None
+    grace: float = 5.0
+    retries: int = 0
+    resources: dict[str, float] = field(default_factory=dict)
+    workers: list[str] = field(default_factory=list)
+    priority: int = 0
+    shell: Message = field(default_factory=dict)
+    warm: list[str] = field(default_factory=list)
+    submitted: float = 0.0
+
+    @property
+    def payload(self) -> Payload:
+        return Payload.from_message(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult(_Record):
+    """What a cell leaves behind when it has ended by itself or been stopped.
+
+    Parameters
+    ----------
+    payload : dict
+        A `Payload` as a message; its stream is `namespace`'s business.
+    bound, deleted, mutated : list of str
+        Names, for people and for `%async_jobs`.
+    failed : dict of str to str
+        Names whose values could not be pickled, and why.
+    ename, evalue : str
+        Type and text of the cell's exception, empty if it raised none.
+    nbytes : int
+        Size of the payload in bytes.
+    """
+
+    payload: Message = field(default_factory=dict)
+    bound: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    mutated: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    ename: str = ""
+    evalue: str = ""
+    nbytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView(_Record):
+    """What the registry tells of a job: a row of `%async_jobs`.
+
+    Parameters
+    ----------
+    id, notebook, name, source, execution_count, binds, deletes, mutates, dynamic, after
+        As in `JobSpec`.
+    version : int
+        1 for the first job of this name in this notebook, 2 for the next.
+    latest : bool
+        Whether `name` alone means this job.
+    state : str
+        A `State`.
+    reason : str
+        Why, for people: "killed by signal 9", "not run: 'train' failed".
+    submitted, started, ended : float or None
+        Seconds since the epoch, scheduler's clock (`submitted`: client's).
+    worker, host : str
+        Where it runs or ran: the worker's address, the machine's name.
+    pid : int or None
+        The cell process.
+    outputs : int
+        How many outputs are recorded.
+    last_line : str
+        Last line of output, ANSI codes removed, at most 200 characters.
+    memory, cpu : float
+        Bytes and percent that the cell's process tree uses now.
+    input_names : list
+        As in `JobSpec`.
+    nbytes : int
+        Size of the result in bytes.
+    result : dict or None
+        A `JobResult` as a message, without its payload's inline stream.
+    ename, evalue : str
+        The cell's exception.
+    saved : bool
+        Whether the result survives a reboot.
+    gathered : bool
+        Whether it was gathered.
+    """
+
+    id: str
+    notebook: str
+    name: str
+    version: int = 1
+    latest: bool = True
+    state: str = State.PENDING
+    reason: str = ""
+    source: str = ""
+    execution_count: int | None = None
+    submitted: float = 0.0
+    started: float | None = None
+    ended: float | None = None
+    worker: str = ""
+    host: str = ""
+    pid: int | None = None
+    outputs: int = 0
+    last_line: str = ""
+    memory: float = 0.0
+    cpu: float = 0.0
+    input_names: list[list[Any]] = field(default_factory=list)
+    binds: list[str] = field(default_factory=list)
+    deletes: list[str] = field(default_factory=list)
+    mutates: list[str] = field(default_factory=list)
+    dynamic: bool = False
+    after: list[str] = field(default_factory=list)
+    nbytes: int = 0
+    result: Message | None = None
+    ename: str = ""
+    evalue: str = ""
+    saved: bool = False
+    gathered: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name by which its own notebook reaches exactly this job."""
+        return self.name if self.latest else f"{self.name}@{self.version}"

@@ -1,0 +1,1 @@
+"""What runs in the user's kernel: magics, session, submission, gathering, display."""

@@ -1,0 +1,148 @@
+"""The Python API: the same as the magics, for scripts and for people who prefer it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dask_async_run.kernel import session as sessions
+from dask_async_run.kernel.gathering import Gatherer
+from dask_async_run.kernel.handle import Job
+from dask_async_run.kernel.options import RUN
+from dask_async_run.kernel.submission import submit
+from dask_async_run.server.launch import ensure_server
+
+
+class Session:
+    """A connection to a cluster, for one namespace.
+
+    Made by `connect`. Use it as a context manager, or `close` it; jobs go on.
+    """
+
+    def __init__(self, inner: sessions.Session) -> None:
+        self._inner = inner
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def run(self, code: str, name: str | None = None, **options: Any) -> Job:
+        """Submit a cell; returns when it is registered.
+
+        Parameters
+        ----------
+        code : str
+            What to run, in IPython's syntax.
+        name : str or None
+            The job's name; None: ``cell-N``.
+        **options
+            As ``%%async_run`` takes them: ``after``, ``independent``, ``only``, ``also``
+            (lists), ``timeout`` (seconds), ``memory`` (bytes), ``retries``, ``resources``
+            (dict), ``workers``, ``priority``.
+
+        Raises
+        ------
+        SyntaxError, NotPickledError, ServerError
+            Nothing was submitted.
+        TypeError
+            An option that does not exist.
+        """
+        arguments = RUN.parse_line("")
+        arguments.name = name
+        for key, value in options.items():
+            if not hasattr(arguments, key):
+                raise TypeError(f"run() has no option {key!r}")
+            setattr(arguments, key, list(value.items()) if isinstance(value, dict) else value)
+        record, view = submit(self._inner, code, code, arguments)
+        record.handle = Job(self._inner, view)
+        return record.handle
+
+    def jobs(self, *wanted: str) -> list[Job]:
+        """Answer this notebook's jobs, or those that are named, in order of submission."""
+        return [Job(self._inner, view) for view in self._inner.jobs(wanted)]
+
+    def job(self, name: str) -> Job:
+        """Answer one job by name or id.
+
+        Raises
+        ------
+        NoSuchJobError
+        """
+        return Job(self._inner, self._inner.jobs([name])[-1])
+
+    def gather(
+        self,
+        *wanted: str,
+        only: tuple[str, ...] = (),
+        overwrite: bool = False,
+        timeout: float | None = None,
+    ) -> None:
+        """Show output and merge results, as ``%async_gather`` does."""
+        views = self._inner.jobs(wanted)
+        if not wanted:
+            views = [view for view in views if not view.gathered]
+        Gatherer(self._inner).gather(views, only, overwrite, timeout)
+
+    @property
+    def client(self) -> Any:
+        """The Dask client."""
+        return self._inner.client
+
+    @property
+    def dashboard(self) -> str | None:
+        """Web address of the dashboard."""
+        return self._inner.dashboard
+
+    def close(self) -> None:
+        """Disconnect; jobs go on."""
+        self._inner.close()
+
+
+def connect(
+    name: str = "default",
+    namespace: dict[str, Any] | None = None,
+    client: Any = None,
+    start: bool = True,
+    **options: Any,
+) -> Session:
+    """Connect to a server, started if need be, or wrap a client of some Dask cluster.
+
+    Parameters
+    ----------
+    name : str
+        The server's name.
+    namespace : dict or None
+        What cells read and what results are merged into; None: that of ``__main__``.
+    client : distributed.Client or None
+        Of a cluster that somebody else started.
+    start : bool
+        Start a server if none lives.
+    **options
+        As `dask_async_run.server.launch.ensure_server` takes them.
+
+    Raises
+    ------
+    NoServerError
+        None lives, and not `start`.
+    ServerError
+        It cannot be started or reached.
+    """
+    shell = _shell()
+    if namespace is None:
+        import __main__
+
+        namespace = shell.user_ns if shell is not None else vars(__main__)
+    if client is not None:
+        return Session(sessions.open_session(shell, namespace, client=client))
+    connection = ensure_server(name, **options)[0] if start else sessions.find(name)
+    return Session(sessions.open_session(shell, namespace, connection))
+
+
+def _shell() -> Any:
+    import sys
+
+    interactive = sys.modules.get("IPython.core.interactiveshell")
+    if interactive is None or not interactive.InteractiveShell.initialized():
+        return None
+    return interactive.InteractiveShell.instance()

@@ -1,0 +1,71 @@
+"""Loading and unloading of the IPython extension."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from dask_async_run.errors import AsyncRunError
+from dask_async_run.folders import state_folder
+from dask_async_run.kernel.magics import MAGICS, AsyncRun
+from dask_async_run.kernel.notebook import notebook_id
+from dask_async_run.kernel.tables import waiting_line
+
+_ATTRIBUTE = "_dask_async_run"
+
+
+def load(shell: Any) -> None:
+    """Register magics, completion and events; tell which jobs wait."""
+    if getattr(shell, _ATTRIBUTE, None) is not None:
+        return
+    magics = AsyncRun(shell)
+    setattr(shell, _ATTRIBUTE, magics)
+    shell.register_magics(magics)
+    shell.configurables.append(magics)
+    shell.events.register("pre_run_cell", magics.before_cell)
+    for name in MAGICS:
+        for percent in ("%", "%%"):
+            shell.set_hook("complete_command", magics_complete(magics), str_key=percent + name)
+    told = _waiting(shell)
+    if told:
+        print(told)
+
+
+def magics_complete(magics: AsyncRun) -> Any:
+    """Answer the completer that IPython calls with (shell, event)."""
+
+    def complete(shell: Any, event: Any) -> list[str]:  # noqa: ARG001 - IPython's
+        return magics.complete(event)
+
+    return complete
+
+
+def unload(shell: Any) -> None:
+    """Undo `load`; jobs go on."""
+    magics = getattr(shell, _ATTRIBUTE, None)
+    if magics is None:
+        return
+    delattr(shell, _ATTRIBUTE)
+    magics.close()
+    shell.events.unregister("pre_run_cell", magics.before_cell)
+    shell.configurables.remove(magics)
+    manager = shell.magics_manager
+    manager.registry.pop(type(magics).__name__, None)
+    for name in MAGICS:
+        manager.magics["line"].pop(name, None)
+        manager.magics["cell"].pop(name, None)
+        for percent in ("%", "%%"):
+            shell.strdispatchers["complete_command"].strs.pop(percent + name, None)
+
+
+def _waiting(shell: Any) -> str | None:
+    """Say which jobs of this notebook wait, from the journal: without connecting."""
+    from dask_async_run.scheduler.journal import Journal
+
+    try:
+        with Journal.open_readonly(state_folder() / "journal.sqlite") as journal:
+            views = journal.views(notebook_id(shell.user_ns))
+    except (AsyncRunError, OSError, sqlite3.Error):
+        return None
+    waiting = [view for view in views if not view.gathered]
+    return waiting_line(waiting) if waiting else None

@@ -1,0 +1,447 @@
+"""The magics: thin, they parse a line, call the session and show what comes of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Client, Security
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
+from traitlets import Bool, Enum
+
+from dask_async_run.errors import AsyncRunError, JobStateError, NoSuchJobError, ServerError
+from dask_async_run.job import JobView, State
+from dask_async_run.kernel import options
+from dask_async_run.kernel.attaching import follow
+from dask_async_run.kernel.gathering import Gatherer
+from dask_async_run.kernel.handle import Job
+from dask_async_run.kernel.options import Parser
+from dask_async_run.kernel.plan import PlanView
+from dask_async_run.kernel.session import Session, open_session
+from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
+from dask_async_run.kernel.tables import JobTable
+from dask_async_run.kernel.waiting import Waiting
+from dask_async_run.namespace.analyse import analyse
+from dask_async_run.server.control import stop_server
+from dask_async_run.server.launch import ensure_server
+from dask_async_run.server.options import IDLE_TIMEOUT
+
+_MAGIC = re.compile(r"^\s*%%?async_\w+", re.MULTILINE)
+
+
+def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Give a magic its parser's help as docstring; parse its line; ``-h`` shows the help."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        def magic(self: AsyncRun, line: str) -> Any:
+            arguments = parser.parse_line(line)
+            if arguments.help:
+                print(parser.format_help())
+                return None
+            return function(self, arguments)
+
+        magic.__name__ = function.__name__
+        magic.__qualname__ = function.__qualname__
+        magic.__doc__ = options.documented(parser)
+        return magic
+
+    return decorate
+
+
+@magics_class
+class AsyncRun(Magics):  # type: ignore[misc]
+    """The magics of one shell; owns the session.
+
+    ``%config AsyncRun`` lists what can be set.
+    """
+
+    pending = Enum(
+        ["warn", "wait", "ignore"],
+        "warn",
+        help="What a cell run here does that reads a name which a job has still to bring: "
+        "say so, gather first, or nothing.",
+    ).tag(config=True)
+    auto_gather = Bool(
+        False, help="Gather finished jobs before the next cell runs, and say so."
+    ).tag(config=True)
+
+    def __init__(self, shell: Any) -> None:
+        super().__init__(shell)
+        self._session: Session | None = None
+
+    # -- the session -----------------------------------------------------------
+
+    @property
+    def session(self) -> Session:
+        """The session; connects to the default server's if one lives."""
+        if self._session is not None and not self._session.alive:
+            self._reconnect()
+        if self._session is None:
+            self._use(open_session(self.shell, self.shell.user_ns))
+        assert self._session is not None
+        return self._session
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a session; asking does not make one."""
+        return self._session is not None
+
+    def _reconnect(self) -> None:
+        """The server went away, perhaps for another one: what we remember of jobs stays."""
+        old = self._session
+        assert old is not None
+        name = old.connection.name if old.connection is not None else None
+        if name is None:
+            raise ServerError("the cluster is gone. Connect again with %async_run_server ADDRESS.")
+        from dask_async_run.server.connection import find
+
+        there = find(name)
+        if there is None:
+            raise ServerError(
+                f"the server {name!r} is gone. Start it again with %async_run_server: finished "
+                "jobs are kept."
+            )
+        old.close()
+        self._use(open_session(self.shell, self.shell.user_ns, there))
+
+    def _use(self, session: Session) -> None:
+        old, self._session = self._session, session
+        if old is not None:
+            if old.store.folder == session.store.folder:
+                session.records.update(old.records)
+                session.gathered.update(old.gathered)
+            if old is not session:
+                old.close()
+
+    def close(self) -> None:
+        """Disconnect; jobs go on."""
+        if self._session is not None:
+            self._session.close()
+            self._session = None
+
+    # -- server ------------------------------------------------------------------
+
+    @line_magic
+    @_magic(options.SERVER)
+    def async_run_server(self, arguments: argparse.Namespace) -> None:
+        if arguments.cluster or arguments.address or arguments.scheduler_file:
+            client = _foreign_client(arguments, self.shell.user_ns)
+            self._use(open_session(self.shell, self.shell.user_ns, client=client))
+            print(f"Connected to {client.scheduler.address}. Dashboard: {client.dashboard_link}")
+            return
+        idle = IDLE_TIMEOUT if arguments.idle_timeout is None else arguments.idle_timeout
+        connection, started = ensure_server(
+            arguments.name,
+            workers=arguments.workers,
+            memory_limit=arguments.memory_limit,
+            dashboard=not arguments.no_dashboard,
+            idle_timeout=idle,
+        )
+        same = (
+            self._session is not None
+            and self._session.alive
+            and self._session.connection == connection
+        )
+        if not same:
+            self._use(open_session(self.shell, self.shell.user_ns, connection))
+        what = "Started" if started else "Already running: connected to"
+        slots = f"{connection.workers} cell{'' if connection.workers == 1 else 's'} side by side"
+        board = f" Dashboard: {connection.dashboard}" if connection.dashboard else ""
+        print(f"{what} server {connection.name!r} (process {connection.pid}, {slots}).{board}")
+
+    @line_magic
+    def async_start_server(self, line: str) -> None:
+        """Alias of %async_run_server."""
+        self.async_run_server(line)
+
+    @line_magic
+    @_magic(options.STOP)
+    def async_stop_server(self, arguments: argparse.Namespace) -> None:
+        session = self._session
+        ours = session is not None and (
+            session.connection is None or session.connection.name == arguments.name
+        )
+        if ours and session is not None and session.connection is None:
+            raise UsageError(
+                "%async_stop_server: somebody else started this cluster, so it is not ours to "
+                "stop. Stop it where it was started."
+            )
+        stopped = stop_server(arguments.name, force=arguments.force)
+        if ours:
+            self.close()
+        print(
+            f"Stopped server {arguments.name!r}. Finished results are kept."
+            if stopped
+            else f"No server {arguments.name!r} is running."
+        )
+
+    @line_magic
+    @_magic(options.DASHBOARD)
+    def async_dashboard(self, arguments: argparse.Namespace) -> Any:  # noqa: ARG002
+        link = self.session.dashboard
+        if link is None:
+            print("This server has no dashboard.")
+            return None
+        from IPython.display import HTML, display
+
+        display(
+            HTML(f'<a href="{link}" target="_blank" rel="noopener">{link}</a>'),
+            metadata={"text/plain": {}},
+        )
+        return None
+
+    # -- run -----------------------------------------------------------------------
+
+    @no_var_expand
+    @line_cell_magic
+    def async_run(self, line: str, cell: str | None = None) -> Any:
+        words, statement = (line, "") if cell is not None else options.split_statement(line)
+        arguments = options.RUN.parse_line(words)
+        if arguments.help:
+            print(options.RUN.format_help())
+            return None
+        code = numbered(line, cell) if cell is not None else statement
+        if not (cell or statement).strip():
+            raise UsageError("%%async_run: there is no code to run. %%async_run -h shows examples.")
+        try:
+            if arguments.plan:
+                return PlanView(self.session, prepare(self.session, code, arguments))
+            hook = self.shell.displayhook
+            unders = tuple(getattr(hook, name, "") for name in ("_", "__", "___"))
+            source = self._source(line, cell)
+            record, view = submit(self.session, source, code, arguments, unders)
+        except SyntaxError as error:
+            raise self._syntax_error(error, code) from None
+        job = Job(self.session, view)
+        record.handle = job
+        if arguments.gather:
+            job.gather()
+            return None
+        return job
+
+    async_run.__doc__ = options.documented(options.RUN)
+
+    def _source(self, line: str, cell: str | None) -> str:
+        if cell is None:
+            return f"%async_run {line}"
+        head = f"%%async_run {line}".rstrip()
+        return f"{head}\n{cell}"
+
+    def _syntax_error(self, error: SyntaxError, code: str) -> Exception:
+        """Answer a syntax error that shows as the cell's own, at its line."""
+        number = self.shell.displayhook.prompt_count
+        error.filename = self.shell.compile.cache(code, number, raw_code=code)
+        lines = code.splitlines()
+        if error.lineno is not None and 0 < error.lineno <= len(lines):
+            error.text = error.text or lines[error.lineno - 1]
+        return CellSyntaxError(
+            str(error), self.shell.SyntaxTB.structured_traceback(type(error), error, [])
+        )
+
+    # -- gather --------------------------------------------------------------------
+
+    @line_magic
+    @_magic(options.GATHER)
+    def async_gather(self, arguments: argparse.Namespace) -> None:
+        session = self.session
+        if arguments.jobs:
+            views = session.jobs(arguments.jobs)
+        else:
+            views = [view for view in session.jobs() if not view.gathered]
+            if not views:
+                print("There is nothing to gather: %async_jobs lists this notebook's jobs.")
+        Gatherer(session).gather(views, arguments.only, arguments.overwrite, arguments.timeout)
+
+    @line_magic
+    @_magic(options.WAIT)
+    def async_wait(self, arguments: argparse.Namespace) -> None:
+        views = self.session.jobs(arguments.jobs)
+        if not arguments.jobs:
+            views = [view for view in views if not State(view.state).terminal]
+        Waiting(self.session).until_ended(views, arguments.timeout)
+
+    # -- see and steer ---------------------------------------------------------------
+
+    @line_magic
+    @_magic(options.JOBS)
+    def async_jobs(self, arguments: argparse.Namespace) -> JobTable:
+        if arguments.all:
+            views = self.session.registry.jobs()
+        else:
+            views = self.session.jobs(arguments.jobs)
+        return JobTable(views, title="This notebook has no jobs." if not arguments.all else "")
+
+    @line_magic
+    def async_status(self, line: str) -> JobTable:
+        """Alias of %async_jobs."""
+        table: JobTable = self.async_jobs(line)
+        return table
+
+    @line_magic
+    @_magic(options.ATTACH)
+    def async_attach(self, arguments: argparse.Namespace) -> None:
+        for view in self.session.jobs(arguments.jobs):
+            follow(self.session, view, wait=not arguments.no_follow)
+
+    @line_magic
+    @_magic(options.CANCEL)
+    def async_cancel(self, arguments: argparse.Namespace) -> None:
+        views = self.session.jobs(arguments.jobs)
+        said = self.session.registry.cancel([view.id for view in views])
+        for view in views:
+            print(f"{view.label}: {said[view.id]}")
+
+    @line_magic
+    @_magic(options.RERUN)
+    def async_rerun(self, arguments: argparse.Namespace) -> Any:
+        from dask_async_run.kernel.rerun import rerun
+
+        again = [rerun(self.session, view) for view in self.session.jobs(arguments.jobs)]
+        return again[0] if len(again) == 1 else again
+
+    @line_magic
+    @_magic(options.FORGET)
+    def async_forget(self, arguments: argparse.Namespace) -> None:
+        views = self.session.jobs(arguments.jobs)
+        self.session.registry.forget([view.id for view in views])
+        for view in views:
+            self.session.records.pop(view.id, None)
+        print("Forgotten: " + ", ".join(view.label for view in views))
+
+    # -- between cells -----------------------------------------------------------------
+
+    def before_cell(self, info: Any) -> None:
+        """Tell, before a cell runs here, which names it reads are still to come."""
+        if self._session is None or not self._session.alive:
+            return
+        code = info.raw_cell or ""
+        if self.auto_gather:
+            self._gather_finished()
+        if self.pending == "ignore" or _MAGIC.search(code):
+            return
+        try:
+            pending = pending_names(self._session)
+            if not pending:
+                return
+            source = self.shell.transform_cell(code)
+            reads = analyse(source, self.shell.transform_cell).reads
+        except (SyntaxError, AsyncRunError):
+            return
+        stale = {name: pending[name] for name in reads if name in pending}
+        if not stale:
+            return
+        if self.pending == "wait":
+            ids = {record.id for record in stale.values()}
+            views = [view for view in self._session.jobs() if view.id in ids]
+            Gatherer(self._session).gather(views)
+            return
+        for name, record in sorted(stale.items()):
+            has = "its old value" if name in self.shell.user_ns else "no value yet"
+            print(
+                f"{name} has {has} here: {record.spec.name} makes it. "
+                f"%async_gather {record.spec.name} brings it.",
+                file=sys.stderr,
+            )
+
+    def _gather_finished(self) -> None:
+        assert self._session is not None
+        views = [
+            view
+            for view in self._session.jobs()
+            if view.state == State.FINISHED and view.id not in self._session.gathered
+            and view.id in self._session.records
+        ]
+        for view in views:
+            print(f"gathering {view.label}:")
+            Gatherer(self._session).gather([view])
+
+    def complete(self, event: Any) -> list[str]:
+        """Complete job names and options on the line of a magic."""
+        magic = event.command.lstrip("%")
+        parser = _PARSERS.get(magic)
+        if parser is None:
+            return []
+        if event.symbol.startswith("-"):
+            return sorted(options.all_options(parser))
+        if not any(action.dest == "jobs" for action in parser._actions):
+            return []
+        try:
+            views: list[JobView] = self.session.jobs()
+        except (AsyncRunError, JobStateError, NoSuchJobError):
+            return []
+        return [view.label for view in views]
+
+
+_PARSERS: dict[str, Parser] = {
+    parser.prog.lstrip("%"): parser
+    for parser in (
+        options.RUN,
+        options.GATHER,
+        options.SERVER,
+        options.STOP,
+        options.JOBS,
+        options.ATTACH,
+        options.CANCEL,
+        options.WAIT,
+        options.RERUN,
+        options.FORGET,
+        options.DASHBOARD,
+    )
+} | {"async_start_server": options.SERVER, "async_status": options.JOBS}
+
+MAGICS = tuple(_PARSERS)
+"""Names of all magics, without percent signs."""
+
+
+class CellSyntaxError(Exception):
+    """A syntax error of a cell that was not submitted.
+
+    Not a `SyntaxError`: IPython would show our frames with that, since it believes
+    that running code raised it.
+    """
+
+    def __init__(self, text: str, lines: list[str]) -> None:
+        super().__init__(text, lines)
+        self.text = text
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _render_traceback_(self) -> list[str]:
+        return self.lines
+
+
+# What a front end and nbclient see is the kind of error that a user knows.
+CellSyntaxError.__name__ = "SyntaxError"
+
+
+def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) -> Client:
+    """Connect to a cluster that somebody else runs."""
+    if arguments.cluster:
+        if arguments.cluster not in namespace:
+            raise UsageError(f"%async_run_server: there is no variable {arguments.cluster!r}.")
+        cluster = namespace[arguments.cluster]
+        return cluster if isinstance(cluster, Client) else Client(cluster, set_as_default=False)
+    address = arguments.address
+    file = arguments.scheduler_file
+    if file is None and address and "://" not in address and os.path.exists(address):
+        file = address
+    security = None
+    if arguments.tls_ca or arguments.tls_cert or arguments.tls_key:
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=arguments.tls_ca,
+            tls_client_cert=arguments.tls_cert,
+            tls_client_key=arguments.tls_key,
+        )
+    where = {"scheduler_file": file} if file else {"address": address}
+    try:
+        return Client(**where, security=security, set_as_default=False, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise ServerError(f"no Dask scheduler answers at {file or address}: {error}.") from error

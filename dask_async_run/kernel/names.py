@@ -1,0 +1,54 @@
+"""Which jobs a user of a notebook means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+
+from dask_async_run.commands.selection import select_one
+from dask_async_run.errors import NoSuchJobError
+from dask_async_run.job import JobView
+
+
+def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> list[JobView]:
+    """Answer the jobs that are named, in order of submission, each once.
+
+    A name means this notebook's job; only where it has none, another notebook's
+    (``notebook/name``, an id, or a name that is unique among them).
+
+    Parameters
+    ----------
+    views : sequence of JobView
+        All jobs, in order of submission.
+    wanted : iterable of str
+        Names, ``name@2``, ids, shell-style patterns.
+    notebook : str
+
+    Raises
+    ------
+    NoSuchJobError
+        A name means nothing.
+    JobStateError
+        A name means jobs of several other notebooks.
+    """
+    own = [view for view in views if view.notebook == notebook]
+    found: set[str] = set()
+    for name in wanted:
+        matching = [view.id for view in own if _means(name, view)]
+        if not matching:
+            try:
+                matching = [select_one(views, name).id]
+            except NoSuchJobError:
+                labels = sorted({view.name for view in own} | {view.name for view in views})
+                raise NoSuchJobError(name, labels) from None
+        found.update(matching)
+    return [view for view in views if view.id in found]
+
+
+def _means(name: str, view: JobView) -> bool:
+    exact = f"{view.name}@{view.version}"
+    if name == exact or (view.latest and name == view.name):
+        return True
+    if any(sign in name for sign in "*?["):
+        return fnmatchcase(exact if "@" in name else view.label, name)
+    return False

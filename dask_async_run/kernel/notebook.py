@@ -1,0 +1,49 @@
+"""Which notebook this kernel belongs to: job names belong to notebooks."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+
+def notebook_id(namespace: Mapping[str, Any]) -> str:
+    """Answer the name under which this kernel's jobs are kept.
+
+    The notebook's path where the front end tells it (Jupyter Server sets
+    ``JPY_SESSION_NAME``, VS Code a variable); else the kernel's own id, which
+    stays the same when the kernel is restarted; else the terminal.
+
+    Parameters
+    ----------
+    namespace : mapping
+        The user's namespace.
+    """
+    session = os.environ.get("JPY_SESSION_NAME")
+    if session:
+        return _clean(session)
+    code = namespace.get("__vsc_ipynb_file__")
+    if isinstance(code, str):
+        return _clean(code)
+    file = _connection_file()
+    if file:
+        return Path(file).stem
+    return f"terminal-{os.getsid(0)}"
+
+
+def _connection_file() -> str | None:
+    if "ipykernel" not in sys.modules:
+        return None
+    from ipykernel.kernelapp import IPKernelApp
+
+    if not IPKernelApp.initialized():
+        return None
+    file = IPKernelApp.instance().connection_file
+    return file if isinstance(file, str) else None
+
+
+def _clean(path: str) -> str:
+    # Jupyter consoles and some front ends append an id to the path.
+    return path.strip().lstrip("/")

@@ -1,0 +1,155 @@
+"""What this kernel knows of one job: spec, result, and the objects they mean here.
+
+A `Record` loads lazily and keeps what it loaded, so that what later results
+refer to stays the same object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import JobResult, JobSpec, Payload
+from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream, load_inputs
+from dask_async_run.namespace.merge import Kept
+from dask_async_run.namespace.results import Loaded, load_result
+
+_GONE: Any = object()
+
+
+class Record:
+    """One job, as seen from a kernel.
+
+    Parameters
+    ----------
+    spec : JobSpec
+    store : FrameStore
+    namespace : dict
+        The user's: what functions that come back get as their globals.
+    kept : Kept or None
+        None in a kernel that did not submit the job.
+    unders : tuple or None
+        ``_``, ``__`` and ``___`` when it was submitted.
+
+    Attributes
+    ----------
+    handle : Job or None
+        What the submission answered, which stands in ``Out``.
+    loaded : Loaded or None
+    updated : bool
+        The result's changes in place were applied here.
+    mutable : frozenset of int
+        ``id`` of the objects that the cell may change in place.
+    """
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        store: FrameStore,
+        namespace: dict[str, Any],
+        kept: Kept | None = None,
+        unders: tuple[Any, Any, Any] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.id = spec.id
+        self.kept = kept
+        self.unders = unders
+        self.handle: Any = None
+        self.loaded: Loaded | None = None
+        self.updated = False
+        self.mutable: frozenset[int] = frozenset()
+        self._store = store
+        self._namespace = namespace
+        self._original: Inputs | None = None
+
+    def stream(self, payload: Payload) -> Stream:
+        """Map a payload."""
+        data, buffers = self._store.open_payload(payload)
+        return Stream(data, buffers, [digest for digest, _ in payload.frames])
+
+    def original(self, records: Mapping[str, Record]) -> Inputs:
+        """Answer the inputs as they were sent, as copies; loaded once."""
+        if self._original is None:
+            self._original = load_inputs(
+                self.stream(self.spec.payload),
+                self._namespace,
+                keep_classes=True,
+                resolve=self.resolver(records),
+            )
+        return self._original
+
+    def load(self, result: JobResult, records: Mapping[str, Record]) -> Loaded:
+        """Load the result; nothing is applied."""
+        if self.loaded is None:
+            stream = self.stream(Payload.from_message(result.payload))
+            self.loaded = load_result(
+                stream.data,
+                stream.buffers,
+                self._namespace,
+                self.resolver(records),
+                keep_classes=True,
+            )
+        return self.loaded
+
+    def resolver(self, records: Mapping[str, Record]) -> Callable[[Any], Any]:
+        """Answer the function that resolves the tokens of this job's streams.
+
+        Parameters
+        ----------
+        records : mapping of str to Record
+            By job id, those of ``spec.parents`` among them; their results are loaded.
+        """
+
+        def resolve(token: Any) -> Any:
+            section, index = token
+            if section <= 0:
+                return self.own(section, index, records)
+            parent = records[self.spec.parents[(section - 1) // 2]]
+            if section % 2:
+                return parent.own(0, index, records)
+            assert parent.loaded is not None
+            return parent.loaded.objects[index]
+
+        return resolve
+
+    def own(self, section: int, index: int, records: Mapping[str, Record]) -> Any:
+        """Answer an object of the inputs: the kernel's own while there is one."""
+        if self.kept is not None:
+            if section < 0:
+                found = self.kept.value(self.kept.names[index], _GONE)
+            else:
+                found = self.kept.object(index, _GONE)
+            if found is not _GONE:
+                return found
+        original = self.original(records)
+        return list(original.names.values())[index] if section < 0 else original.objects[index]
+
+    def release(self) -> None:
+        """Drop what only merging needed; what later results refer to stays."""
+        self._original = None
+
+
+def materialise(
+    records: Sequence[tuple[Record, JobResult]], prepare: Callable[[Any], None] | None = None
+) -> dict[str, Any]:
+    """Answer a private namespace as it was after a job, its parents' changes included.
+
+    Parameters
+    ----------
+    records : sequence of (Record, JobResult)
+        The job's parents in order, then the job itself.
+    """
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    chain = Chain(namespace)
+    for record, result in records:
+        chain.merge(
+            Parent(
+                record.id,
+                record.spec.parents,
+                record.stream(record.spec.payload),
+                record.stream(Payload.from_message(result.payload)),
+            ),
+            prepare,
+        )
+    return namespace

@@ -1,0 +1,121 @@
+"""Replay: recorded outputs become ordinary output of the cell that asks for them.
+
+Runs in the kernel's main thread. Nothing of ours is added: what is shown is what
+the cell would have shown here, so it is saved with the notebook.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dask_async_run.job import Message
+
+
+class Replay:
+    """Shows outputs in nbformat's terms.
+
+    Parameters
+    ----------
+    shell : InteractiveShell or None
+        None: only text is shown, on this process's stdout and stderr.
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._shell = shell
+
+    def show(self, outputs: Iterable[Message]) -> None:
+        """Show outputs in order; errors are shown by whoever raises them."""
+        for output in outputs:
+            self.show_one(output)
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    def show_one(self, output: Message) -> None:
+        """Show one output."""
+        kind = output["output_type"]
+        if kind == "stream":
+            stream = sys.stderr if output["name"] == "stderr" else sys.stdout
+            stream.write(output["text"])
+        elif kind == "error":
+            return
+        elif self._shell is None:
+            if "text/plain" in output.get("data", {}):
+                sys.stdout.write(_text(output["data"]["text/plain"]) + "\n")
+        elif kind == "clear_output":
+            sys.stdout.flush()
+            self._shell.display_pub.clear_output(wait=output.get("wait", False))
+        elif kind == "execute_result":
+            self._result(output)
+        else:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            self._shell.display_pub.publish(
+                data=output["data"],
+                metadata=output.get("metadata", {}),
+                transient=output.get("transient", {}),
+                update=kind == "update_display_data",
+            )
+
+    def _result(self, output: Message) -> None:
+        """Show the value of a last expression as the shell's own display hook does."""
+        hook = self._shell.displayhook
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # The prompt says which Out[n] it is: that of the cell that was submitted.
+        with prompt_count(self._shell, output.get("execution_count")):
+            hook.start_displayhook()
+            hook.write_output_prompt()
+            hook.write_format_data(output["data"], output.get("metadata", {}))
+            hook.finish_displayhook()
+
+
+def _text(value: Any) -> str:
+    return "".join(value) if isinstance(value, list) else str(value)
+
+
+@contextmanager
+def prompt_count(shell: Any, number: int | None) -> Iterator[None]:
+    """Let the display hook believe that cell `number` is running.
+
+    What it takes the number from is the shell's count, from IPython 9.2 on one less.
+    """
+    now = shell.execution_count
+    if number is not None:
+        shell.execution_count = number + now - shell.displayhook.prompt_count
+    try:
+        yield
+    finally:
+        shell.execution_count = now
+
+
+def set_result(shell: Any, number: int, handle: Any, unders: Any, out: tuple[Any, ...]) -> None:
+    """Make ``Out[n]``, ``_n`` and ``_`` what they would be had the cell run here.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+    number : int
+        ``n`` of the cell that was submitted.
+    handle : object
+        What stands there now: the submission's job.
+    unders : tuple or None
+        ``_``, ``__`` and ``___`` before the submission.
+    out : tuple
+        The value of the cell's last expression, or empty.
+    """
+    hook, names = shell.displayhook, shell.user_ns
+    history = names.get("_oh", {})
+    if history.get(number) is handle and handle is not None:
+        del history[number]
+        names.pop(f"_{number}", None)
+    if unders is not None and hook._ is handle:
+        hook._, hook.__, hook.___ = unders
+        if names.get("_") is handle:
+            # Not interactive: IPython then knows that these are not the user's own.
+            shell.push(dict(zip(("_", "__", "___"), unders, strict=True)), interactive=False)
+    if out and number not in history:
+        with prompt_count(shell, number):
+            hook.update_user_ns(out[0])

@@ -1,0 +1,154 @@
+"""The session: this kernel's connection to a cluster, and what it remembers of its jobs.
+
+Everything here runs in the kernel, in the thread that calls it (its main thread,
+for magics). The Dask client has an event loop thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from distributed import Client
+
+from dask_async_run.errors import NoServerError, ServerError
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import JobView
+from dask_async_run.kernel.names import resolve
+from dask_async_run.kernel.notebook import notebook_id
+from dask_async_run.kernel.record import Record
+from dask_async_run.registry import SyncRegistry
+from dask_async_run.server.connection import Connection, find
+
+TOKEN = "host_token"
+
+
+class Session:
+    """A connection to one cluster, for one namespace.
+
+    Parameters
+    ----------
+    client : Client
+        A synchronous one; the session closes it if it `owns` it.
+    shell : InteractiveShell or None
+    namespace : dict
+        The user's.
+    connection : Connection or None
+        Of the server, where one of ours is connected to.
+    owns : bool
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        shell: Any,
+        namespace: dict[str, Any],
+        connection: Connection | None = None,
+        owns: bool = True,
+    ) -> None:
+        self.client = client
+        self.shell = shell
+        self.namespace = namespace
+        self.connection = connection
+        self._owns = owns
+        self.registry = SyncRegistry(client)
+        self.notebook = notebook_id(namespace)
+        self.records: dict[str, Record] = {}
+        self.gathered: set[str] = set()
+        hello = self.registry.hello()
+        folder = Path(hello["state_folder"])
+        if not _sees(folder, hello["host_token"]):
+            raise ServerError(
+                f"the cluster at {client.scheduler.address} keeps its frames in {folder}, which "
+                "this machine does not see. Clusters on other machines come with a later version."
+            )
+        self.store = FrameStore(folder / "frames")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the client is connected."""
+        return bool(self.client.status == "running")
+
+    @property
+    def dashboard(self) -> str | None:
+        """Web address of the dashboard."""
+        if self.connection is not None:
+            return self.connection.dashboard
+        link = self.client.dashboard_link
+        return str(link) if link else None
+
+    def jobs(self, wanted: Iterable[str] = ()) -> list[JobView]:
+        """Answer this notebook's jobs, or those that are named, in order of submission."""
+        views = self.registry.jobs()
+        wanted = list(wanted)
+        if not wanted:
+            return [view for view in views if view.notebook == self.notebook]
+        return resolve(views, wanted, self.notebook)
+
+    def waiting(self) -> list[Record]:
+        """Answer the jobs that this kernel submitted and has not gathered, in order."""
+        return [record for record in self.records.values() if record.id not in self.gathered]
+
+    def close(self) -> None:
+        """Disconnect; jobs go on."""
+        if self._owns:
+            self.client.close()
+
+
+def _sees(folder: Path, token: str) -> bool:
+    try:
+        return (folder / TOKEN).read_text() == token
+    except OSError:
+        return False
+
+
+def open_session(
+    shell: Any,
+    namespace: dict[str, Any],
+    connection: Connection | None = None,
+    client: Client | None = None,
+) -> Session:
+    """Connect to a server of ours, or wrap a client of some other cluster.
+
+    Parameters
+    ----------
+    shell : InteractiveShell or None
+    namespace : dict
+    connection : Connection or None
+        Of the server; without and without `client`: the default server's.
+    client : Client or None
+        Of a cluster that somebody else started: our plugins are installed there.
+
+    Raises
+    ------
+    NoServerError
+        There is no server.
+    ServerError
+        It does not answer.
+    """
+    if client is not None:
+        from dask_async_run.scheduler.plugin import RegistryPlugin
+        from dask_async_run.worker.plugin import CellPlugin
+
+        client.register_plugin(RegistryPlugin())
+        client.register_plugin(CellPlugin())
+        return Session(client, shell, namespace, owns=False)
+    connection = connection or find("default")
+    if connection is None:
+        raise NoServerError
+    try:
+        client = Client(
+            connection.address,
+            security=connection.security(),
+            set_as_default=False,
+            timeout="30s",
+            name="dask-async-run",
+        )
+    except OSError as error:
+        raise ServerError(
+            f"the server {connection.name!r} at {connection.address} does not answer: {error}. "
+            "Stop it with %async_stop_server --force and start it again.",
+            connection.log,
+        ) from error
+    return Session(client, shell, namespace, connection)

@@ -1,0 +1,327 @@
+"""Submission: a cell becomes a job.
+
+Analysed, captured, shipped and registered, in this order; until the one call to
+the registry nothing has happened that anyone could see. What a job reads and an
+earlier, ungathered job of this kernel will bind comes from that job on the
+cluster; so do objects that it may change in place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask_async_run import surroundings
+from dask_async_run.job import JobSpec, JobView, State
+from dask_async_run.kernel.record import Record
+from dask_async_run.kernel.session import Session
+from dask_async_run.namespace.analyse import Analysis, analyse
+from dask_async_run.namespace.capture import Captured, Wanted, capture
+from dask_async_run.namespace.inputs import is_hidden
+from dask_async_run.namespace.kinds import ATOMS, LEAF, kind_of
+from dask_async_run.namespace.merge import Kept
+
+WARM = ("numpy", "scipy", "pandas", "sklearn", "matplotlib", "matplotlib.pyplot", "sympy", "PIL")
+"""Libraries worth importing before a cell asks for them."""
+
+_PROVIDED = frozenset({"get_ipython", "exit", "quit", "open", "display", "__name__"})
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A cell that is ready to be submitted.
+
+    Parameters
+    ----------
+    analysis : Analysis
+    captured : Captured
+    parents : list of Record
+        Jobs that its namespace builds on, in order of submission.
+    pending : dict of str to str
+        Names that come from other jobs, and from which.
+    after : list of str
+        Ids of jobs that must have finished first.
+    """
+
+    analysis: Analysis
+    captured: Captured
+    parents: list[Record] = field(default_factory=list)
+    pending: dict[str, str] = field(default_factory=dict)
+    after: list[str] = field(default_factory=list)
+
+
+def analyse_cell(shell: Any, code: str) -> Analysis:
+    """Analyse a cell as IPython would run it.
+
+    Raises
+    ------
+    SyntaxError
+        At the line that the user sees.
+    """
+    return analyse(_transform(shell, code), lambda body: _transform(shell, body))
+
+
+def _transform(shell: Any, code: str) -> str:
+    text: str = shell.transform_cell(code) if shell is not None else code
+    return text
+
+
+def numbered(line: str, cell: str) -> str:
+    """Answer a cell's code so that its lines have the numbers that the user sees.
+
+    ``Cell In[7], line 3`` means the third line of ``In[7]``, the magic's included; a
+    comment stands for it. (A blank line would be dropped by IPython.) Another cell
+    magic has to come first, and counts lines its own way.
+    """
+    if cell.lstrip().startswith("%%"):
+        return cell
+    return f"# %%async_run {line}".rstrip() + "\n" + cell
+
+
+def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepared:
+    """Find out what a cell needs and capture it.
+
+    Raises
+    ------
+    SyntaxError, NotPickledError
+    """
+    analysis = analyse_cell(session.shell, code)
+    pending = {} if options.independent else pending_names(session)
+    wanted = _wanted(session, analysis, code, frozenset(pending))
+    captured = _capture(session, wanted)
+    elsewhere = sorted(captured.elsewhere & pending.keys())
+    parents = {pending[name].id: pending[name] for name in elsewhere}
+    if not options.independent:
+        sharing = _sharing(session, captured)
+        parents |= {record.id: record for record in sharing}
+        ordered = _ordered(session, parents)
+        if sharing:
+            captured = _capture(session, wanted, _seeds(ordered, sharing))
+    ordered = _ordered(session, parents)
+    names = {name: pending[name].spec.name for name in elsewhere}
+    after = [record.id for record in ordered]
+    for view in session.jobs(options.after) if options.after else ():
+        if view.id not in after:
+            after.append(view.id)
+    return Prepared(analysis, captured, ordered, names, after)
+
+
+def pending_names(session: Session) -> dict[str, Record]:
+    """Answer the names that ungathered jobs of this kernel bind or delete, and which."""
+    waiting = session.waiting()
+    if not waiting:
+        return {}
+    views = {view.id: view for view in session.registry.jobs(session.notebook)}
+    found: dict[str, Record] = {}
+    for record in waiting:
+        view = views.get(record.id)
+        if view is None or view.state not in (State.PENDING, State.RUNNING, State.FINISHED):
+            continue
+        names = {*record.spec.binds, *record.spec.deletes}
+        if view.result is not None:
+            names |= {*view.result["bound"], *view.result["deleted"]}
+        found |= dict.fromkeys(names, record)
+    return found
+
+
+def _wanted(session: Session, analysis: Analysis, code: str, pending: frozenset[str]) -> Wanted:
+    mentions = analysis.weak
+    if analysis.unpickles:
+        # pickle.loads looks classes and functions up by name.
+        mentions |= {
+            name for name, value in list(session.namespace.items()) if isinstance(value, type)
+        }
+    return Wanted(
+        reads=analysis.reads,
+        mentions=mentions,
+        attributes=_words(code),
+        everything=analysis.dynamic or analysis.star or analysis.opaque,
+        not_here=pending | (_PROVIDED - _rebound(session)),
+        hidden=frozenset(name for name in list(session.namespace) if is_hidden(name)),
+    )
+
+
+def _words(code: str) -> frozenset[str]:
+    return frozenset("".join(c if c.isalnum() or c == "_" else " " for c in code).split())
+
+
+def _rebound(session: Session) -> set[str]:
+    """Answer which of the shell's own names the user has given other values."""
+    hidden = getattr(session.shell, "user_ns_hidden", {})
+    missing = object()
+    return {
+        name
+        for name in _PROVIDED
+        if name in session.namespace and session.namespace[name] is not hidden.get(name, missing)
+    } - {"__name__"}
+
+
+def _capture(
+    session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None = None
+) -> Captured:
+    shell = session.shell
+
+    def late(files: set[str]) -> dict[str, Any]:
+        found = surroundings.read(shell, early=False)
+        texts = surroundings.sources(files, shell)
+        return found | ({"sources": texts} if texts else {})
+
+    return capture(
+        session.namespace, wanted, surroundings.read(shell, early=True), late, seeds
+    )
+
+
+# -- objects that an earlier job may change in place -----------------------------------
+
+
+def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
+    """Answer the ``id`` of every changeable object that is reachable from some inputs."""
+    found: set[int] = set()
+    pending = [captured.values[name] for name in names if name in captured.values]
+    while pending:
+        obj = pending.pop()
+        kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
+        if kind is None or kind is LEAF:
+            continue
+        found.add(id(obj))
+        pending.extend(kind.children(obj))
+    return frozenset(found)
+
+
+def _sharing(session: Session, captured: Captured) -> list[Record]:
+    """Answer the unfinished or ungathered jobs that may change an object of `captured`."""
+    candidates = [record for record in session.waiting() if record.mutable]
+    if not candidates:
+        return []
+    mine = mutable_objects(captured, captured.values)
+    alive = {
+        view.id
+        for view in session.registry.jobs(session.notebook)
+        if view.state in (State.PENDING, State.RUNNING, State.FINISHED)
+    }
+    return [
+        record for record in candidates if record.id in alive and not mine.isdisjoint(record.mutable)
+    ]
+
+
+def _seeds(ordered: list[Record], sharing: list[Record]) -> dict[int, Any]:
+    """Answer tokens for the objects that earlier jobs may change.
+
+    Of several jobs that may change an object the last one counts: it waits for
+    the others and has the object from them.
+    """
+    seeds: dict[int, Any] = {}
+    for number, record in enumerate(ordered):
+        if record not in sharing or record.kept is None:
+            continue
+        for key, index in record.kept.indices().items():
+            if key in record.mutable:
+                seeds[key] = (2 * number + 1, index)
+    return seeds
+
+
+def _ordered(session: Session, parents: Mapping[str, Record]) -> list[Record]:
+    """Answer jobs and all that they build on, in order of submission."""
+    needed: set[str] = set()
+    pending = list(parents)
+    while pending:
+        job = pending.pop()
+        if job not in needed and job in session.records:
+            needed.add(job)
+            pending.extend(session.records[job].spec.parents)
+    return [record for key, record in session.records.items() if key in needed]
+
+
+# -- the job ------------------------------------------------------------------------------
+
+
+def submit(
+    session: Session, source: str, code: str, options: argparse.Namespace, unders: Any = None
+) -> tuple[Record, JobView]:
+    """Submit a cell.
+
+    Parameters
+    ----------
+    session : Session
+    source : str
+        The cell as written.
+    code : str
+        What is to run, lines numbered as in `source`.
+    options : argparse.Namespace
+        Of `dask_async_run.kernel.options.RUN`.
+    unders : tuple or None
+        The shell's ``_``, ``__`` and ``___``.
+
+    Returns
+    -------
+    record : Record
+    view : JobView
+        The job is in the journal; nothing depends on this kernel any more.
+
+    Raises
+    ------
+    SyntaxError, NotPickledError, NoSuchJobError, ServerError
+        Nothing was submitted.
+    """
+    prepared = prepare(session, code, options)
+    kept = Kept(prepared.captured, session.namespace)
+    spec = _spec(session, source, code, options, prepared)
+    record = Record(spec, session.store, session.namespace, kept, unders)
+    record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
+    view = session.registry.create(spec)
+    session.records[spec.id] = record
+    return record, view
+
+
+def _spec(
+    session: Session, source: str, code: str, options: argparse.Namespace, prepared: Prepared
+) -> JobSpec:
+    shell, analysis, captured = session.shell, prepared.analysis, prepared.captured
+    number = shell.displayhook.prompt_count if shell is not None else None
+    payload = session.store.put_payload(captured.stream, captured.buffers)
+    return JobSpec(
+        id=uuid.uuid4().hex,
+        notebook=session.notebook,
+        name=options.name or f"cell-{number or 1}",
+        source=source,
+        code=code,
+        filename=register_code(shell, code, number),
+        execution_count=number,
+        inputs=payload.to_message(),
+        input_names=[[i.name, i.type_name, i.nbytes] for i in captured.inputs],
+        reads=sorted(analysis.reads),
+        binds=sorted(analysis.binds),
+        deletes=sorted(analysis.deletes),
+        mutates=sorted(analysis.mutates & captured.values.keys()),
+        dynamic=analysis.dynamic or analysis.star or analysis.opaque,
+        after=prepared.after,
+        parents=[record.id for record in prepared.parents],
+        only=options.only,
+        also=options.also,
+        timeout=options.timeout,
+        memory=options.memory,
+        retries=options.retries,
+        resources=dict(options.resources),
+        workers=options.workers,
+        priority=options.priority,
+        shell={
+            "class": type(shell).__name__ if shell is not None else "",
+            "kernel": hasattr(shell, "kernel"),
+            "colors": getattr(shell, "colors", None),
+        },
+        warm=[name for name in WARM if name in sys.modules],
+        submitted=time.time(),
+    )
+
+
+def register_code(shell: Any, code: str, number: int | None) -> str:
+    """Make a cell's code known to this kernel's tracebacks; answer its file name."""
+    if shell is None:
+        return f"<cell {number or 1}>"
+    name: str = shell.compile.cache(shell.transform_cell(code), number or 0, raw_code=code)
+    return name

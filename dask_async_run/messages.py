@@ -1,0 +1,23 @@
+"""Messages as bytes: what the registry's calls and the journal hold.
+
+Dask's own encoding of messages turns lists into tuples, gives some dict keys a meaning
+of its own, and refuses text with lone surrogates, which file names and the texts of
+exceptions do have. So a call's arguments and its answer travel as one bytes object.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+
+
+def pack(value: Any) -> bytes:
+    """Encode a value made of None, bool, int, float, str, bytes, list, tuple and dict."""
+    packed: bytes = msgpack.packb(value, use_bin_type=True, unicode_errors="surrogatepass")
+    return packed
+
+
+def unpack(packed: bytes) -> Any:
+    """Decode what `pack` made; tuples have become lists."""
+    return msgpack.unpackb(packed, raw=False, strict_map_key=False, unicode_errors="surrogatepass")

@@ -1,0 +1,190 @@
+"""Names whose objects a piece of code may change in place.
+
+A guess from the shape of the statements (SEMANTICS.md, line 12). It decides
+which jobs wait for one another, not what comes back: that is found out by
+looking at the objects. Scopes are not told apart here; the caller keeps the
+names that are global.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+# Statements that only call one of these show something. Nothing that would
+# exhaust an iterator is among them.
+_PURE_FUNCTIONS = set(
+    """
+    print display len repr str type id help isinstance issubclass hash callable format round abs
+    dir vars hasattr getattr pprint
+    """.split()
+)
+_PURE_METHODS = set(
+    """
+    head tail describe info keys values items copy count nunique mean median std var min max sum
+    corr unique value_counts isnull isna notnull notna round astype to_string to_html all
+    predict predict_proba score query groupby agg pivot_table sort_values reset_index set_index
+    drop dropna fillna replace rename any format join split strip startswith endswith lower
+    upper
+    """.split()
+)
+# Methods that change their object also where their value is used.
+_MUTATORS = set(
+    """
+    append extend insert remove pop popitem popleft setdefault clear fit fit_transform
+    fit_predict partial_fit __setitem__ __delitem__ send
+    """.split()
+)
+
+
+def mutated(trees: Iterable[ast.AST]) -> set[str]:
+    """Names, of any scope, whose objects the code may change in place.
+
+    A name counts as well when its object gets another name here which is then
+    used to change it: ``for row in rows: row.append(0)`` changes ``rows``.
+    """
+    found: set[str] = set()
+    aliases: dict[str, set[str]] = defaultdict(set)
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        match node:
+            case ast.AugAssign(target=target):
+                found |= _roots(target)
+            case ast.Assign(targets=targets, value=value):
+                found |= _items(targets)
+                _alias(aliases, targets, _roots(value, deep=False))
+            case ast.AnnAssign(target=target, value=ast.expr() as value):
+                found |= _items([target])
+                _alias(aliases, [target], _roots(value, deep=False))
+            case ast.NamedExpr(target=target, value=value):
+                _alias(aliases, [target], _roots(value, deep=False))
+            case ast.For() | ast.AsyncFor() | ast.comprehension():
+                found |= _items([node.target])
+                _alias(aliases, [node.target], _roots(node.iter))
+            case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+                found |= _items([target])
+                _alias(aliases, [target], _roots(value, deep=False))
+            case ast.Delete(targets=targets):
+                found |= _items(targets)
+            case ast.Expr(value=value):
+                for call in _calls(value):
+                    found |= _touched(call)
+            case ast.Call(func=ast.Attribute(value=receiver, attr=attr)) if attr in _MUTATORS:
+                found |= _roots(receiver)
+            case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
+                found |= _roots(first)
+    waiting = list(found)
+    while waiting:
+        new = aliases.get(waiting.pop(), set()) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _flat(targets: Iterable[ast.expr]) -> Iterator[ast.expr]:
+    """The single targets of an assignment."""
+    for target in targets:
+        match target:
+            case ast.Tuple(elts=elements) | ast.List(elts=elements):
+                yield from _flat(elements)
+            case ast.Starred(value=value):
+                yield from _flat([value])
+            case _:
+                yield target
+
+
+def _items(targets: Iterable[ast.expr]) -> set[str]:
+    """Names whose items or attributes are assigned or deleted."""
+    items = (t for t in _flat(targets) if isinstance(t, ast.Attribute | ast.Subscript))
+    return {name for target in items for name in _roots(target)}
+
+
+def _alias(aliases: dict[str, set[str]], targets: Iterable[ast.expr], roots: set[str]) -> None:
+    """Note that `targets` may now be objects that belong to `roots`."""
+    for target in _flat(targets):
+        if isinstance(target, ast.Name):
+            aliases[target.id] |= roots
+
+
+def _calls(value: ast.expr) -> Iterator[ast.Call]:
+    """The calls that an expression statement consists of."""
+    match value:
+        case ast.Call():
+            yield value
+        case ast.Await(value=inner) | ast.Starred(value=inner):
+            yield from _calls(inner)
+        case ast.BoolOp(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
+            for part in parts:
+                yield from _calls(part)
+        case ast.IfExp(body=body, orelse=orelse):
+            yield from _calls(body)
+            yield from _calls(orelse)
+        case ast.ListComp(elt=element) | ast.SetComp(elt=element):
+            yield from _calls(element)
+
+
+def _touched(call: ast.Call) -> set[str]:
+    """Names that a statement which only calls may change: receiver and arguments.
+
+    A function itself is not among them, or no two cells that call the same one
+    could run side by side.
+    """
+    found: set[str] = set()
+    match call.func:
+        case ast.Name(id=name) if name in _PURE_FUNCTIONS:
+            return {n for k in call.keywords if k.arg == "file" for n in _roots(k.value)}
+        case ast.Attribute(attr=attr) if attr in _PURE_METHODS:
+            if not any(keyword.arg == "inplace" for keyword in call.keywords):
+                return found
+            found |= _roots(call.func)
+        case ast.Attribute(value=receiver):
+            found |= _roots(receiver)
+        case ast.Name():
+            pass
+        case other:
+            found |= _roots(other)
+    for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
+        found |= _roots(argument)
+    return found
+
+
+def _roots(value: ast.expr, *, deep: bool = True) -> set[str]:
+    """Names whose objects `value` may be, or be a part or view of.
+
+    With `deep`, arguments of calls are among them: right for a call's own
+    arguments (``shuffle(view(x))``). Without, only receivers of method calls:
+    ``r = simulate(p); r[0] = 1`` shall not say that ``p`` has changed.
+    """
+    parts: list[ast.expr]
+    match value:
+        case ast.Name(id=name):
+            return {name}
+        case ast.Attribute(value=inner) | ast.Subscript(value=inner):
+            parts = [inner]
+        case ast.Starred(value=inner) | ast.Await(value=inner):
+            parts = [inner]
+        case ast.Call(func=func, args=arguments, keywords=keywords):
+            parts = [func.value] if isinstance(func, ast.Attribute) else []
+            if deep:
+                parts += [*arguments, *(keyword.value for keyword in keywords)]
+        case ast.IfExp(body=body, orelse=orelse):
+            parts = [body, orelse]
+        case ast.BoolOp(values=parts):
+            pass
+        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
+            pass
+        case ast.Dict(values=parts):
+            pass
+        case ast.BinOp(left=left, right=right):
+            parts = [left, right] if deep else []
+        case ast.NamedExpr(target=target, value=inner):
+            parts = [target, inner]
+        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
+            parts = [value.elt, *(g.iter for g in value.generators)]
+        case ast.DictComp():
+            parts = [value.value, *(g.iter for g in value.generators)]
+        case ast.Lambda(body=body):
+            parts = [body]
+        case _:  # constants, comparisons, f-strings: new objects
+            parts = []
+    return {name for part in parts for name in _roots(part, deep=deep)}

@@ -1,0 +1,422 @@
+"""Capture: everything that a cell can need, in one stream.
+
+One pickle stream holds all inputs, so that aliases stay aliases. It is a row of
+*items*, tuples dumped one after another with one memo:
+
+=====================  =====================================================
+``("early", dict)``    surroundings that loading the rest may depend on
+``("name", n, v)``     an input
+``("late", dict)``     surroundings that may hold objects of the notebook
+``("modules", list)``  submodules that were imported here and are mentioned
+``("end",)``
+=====================  =====================================================
+
+A function of the notebook that is met on the way adds the names that its code
+reads to the work list, so the closure of what the cell needs is found by
+pickling it. Where an array of the stream shares memory with another one, the
+stream is written a second time (`SharedMemory`).
+
+Runs in the kernel, in the thread of the caller; neither the namespace nor its
+values are changed. Buffers are only referred to: the caller copies them before
+it returns to the user.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask_async_run.errors import NotPickledError
+from dask_async_run.namespace.analyse import global_names
+from dask_async_run.namespace.pickling import IN_BAND, NamespacePickler, SeededPickler, SharedMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One name that goes along, for people.
+
+    Parameters
+    ----------
+    name, type_name : str
+    nbytes : int
+        What the stream and its buffers grew by when it was written.
+    why : str
+        ``read``, ``read by f`` or ``mentioned``.
+    """
+
+    name: str
+    type_name: str
+    nbytes: int
+    why: str
+
+
+@dataclass(slots=True)
+class Captured:
+    """What `capture` found.
+
+    Parameters
+    ----------
+    stream : bytes
+    buffers : list of memoryview
+        Out-of-band buffers of the stream, in order; still the user's memory.
+    values : dict
+        The captured names and their values.
+    objects : dict of int to object
+        Memo index to object: what a result's tokens mean here.
+    inputs : list of Input
+    files : set of str
+        ``co_filename`` of the code that goes along.
+    left_out : dict of str to str
+        Names that were only mentioned and can't be pickled, and why.
+    elsewhere : set of str
+        Names that are needed and come from elsewhere (`Wanted.not_here`).
+    """
+
+    stream: bytes = b""
+    buffers: list[memoryview] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+    objects: dict[int, Any] = field(default_factory=dict)
+    inputs: list[Input] = field(default_factory=list)
+    files: set[str] = field(default_factory=set)
+    left_out: dict[str, str] = field(default_factory=dict)
+    elsewhere: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a cell asks of the namespace.
+
+    Parameters
+    ----------
+    reads : mapping of str to int
+        Names that it reads and the first line that does.
+    mentions : frozenset of str
+        Names that it only mentions in text: taken if they can be pickled.
+    attributes : frozenset of str
+        Every identifier in the cell's code (for ``import a.b``, then ``a.b``).
+    everything : bool
+        It may reach any name dynamically.
+    not_here : frozenset of str
+        Names that come from elsewhere (a pending job, the shell itself).
+    hidden : frozenset of str
+        Names that `everything` does not include.
+    """
+
+    reads: Mapping[str, int]
+    mentions: frozenset[str] = frozenset()
+    attributes: frozenset[str] = frozenset()
+    everything: bool = False
+    not_here: frozenset[str] = frozenset()
+    hidden: frozenset[str] = frozenset()
+
+
+class _Null:
+    def write(self, data: bytes) -> int:
+        return len(data)
+
+
+def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
+    """Answer why a value can't be pickled, None if it can."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            NamespacePickler(_Null(), namespace, buffer_callback=lambda b: None).dump(value)
+    except Exception as error:  # a user's __reduce__ may raise anything
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+class _Work:
+    """The names still to be written, and by whom each one is needed."""
+
+    def __init__(
+        self, wanted: Wanted, namespace: dict[str, Any], snapshot: Mapping[str, Any]
+    ) -> None:
+        self._wanted = wanted
+        self._globals = namespace
+        self._namespace = snapshot
+        self._queue: list[str] = []
+        self.parents: dict[str, str | None] = {}
+        self.mentioned: set[str] = set()
+        self.identifiers: set[str] = set(wanted.attributes)
+        self.current: str | None = None
+        self.files: set[str] = set()
+        self.elsewhere: set[str] = set()
+        self._add(wanted.reads, mentioned=False)
+        self._add(wanted.mentions, mentioned=True)
+        if wanted.everything:
+            self.all()
+
+    def all(self) -> None:
+        self._add((n for n in self._namespace if n not in self._wanted.hidden), mentioned=True)
+
+    def _add(self, names: Iterable[str], mentioned: bool) -> None:
+        for name in names:
+            if name in self._wanted.not_here and not mentioned:
+                self.elsewhere.add(name)
+                continue
+            if name not in self._namespace or name in self._wanted.not_here:
+                continue
+            if name not in self.parents:
+                self.parents[name] = self.current
+                self._queue.append(name)
+                if mentioned:
+                    self.mentioned.add(name)
+            elif not mentioned and name in self.mentioned and name in self._queue:
+                self.mentioned.discard(name)
+                self.parents[name] = self.current
+
+    def met(self, function: types.FunctionType) -> None:
+        """Add what a function of the notebook may need (called by the pickler)."""
+        code = function.__code__
+        self.files.add(code.co_filename)
+        self.identifiers.update(_identifiers(code))
+        if function.__globals__ is not self._globals:
+            return
+        names = global_names(code)
+        self._add(names.reads, mentioned=False)
+        self._add(names.weak, mentioned=True)
+        if names.dynamic:
+            self.all()
+
+    def __iter__(self) -> Iterator[str]:
+        while self._queue:
+            # What is only mentioned comes last: it may turn out to be read.
+            needed = next((n for n in self._queue if n not in self.mentioned), self._queue[0])
+            self._queue.remove(needed)
+            self.current = needed
+            yield needed
+        self.current = None
+
+    def path(self, name: str) -> tuple[str, ...]:
+        way = [name]
+        while (parent := self.parents.get(way[0])) is not None and parent not in way:
+            way.insert(0, parent)
+        return tuple(way)
+
+
+def _identifiers(code: types.CodeType) -> set[str]:
+    found = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            found |= _identifiers(const)
+    return found
+
+
+def capture(
+    namespace: dict[str, Any],
+    wanted: Wanted,
+    early: Mapping[str, Any] | None = None,
+    late: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
+    seeds: Mapping[int, Any] | None = None,
+) -> Captured:
+    """Write what a cell needs of a namespace into one stream.
+
+    Parameters
+    ----------
+    namespace : dict
+        The user's namespace; functions whose globals it is refer to it.
+    wanted : Wanted
+    early : mapping
+        Surroundings that must be in place before the rest is loaded.
+    late : callable
+        Answers the other surroundings for the files whose code goes along; what
+        can't be pickled of them is left out.
+    seeds : mapping of int to token
+        Objects (by ``id``) that an earlier job has already and may change.
+
+    Raises
+    ------
+    NotPickledError
+        A value that the cell reads, at any depth, cannot be pickled.
+    """
+    shared = SharedMemory()
+    while True:
+        with warnings.catch_warnings():
+            # Pickling itertools objects warns that it will be gone in 3.14.
+            warnings.simplefilter("ignore", DeprecationWarning)
+            captured = _write(namespace, wanted, early or {}, late, shared, seeds)
+        if not shared.found():
+            return captured
+
+
+def _write(
+    namespace: dict[str, Any],
+    wanted: Wanted,
+    early: Mapping[str, Any],
+    late: Callable[[set[str]], Mapping[str, Any]],
+    shared: SharedMemory,
+    seeds: Mapping[int, Any] | None,
+) -> Captured:
+    # Another thread of the user may bind names while we look.
+    snapshot = dict(namespace)
+    captured = Captured()
+    work = _Work(wanted, namespace, snapshot)
+    captured.files, captured.elsewhere = work.files, work.elsewhere
+    file = io.BytesIO()
+
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < IN_BAND:
+            return True
+        captured.buffers.append(raw)
+        return False
+
+    pickler = NamespacePickler(file, namespace, out_of_band, work.met, shared)
+    if seeds:
+        pickler = SeededPickler(
+            file,
+            namespace,
+            seeds,
+            buffer_callback=out_of_band,
+            on_code=work.met,
+            shared=shared,
+        )
+    pickler.dump(("early", dict(early)))
+    _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    surroundings = late(captured.files).items()
+    pickler.dump(("late", {k: v for k, v in surroundings if why_not(v, namespace) is None}))
+    _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    pickler.dump(("modules", _submodules(captured.values.values(), work.identifiers)))
+    pickler.dump(("end",))
+    captured.stream = file.getvalue()
+    captured.objects = {index: obj for index, obj in pickler.memo.copy().values()}
+    return captured
+
+
+def _write_names(
+    pickler: NamespacePickler,
+    file: io.BytesIO,
+    namespace: dict[str, Any],
+    snapshot: Mapping[str, Any],
+    work: _Work,
+    wanted: Wanted,
+    captured: Captured,
+) -> None:
+    for name in work:
+        value = snapshot[name]
+        if name in work.mentioned:
+            reason = why_not(value, namespace)
+            if reason is not None:
+                captured.left_out[name] = reason
+                continue
+        before = file.tell(), len(captured.buffers)
+        try:
+            pickler.dump(("name", name, value))
+        except Exception as error:  # a user's __reduce__ may raise anything
+            raise _explain(name, value, namespace, work, wanted, error) from None
+        nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
+        parent = work.parents[name]
+        why = "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"
+        captured.values[name] = value
+        captured.inputs.append(Input(name, type(value).__name__, nbytes, why))
+
+
+def _submodules(values: Iterable[Any], identifiers: set[str]) -> list[str]:
+    """Answer the loaded submodules of captured modules that the code mentions.
+
+    ``import xml.etree.ElementTree`` binds ``xml``, and importing ``xml`` there
+    would not bring ``xml.etree``.
+    """
+    tops = {v.__name__ for v in values if isinstance(v, types.ModuleType)}
+    found = []
+    for name in list(sys.modules):
+        for top in tops:
+            if name.startswith(top + ".") and identifiers.issuperset(
+                name[len(top) + 1 :].split(".")
+            ):
+                found.append(name)
+                break
+    return sorted(found)
+
+
+# --------------------------------------------------------------------------
+# What could not be pickled, and what to do.
+
+_ADVICE = (
+    ("generator", "Make it a list first (name = list(name)), or create it inside the cell."),
+    ("coroutine", "Await it first, or create it inside the cell."),
+    ("TextIOWrapper", "Open the file inside the cell, or pass its path or contents."),
+    ("Buffered", "Open the file inside the cell, or pass its path or contents."),
+    ("lock", "Create the lock inside the cell."),
+    ("socket", "Connect inside the cell."),
+    ("Connection", "Connect inside the cell, or fetch the data first."),
+    ("Cursor", "Connect inside the cell, or fetch the data first."),
+    ("Executor", "Create the pool inside the cell."),
+    ("Pool", "Create the pool inside the cell."),
+    ("Thread", "Start the thread inside the cell."),
+)
+
+
+def _advice(type_name: str) -> str:
+    for part, text in _ADVICE:
+        if part.lower() in type_name.lower():
+            return text
+    return "Create it inside the cell, or take what needs it out of the cell."
+
+
+def _explain(
+    name: str,
+    value: Any,
+    namespace: dict[str, Any],
+    work: _Work,
+    wanted: Wanted,
+    error: Exception,
+) -> NotPickledError:
+    labels, culprit = _culprit(value, namespace)
+    path = (*work.path(name), *labels)
+    kind = type(culprit)
+    type_name = kind.__qualname__
+    if kind.__module__ not in ("builtins", "__main__"):
+        type_name = f"{kind.__module__}.{type_name}"
+    return NotPickledError(
+        name, type_name, path, wanted.reads.get(path[0]), str(error), _advice(type_name)
+    )
+
+
+def _culprit(value: Any, namespace: dict[str, Any]) -> tuple[list[str], Any]:
+    """Find the innermost part of a value that can't be pickled, and the way to it."""
+    labels: list[str] = []
+    seen = {id(value)}
+    while len(labels) < 20:
+        for label, part in _parts(value):
+            if id(part) not in seen and why_not(part, namespace) is not None:
+                seen.add(id(part))
+                labels.append(label)
+                value = part
+                break
+        else:
+            break
+    return labels, value
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r:.40}]", part) for key, part in list(value.items()))
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        yield from ((f"[{index}]", part) for index, part in enumerate(value))
+    if isinstance(value, types.FunctionType):
+        cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        for name, cell in cells:
+            try:
+                yield name, cell.cell_contents
+            except ValueError:
+                continue
+        yield from ((f"default {i + 1}", d) for i, d in enumerate(value.__defaults__ or ()))
+    if isinstance(value, type):
+        if value.__module__ == "__main__":
+            yield from ((f".{name}", part) for name, part in list(vars(value).items()))
+    else:
+        attributes = getattr(value, "__dict__", None)
+        if isinstance(attributes, dict):
+            yield from ((f".{name}", part) for name, part in list(attributes.items()))
+        for attribute in ("__func__", "__self__", "func", "__wrapped__"):
+            part = getattr(type(value), attribute, None) and getattr(value, attribute, None)
+            if part is not None:
+                yield f".{attribute}", part

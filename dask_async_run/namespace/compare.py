@@ -1,0 +1,75 @@
+"""Compare an object with a copy of it as it was sent: did it change here since?
+
+Own states are compared; a child equals the copy's child if both stand at the
+same place of the inputs stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from dask_async_run.namespace import opaque
+from dask_async_run.namespace.kinds import ATOMS, kind_of
+
+
+class Comparison:
+    """Compares objects of this kernel with copies loaded from an inputs stream.
+
+    Used inside of `opaque.fingerprinting`.
+
+    Parameters
+    ----------
+    mine, sent : mapping of int to int
+        ``id`` of this kernel's objects, and of the copies, to memo index.
+    """
+
+    def __init__(self, mine: Mapping[int, int], sent: Mapping[int, int]) -> None:
+        self._mine = mine
+        self._sent = sent
+
+    def own_state(self, obj: Any, copy: Any) -> bool:
+        """Whether an object's own state equals that of its copy."""
+        kind = kind_of(obj)
+        if kind is None or kind is not kind_of(copy):
+            return obj is copy
+        if kind is opaque.PANDAS:
+            return _same_pandas(obj, copy)
+        return self._alike(kind.snapshot(obj), kind.snapshot(copy))
+
+    def _alike(self, one: Any, other: Any) -> bool:
+        if one is other:
+            return True
+        if type(one) in ATOMS:
+            return type(one) is type(other) and (one == other or (one != one and other != other))
+        at = self._mine.get(id(one))
+        if at is not None:
+            return at == self._sent.get(id(other))
+        if type(one) is not type(other):
+            return False
+        if isinstance(one, (list, tuple)):
+            return len(one) == len(other) and all(map(self._alike, one, other))
+        if isinstance(one, dict):
+            return list(one) == list(other) and all(
+                map(self._alike, one.values(), other.values())
+            )
+        if isinstance(one, (set, frozenset)):
+            return self._places(one, self._mine) == self._places(other, self._sent)
+        try:
+            return bool(one == other) or opaque.same_fingerprint(one, other)
+        except Exception:  # a user's __eq__ may raise, or answer an array
+            return opaque.same_fingerprint(one, other)
+
+    @staticmethod
+    def _places(items: Any, indices: Mapping[int, int]) -> set[Any]:
+        return {item if type(item) in ATOMS else ("at", indices.get(id(item))) for item in items}
+
+
+def _same_pandas(one: Any, other: Any) -> bool:
+    if type(one) is not type(other) or one.attrs != other.attrs:
+        return False
+    if one.ndim == 1:
+        labels = one.dtype == other.dtype and one.name == other.name
+    else:
+        labels = bool((one.dtypes == other.dtypes).all()) and one.columns.names == other.columns.names
+    return bool(labels and one.index.names == other.index.names and one.equals(other))

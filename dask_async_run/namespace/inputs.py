@@ -1,0 +1,284 @@
+"""Restore and collect: the two ends of a cell's namespace, in the cell process.
+
+`restore` loads what went in; for a job that builds on earlier ones it first does
+to the namespace what gathering those would have done in the kernel, so the
+values never pass through it. `collect` writes what the cell did.
+
+Sections number the streams that tokens refer to: 0 is the job's own inputs,
+``2k + 1`` the inputs and ``2k + 2`` the result of its ``parents[k]``; -1 counts
+the names of its own inputs (numbers and text have no place in a stream's memo).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dask_async_run.namespace.digests import KnownBuffers
+from dask_async_run.namespace.pickling import NamespaceUnpickler, find_module
+from dask_async_run.namespace.results import (
+    Collected,
+    Loaded,
+    ResultWriter,
+    apply_updates,
+    load_result,
+)
+from dask_async_run.namespace.track import Baseline, Token
+
+_SHELLS_OWN = re.compile(r"_+|_i{1,3}|_i?\d+|_[dio]h|In|Out|__\w+__")
+_SHELLS_NAMES = frozenset({"get_ipython", "exit", "quit", "open", "_exit_code"})
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is the shell's own: never an input unless read, never a result."""
+    return name in _SHELLS_NAMES or _SHELLS_OWN.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A pickle stream and its buffers.
+
+    Parameters
+    ----------
+    data : bytes-like
+    buffers : sequence of writable buffers
+    digests : sequence of str
+        Digest of each buffer, where known.
+    """
+
+    data: Any
+    buffers: Sequence[Any] = ()
+    digests: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """An earlier job that this one builds on.
+
+    Parameters
+    ----------
+    id : str
+    parents : sequence of str
+        Ids of the jobs that it builds on itself; they come before it.
+    inputs, result : Stream
+    """
+
+    id: str
+    parents: Sequence[str]
+    inputs: Stream
+    result: Stream
+
+
+@dataclass(slots=True)
+class Inputs:
+    """The items of an inputs stream, loaded.
+
+    Parameters
+    ----------
+    names : dict
+    late : dict
+        Surroundings that were loaded after `early` had been prepared.
+    objects : dict of int to object
+        Memo index to object.
+    """
+
+    names: dict[str, Any]
+    late: dict[str, Any]
+    objects: dict[int, Any]
+
+
+def load_inputs(
+    stream: Stream,
+    namespace: dict[str, Any],
+    prepare: Callable[[Mapping[str, Any]], None] | None = None,
+    keep_classes: bool = False,
+    resolve: Callable[[Any], Any] | None = None,
+) -> Inputs:
+    """Load an inputs stream; functions get `namespace` as their globals.
+
+    `prepare` gets the early surroundings before anything else is loaded.
+    """
+    unpickler = NamespaceUnpickler(
+        io.BytesIO(stream.data), namespace, stream.buffers, resolve, keep_classes
+    )
+    names: dict[str, Any] = {}
+    late: dict[str, Any] = {}
+    while (item := unpickler.load())[0] != "end":
+        match item:
+            case ("early", early):
+                if prepare is not None:
+                    prepare(early)
+            case ("name", name, value):
+                names[name] = value
+            case ("late", late_items):
+                late = late_items
+            case ("modules", modules):
+                for module in modules:
+                    find_module(module)
+    return Inputs(names, late, unpickler.memo.copy())
+
+
+class Chain:
+    """The loaded streams of a job's parents, by job id.
+
+    Parameters
+    ----------
+    namespace : dict
+        What is merged into.
+    """
+
+    def __init__(self, namespace: dict[str, Any]) -> None:
+        self._namespace = namespace
+        self.inputs: dict[str, Inputs] = {}
+        self.results: dict[str, Loaded] = {}
+
+    def resolver(self, own: Inputs | None, parents: Sequence[str]) -> Callable[[Any], Any]:
+        """Answer the function that resolves the tokens of a job."""
+
+        def resolve(token: Any) -> Any:
+            section, index = token
+            if section <= 0:
+                assert own is not None
+                return own.objects[index] if section == 0 else list(own.names.values())[index]
+            parent = parents[(section - 1) // 2]
+            streams = self.inputs if section % 2 else self.results
+            return streams[parent].objects[index]
+
+        return resolve
+
+    def merge(
+        self, parent: Parent, prepare: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> Loaded:
+        """Do to the namespace what gathering this job would do."""
+        resolve = self.resolver(None, parent.parents)
+        inputs = load_inputs(parent.inputs, self._namespace, prepare, resolve=resolve)
+        self.inputs[parent.id] = inputs
+        self._namespace.update(inputs.names)
+        resolve = self.resolver(inputs, parent.parents)
+        loaded = load_result(
+            parent.result.data, parent.result.buffers, self._namespace, resolve, keep_classes=False
+        )
+        self.results[parent.id] = loaded
+        apply_updates(loaded.updates, resolve)
+        self._namespace.update(loaded.bound)
+        for name in loaded.deleted:
+            self._namespace.pop(name, None)
+        return loaded
+
+
+@dataclass(slots=True)
+class Restored:
+    """A namespace with its inputs in it.
+
+    Parameters
+    ----------
+    namespace : dict
+    before : dict
+        Its names and values when the cell starts.
+    baseline : Baseline
+    late : dict
+        Surroundings to be applied now.
+    atoms : dict of int to Token
+        ``id`` of inputs that are numbers or text.
+    """
+
+    namespace: dict[str, Any]
+    before: dict[str, Any]
+    baseline: Baseline
+    late: dict[str, Any]
+    atoms: dict[int, Token]
+
+
+def restore(
+    inputs: Stream,
+    namespace: dict[str, Any],
+    parents: Iterable[Parent] = (),
+    prepare: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Restored:
+    """Load a job's inputs into a namespace, on top of what its parents did.
+
+    Parameters
+    ----------
+    inputs : Stream
+    namespace : dict
+        Filled; keeps what it has.
+    parents : iterable of Parent
+        In the order in which they are merged.
+    prepare : callable or None
+        Gets the early surroundings (paths, environment) before anything else
+        is loaded.
+    """
+    chain = Chain(namespace)
+    parents = list(parents)
+    late: dict[str, Any] = {}
+    for parent in parents:
+        late.update(chain.merge(parent, prepare).surroundings)
+    resolve = chain.resolver(None, [parent.id for parent in parents])
+    loaded = load_inputs(inputs, namespace, prepare, resolve=resolve)
+    namespace.update(loaded.names)
+    if "Out" in loaded.names:
+        namespace["_oh"] = namespace["Out"]
+    tokens: dict[int, Token] = {}
+    known = KnownBuffers()
+    for number, parent in enumerate(parents):
+        for stream in (parent.inputs, parent.result):
+            _know(known, stream)
+        for section, objects in (
+            (2 * number + 1, chain.inputs[parent.id].objects),
+            (2 * number + 2, chain.results[parent.id].objects),
+        ):
+            tokens.update({id(obj): (section, index) for index, obj in objects.items()})
+    _know(known, inputs)
+    tokens.update({id(obj): (0, index) for index, obj in loaded.objects.items()})
+    before = dict(namespace)
+    roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
+    baseline = Baseline(roots, tokens, namespace, known)
+    atoms = {
+        id(value): (-1, number)
+        for number, value in enumerate(loaded.names.values())
+        if type(value) in (int, float, complex, str, bytes) and not _is_common(value)
+    }
+    return Restored(namespace, before, baseline, late | loaded.late, atoms)
+
+
+def _is_common(value: Any) -> bool:
+    """Whether Python shares such a value anyway, so that its identity says nothing."""
+    if type(value) is int:
+        return -6 < value < 257
+    return isinstance(value, (str, bytes)) and len(value) < 2
+
+
+def _know(known: KnownBuffers, stream: Stream) -> None:
+    for buffer, name in zip(stream.buffers, stream.digests, strict=False):
+        known.add(memoryview(buffer).cast("B"), name)
+
+
+def collect(
+    restored: Restored,
+    error: BaseException | None = None,
+    out: tuple[Any, ...] = (),
+    surroundings: Mapping[str, Any] | None = None,
+    only: Iterable[str] = (),
+    also: Iterable[str] = (),
+) -> Collected:
+    """Write what the cell did to its namespace.
+
+    Parameters
+    ----------
+    restored : Restored
+        What `restore` answered, after the cell ran in its namespace.
+    error : BaseException or None
+    out : tuple
+        Empty, or the value of the last expression.
+    surroundings : mapping
+        Changes of what surrounds the cell.
+    only, also : iterable of str
+        Names to restrict the result to; names to bring back even if unchanged.
+    """
+    writer = ResultWriter(
+        restored.namespace, restored.before, restored.baseline, restored.atoms, is_hidden
+    )
+    return writer.write(error, out, surroundings, only, also)

@@ -1,0 +1,356 @@
+"""Merge: a result into the kernel's namespace, conflicts seen.
+
+First everything is loaded, then a `Plan` is made, then it is applied in one go:
+whatever fails before, or while, leaves the namespace as it was.
+
+What came back refers to what went in by tokens. In the kernel that submitted
+the job they mean its own objects, which a `Kept` remembers; in any other kernel
+they mean copies, loaded from the job's inputs.
+
+A name is *clean* if it is here as it was when the job was submitted. A name
+that was rebound, deleted or bound here since then, or whose object was changed
+here in place, is a *conflict*: it is left alone and reported, unless the user
+says ``--overwrite``.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask_async_run.namespace.capture import Captured
+from dask_async_run.namespace.compare import Comparison
+from dask_async_run.namespace.digests import KnownBuffers, fingerprint
+from dask_async_run.namespace.inputs import Inputs, is_hidden
+from dask_async_run.namespace.kinds import ATOMS, INSTANCE, kind_of, pickles_its_own_way
+from dask_async_run.namespace.opaque import fingerprinting
+from dask_async_run.namespace.results import Loaded, apply_updates
+
+_MISSING: Any = object()
+
+
+def _large_types() -> tuple[type, ...]:
+    """Answer types that are held weakly: what a user deletes must free its memory."""
+    found = []
+    for module, name in (("numpy", "ndarray"), ("pandas", "DataFrame"), ("pandas", "Series")):
+        kind = getattr(sys.modules.get(module), name, None)
+        if isinstance(kind, type):
+            found.append(kind)
+    return tuple(found)
+
+
+class Held:
+    """A reference to an object, weak if it may be large."""
+
+    __slots__ = ("_get", "_strong")
+
+    def __init__(self, obj: Any, large: tuple[type, ...]) -> None:
+        self._strong = obj
+        self._get: Callable[[], Any] | None = None
+        if isinstance(obj, large):
+            self._get = weakref.ref(obj)
+            self._strong = None
+
+    def get(self, gone: Any = None) -> Any:
+        """Answer the object, or `gone` if it is not here any more."""
+        if self._get is None:
+            return self._strong
+        obj = self._get()
+        return gone if obj is None else obj
+
+
+class Kept:
+    """What the submitting kernel remembers of a submission, until it is gathered.
+
+    Parameters
+    ----------
+    captured : Captured
+    namespace : dict
+        The user's namespace when the job was submitted.
+    """
+
+    def __init__(self, captured: Captured, namespace: Mapping[str, Any]) -> None:
+        large = _large_types()
+        self.names = list(captured.values)
+        self._values = {n: Held(v, large) for n, v in captured.values.items()}
+        self._objects = {
+            index: Held(obj, large)
+            for index, obj in captured.objects.items()
+            if not _is_internal(obj)
+        }
+        self._classes = {
+            index: dict(vars(obj)) for index, obj in captured.objects.items() if isinstance(obj, type)
+        }
+        # A copy of what pickles its own way need not look like the original (a
+        # figure's callbacks are not sent), so these are remembered themselves.
+        self._snapshots = {
+            index: INSTANCE.snapshot(obj)
+            for index, obj in captured.objects.items()
+            if pickles_its_own_way(type(obj)) and kind_of(obj) is INSTANCE
+        }
+        self._base = {n: Held(v, large) for n, v in dict(namespace).items() if not is_hidden(n)}
+
+    def base(self, name: str) -> Any:
+        """Answer what a name meant at submission, or a sentinel."""
+        held = self._base.get(name)
+        return _MISSING if held is None else held.get(_MISSING)
+
+    def rebase(self, name: str, old: Any, new: Any) -> None:
+        """Note that gathering an earlier job gave a name its new value."""
+        if self.base(name) is old:
+            if new is _MISSING:
+                self._base.pop(name, None)
+            else:
+                self._base[name] = Held(new, _large_types())
+
+    def object(self, index: int, gone: Any = None) -> Any:
+        """Answer the object of a memo index, or `gone`."""
+        held = self._objects.get(index)
+        return gone if held is None else held.get(gone)
+
+    def value(self, name: str, gone: Any = None) -> Any:
+        """Answer a captured name's value, or `gone`."""
+        held = self._values.get(name)
+        return gone if held is None else held.get(gone)
+
+    def class_unchanged(self, index: int, cls: type, state: Any) -> bool:
+        """Whether the attributes that an update is about are as at submission."""
+        before, now = self._classes[index], vars(cls)
+        return all(
+            before.get(name, _MISSING) is now.get(name, _MISSING)
+            for name in (*state[0], *state[1])
+        )
+
+    def unchanged(self, index: int) -> bool | None:
+        """Whether an object is as at submission; None if only a comparison can tell."""
+        if index not in self._snapshots:
+            return None
+        return INSTANCE.unchanged(self.object(index), self._snapshots[index])
+
+    def indices(self) -> dict[int, int]:
+        """Answer ``id`` of the objects that are still here to their memo index."""
+        here = ((held.get(_MISSING), index) for index, held in self._objects.items())
+        return {id(obj): index for obj, index in here if obj is not _MISSING}
+
+
+def _is_internal(obj: Any) -> bool:
+    """Whether only the pickler saw this object: no token will ever name it."""
+    if type(obj) in ATOMS:
+        return True
+    if type(obj) is tuple and obj and type(obj[0]) is pickle.PickleBuffer:
+        return True
+    return type(obj).__module__.startswith(("pandas._libs", "pandas.core.internals"))
+
+
+@dataclass(slots=True)
+class Plan:
+    """What merging a result will do.
+
+    Parameters
+    ----------
+    bind : dict of str to object
+    delete : list of str
+    updates : list of (token, kind name, state)
+    update_names : list of str
+        Names that will see an update.
+    conflicts : dict of str to str
+        Names that are left alone, and why.
+    """
+
+    bind: dict[str, Any] = field(default_factory=dict)
+    delete: list[str] = field(default_factory=list)
+    updates: list[tuple[Any, str, Any]] = field(default_factory=list)
+    update_names: list[str] = field(default_factory=list)
+    conflicts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        """Every name that comes out different."""
+        return [*self.bind, *self.delete, *self.update_names]
+
+
+class Merger:
+    """Plans and applies the merge of one result.
+
+    Parameters
+    ----------
+    loaded : Loaded
+    namespace : dict
+        The user's namespace.
+    kept : Kept or None
+        None in a kernel that did not submit the job.
+    original : callable() -> Inputs
+        Loads the job's inputs as they were (again, into copies).
+    resolve : callable
+        Answers the object for a token, as `loaded` was loaded with.
+    updated : bool
+        The changes in place were applied before, and must not be twice.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        namespace: dict[str, Any],
+        kept: Kept | None,
+        original: Callable[[], Inputs],
+        resolve: Callable[[Any], Any],
+        updated: bool = False,
+    ) -> None:
+        self._updated = updated
+        self._loaded = loaded
+        self._namespace = namespace
+        self._kept = kept
+        self._original = original
+        self._resolve = resolve
+
+    def plan(self, only: Iterable[str] = (), overwrite: bool = False) -> Plan:
+        """Answer what to do; nothing is changed."""
+        only = set(only)
+        plan = Plan()
+        for name, value in self._loaded.bound.items():
+            if not only or name in only:
+                self._plan_name(plan, name, value, overwrite)
+        for name in self._loaded.deleted:
+            if (not only or name in only) and name in self._namespace:
+                self._plan_name(plan, name, _MISSING, overwrite)
+        changed = [n for n in self._loaded.changed if not only or n in only]
+        if self._loaded.updates and (changed or not only) and not self._updated:
+            self._plan_updates(plan, changed, overwrite)
+        return plan
+
+    def apply(self, plan: Plan) -> dict[str, tuple[Any, Any]]:
+        """Do it, all or nothing.
+
+        Returns
+        -------
+        dict of str to (old, new)
+            What each bound or deleted name meant and means; a sentinel for nothing.
+
+        Raises
+        ------
+        Exception
+            Whatever a user's ``__setstate__`` raises; nothing is changed then.
+        """
+        apply_updates(plan.updates, self._resolve)
+        names = self._namespace
+        moved = {n: (names.get(n, _MISSING), v) for n, v in plan.bind.items()}
+        moved |= {n: (names.get(n, _MISSING), _MISSING) for n in plan.delete}
+        # Nothing below can fail: plain assignments to the dict of a module.
+        self._namespace.update(plan.bind)
+        for name in plan.delete:
+            self._namespace.pop(name, None)
+        return moved
+
+    # -- names ---------------------------------------------------------------
+
+    def _plan_name(self, plan: Plan, name: str, value: Any, overwrite: bool) -> None:
+        here = self._namespace.get(name, _MISSING)
+        if here is value:
+            return
+        why = None if overwrite else self._conflict(name, here, value)
+        if why is not None:
+            plan.conflicts[name] = why
+        elif value is _MISSING:
+            plan.delete.append(name)
+        else:
+            plan.bind[name] = value
+
+    def _conflict(self, name: str, here: Any, value: Any) -> str | None:
+        if self._kept is None:
+            if here is _MISSING or self._same_as_submitted(name, here):
+                return None
+            if value is not _MISSING and self._same(here, value):
+                return None
+            return "is here already, with another value"
+        base = self._kept.base(name)
+        if here is base:
+            return None
+        if here is _MISSING:
+            return "was deleted here since"
+        return "was rebound here since" if base is not _MISSING else "was bound here since"
+
+    def _same_as_submitted(self, name: str, here: Any) -> bool:
+        original = self._original().names
+        return name in original and self._same(here, original[name])
+
+    def _same(self, one: Any, other: Any) -> bool:
+        if one is other:
+            return True
+        try:
+            known = KnownBuffers()
+            return fingerprint(one, self._namespace, known) == fingerprint(
+                other, self._namespace, known
+            )
+        except Exception:  # what can't be compared is not the same
+            return False
+
+    # -- changes in place -------------------------------------------------------
+
+    def _plan_updates(self, plan: Plan, changed: list[str], overwrite: bool) -> None:
+        if self._kept is None:
+            # The copies get the changes; the names that see them are bound to them.
+            plan.updates = list(self._loaded.updates)
+            for name in changed:
+                copies = self._original().names
+                if name in copies and name not in plan.bind and name not in plan.conflicts:
+                    self._plan_name(plan, name, copies[name], overwrite)
+            return
+        touched = set()
+        for update in self._loaded.updates:
+            obj = self._resolve(update[0])
+            why = None if overwrite else self._changed_here(update[0], obj, update[2])
+            if why is None:
+                plan.updates.append(update)
+                touched.add(id(obj))
+                continue
+            for name in self._names_of(obj, changed):
+                plan.conflicts[name] = why
+        for name in changed:
+            if name in plan.conflicts or name in plan.bind:
+                continue
+            base, here = self._kept.base(name), self._namespace.get(name, _MISSING)
+            if here is base:
+                plan.update_names.append(name)
+            else:
+                plan.conflicts[name] = (
+                    "was deleted here since" if here is _MISSING else "was rebound here since"
+                )
+
+    def _changed_here(self, token: Any, obj: Any, state: Any) -> str | None:
+        """Answer why an object is not as it was when it was sent, None if it is."""
+        section, index = token
+        if section != 0 or self._kept is None or self._kept.object(index, _MISSING) is not obj:
+            return None  # came from another job, or is a copy: nobody here had it
+        if isinstance(obj, type):
+            # There is one class only, here and in a copy of the inputs.
+            same = self._kept.class_unchanged(index, obj, state)
+        elif (known := self._kept.unchanged(index)) is not None:
+            same = known
+        else:
+            original = self._original().objects
+            with fingerprinting(self._namespace, KnownBuffers()):
+                same = Comparison(
+                    self._kept.indices(), {id(o): i for i, o in original.items()}
+                ).own_state(obj, original[index])
+        return None if same else "was changed in place here since"
+
+    def _names_of(self, obj: Any, names: list[str]) -> list[str]:
+        """Answer which names can see an object."""
+        found = []
+        for name in names:
+            seen: set[int] = set()
+            pending = [self._kept.value(name) if self._kept else None]
+            while pending:
+                at = pending.pop()
+                if at is obj:
+                    found.append(name)
+                    break
+                kind = None if type(at) in ATOMS or id(at) in seen else kind_of(at)
+                seen.add(id(at))
+                if kind is not None:
+                    pending.extend(kind.children(at))
+        return found or names

@@ -1,0 +1,325 @@
+"""Kinds of opaque objects: arrays, pandas objects, random generators, iterators.
+
+Their own state can't be compared by identity; a fingerprint tells whether it
+changed. How they are changed in place is different for each.
+"""
+
+from __future__ import annotations
+
+import array
+import collections
+import itertools
+import operator
+import random
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, _build, _built_state, same_items
+
+_context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
+
+
+@contextmanager
+def fingerprinting(namespace: dict[str, Any], known: KnownBuffers) -> Iterator[None]:
+    """Set what fingerprints are taken with, for all kinds used inside of it."""
+    token = _context.set((namespace, known))
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class _Unknown:
+    """A fingerprint that could not be taken: equal to nothing, so always "changed"."""
+
+    def __eq__(self, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _fingerprint(value: Any) -> Fingerprint | _Unknown:
+    try:
+        return fingerprint(value, *_context.get())
+    except Exception:  # whatever a user's __reduce__ raises
+        return _Unknown()
+
+
+def same_fingerprint(one: Any, other: Any) -> bool:
+    """Whether two values have equal fingerprints."""
+    return bool(_fingerprint(one) == _fingerprint(other))
+
+
+def _equal(obj: Any, snapshot: Any) -> bool:
+    return bool(_fingerprint(obj) == snapshot)
+
+
+def _none(obj: Any) -> tuple[Any, ...]:
+    return ()
+
+
+# -- numpy ---------------------------------------------------------------------
+
+
+def _array_snapshot(obj: Any) -> Any:
+    if not obj.flags.writeable and not _some_base_is_writeable(obj):
+        return None
+    return obj.shape, obj.dtype, _fingerprint(obj)
+
+
+def _some_base_is_writeable(obj: Any) -> bool:
+    base = obj.base
+    while isinstance(base, type(obj)):
+        if base.flags.writeable:
+            return True
+        base = base.base
+    return False
+
+
+def _array_unchanged(obj: Any, snapshot: Any) -> bool:
+    if snapshot is None:
+        return not obj.flags.writeable
+    return obj.shape == snapshot[0] and obj.dtype == snapshot[1] and _equal(obj, snapshot[2])
+
+
+def _array_state(obj: Any, snapshot: Any) -> Any:
+    if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
+        raise NotInPlace("its shape or dtype changed")
+    # A view is another object, so it is written out and not as a token.
+    return obj.view()
+
+
+def _set_array(obj: Any, state: Any) -> Undo:
+    if (obj.shape, obj.dtype) != (state.shape, state.dtype) or not obj.flags.writeable:
+        raise NotInPlace("its shape or dtype is another one here, or it is read-only")
+    old = obj.copy()
+    obj[...] = state
+
+    def undo() -> None:
+        obj[...] = old
+
+    return undo
+
+
+ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _set_array)
+
+
+def _set_object_array(obj: Any, items: Any) -> Undo:
+    if obj.size != len(items):
+        raise NotInPlace("its size is another one here")
+    old = list(obj.flat)
+
+    def put(new: list[Any]) -> None:
+        for index, item in enumerate(new):
+            obj.flat[index] = item
+
+    put(items)
+    return lambda: put(old)
+
+
+def _object_array_state(obj: Any, snapshot: Any) -> Any:
+    if snapshot is not None and obj.shape != snapshot[0]:
+        raise NotInPlace("its shape changed")
+    return list(obj.flat)
+
+
+OBJECT_ARRAY = Kind(
+    "array of objects",
+    lambda o: list(o.flat),
+    lambda o: (o.shape, list(o.flat)),
+    lambda o, s: o.shape == s[0] and same_items(s[1], o.flat),
+    _object_array_state,
+    _set_object_array,
+)
+
+# -- pandas ----------------------------------------------------------------------
+
+
+def _set_pandas(obj: Any, state: Any) -> Undo:
+    def put(manager: Any, attrs: Any, metadata: dict[str, Any]) -> None:
+        object.__setattr__(obj, "_mgr", manager)
+        obj.attrs = attrs
+        for name, value in metadata.items():
+            object.__setattr__(obj, name, value)
+        for cache in ("_clear_item_cache", "_reset_cacher"):
+            reset = getattr(obj, cache, None)
+            if reset is not None:
+                reset()
+
+    def parts(of: Any) -> tuple[Any, Any, dict[str, Any]]:
+        return of._mgr, dict(of.attrs), {n: getattr(of, n, None) for n in of._metadata}
+
+    if type(obj) is not type(state):
+        raise NotInPlace("its type is another one here")
+    old = parts(obj)
+    put(*parts(state))
+    return lambda: put(*old)
+
+
+PANDAS = Kind(
+    "pandas",
+    _none,
+    _fingerprint,
+    _equal,
+    lambda o, s: o.copy(deep=False),
+    _set_pandas,
+)
+
+# -- what has a getter and a setter for all of its state ---------------------------
+
+
+def _by_accessors(
+    name: str, get: Callable[[Any], Any], put: Callable[[Any, Any], Any]
+) -> Kind:
+    def apply(obj: Any, state: Any) -> Undo:
+        old = get(obj)
+        put(obj, state)
+        return lambda: put(obj, old)
+
+    return Kind(
+        name,
+        _none,
+        lambda o: _fingerprint(get(o)),
+        lambda o, s: _equal(get(o), s),
+        lambda o, s: get(o),
+        apply,
+    )
+
+
+def _put_array(obj: Any, state: Any) -> None:
+    obj[:] = state
+
+
+RANDOM = _by_accessors("random", lambda o: o.getstate(), lambda o, s: o.setstate(s))
+GENERATOR = _by_accessors(
+    "random generator",
+    lambda o: o.bit_generator.state,
+    lambda o, s: setattr(o.bit_generator, "state", s),
+)
+BIT_GENERATOR = _by_accessors("bit generator", lambda o: o.state, lambda o, s: setattr(o, "state", s))
+RANDOM_STATE = _by_accessors(
+    "random state", lambda o: o.get_state(legacy=False), lambda o, s: o.set_state(s)
+)
+PLAIN_ARRAY = _by_accessors("array.array", lambda o: o[:], _put_array)
+
+# -- iterators: changed by advancing them -------------------------------------------
+
+_SIMPLE_ITERATORS: frozenset[type] = frozenset(
+    type(iter(value))
+    for value in ([], (), "", "é", b"", bytearray(), {}, set(), range(0), {}.values(), {}.items())
+) | {type(reversed([])), type(reversed({})), type(iter(range(1 << 70)))}
+
+_EXHAUSTED = None
+
+
+def _position(iterator: Any) -> int | None:
+    """Answer how far an iterator is, up to a constant; None when exhausted."""
+    if type(iterator) is itertools.count:
+        start, step = (*iterator.__reduce__()[1], 1)[:2]
+        return int(start / step)
+    reduced = iterator.__reduce__()
+    if type(iterator) is enumerate:
+        return int(reduced[1][1])
+    if len(reduced) > 2 and isinstance(reduced[2], int):
+        # Lists are iterated from the end backwards by reversed().
+        return -reduced[2] if type(iterator) is type(reversed([])) else reduced[2]
+    left = operator.length_hint(iterator)
+    return -left if left else _EXHAUSTED
+
+
+def _iterator_children(iterator: Any) -> tuple[Any, ...]:
+    if type(iterator) in (itertools.count, enumerate):
+        return ()
+    return tuple(iterator.__reduce__()[1])
+
+
+def _iterator_state(iterator: Any, snapshot: Any) -> Any:
+    position = _position(iterator)
+    if position is _EXHAUSTED:
+        return "exhaust", 0
+    if snapshot is _EXHAUSTED or position < snapshot:
+        raise NotInPlace("an iterator cannot go back")
+    return "advance", position - snapshot
+
+
+def _advance(iterator: Any, state: Any) -> Undo:
+    how, count = state
+    steps = iterator if how == "exhaust" else itertools.islice(iterator, count)
+    collections.deque(steps, maxlen=0)
+    return lambda: None
+
+
+ITERATOR = Kind(
+    "iterator",
+    _iterator_children,
+    _position,
+    lambda o, s: _position(o) == s,
+    _iterator_state,
+    _advance,
+)
+
+# -- everything else ------------------------------------------------------------------
+
+
+def _made_from(obj: Any) -> Any:
+    """Fingerprint of what an object is made from: this can't be changed in place."""
+    try:
+        reduced = obj.__reduce_ex__(5)
+    except Exception:  # whatever a user's __reduce__ raises
+        return _Unknown()
+    return _fingerprint(reduced[:2]) if isinstance(reduced, tuple) else reduced
+
+
+def _opaque_snapshot(obj: Any) -> Any:
+    return _fingerprint(obj), _made_from(obj)
+
+
+def _opaque_state(obj: Any, snapshot: Any) -> Any:
+    if snapshot is not None and _made_from(obj) != snapshot[1]:
+        raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
+    if not (hasattr(obj, "__setstate__") or hasattr(obj, "__dict__")):
+        raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
+    return _built_state(obj)
+
+
+def _opaque_children(obj: Any) -> list[Any]:
+    return list((getattr(obj, "__dict__", None) or {}).values())
+
+
+OPAQUE = Kind(
+    "opaque",
+    _opaque_children,
+    _opaque_snapshot,
+    lambda o, s: _equal(o, s[0]),
+    _opaque_state,
+    _build,
+)
+
+
+def special_kind(obj: Any) -> Kind | None:
+    """Answer the kind of an object that a library has a special way for, if any."""
+    cls = type(obj)
+    if cls in _SIMPLE_ITERATORS or cls is enumerate or cls is itertools.count:
+        return ITERATOR
+    if cls is array.array:
+        return PLAIN_ARRAY
+    if cls is random.Random:
+        return RANDOM
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        if cls is numpy.ndarray:
+            return OBJECT_ARRAY if obj.dtype == object else ARRAY
+        if isinstance(obj, numpy.random.Generator):
+            return GENERATOR
+        if isinstance(obj, numpy.random.BitGenerator):
+            return BIT_GENERATOR
+        if cls is numpy.random.RandomState:
+            return RANDOM_STATE
+    pandas = sys.modules.get("pandas")
+    if pandas is not None and isinstance(obj, (pandas.DataFrame, pandas.Series)):
+        return PANDAS
+    return None

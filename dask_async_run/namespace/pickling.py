@@ -1,0 +1,426 @@
+"""The pickler and unpickler of namespaces: cloudpickle's, with four differences.
+
+1. A function whose globals are *the namespace* is pickled with a reference to
+   the namespace instead of a frozen copy of its globals, and is rebuilt on the
+   namespace of the side that loads it. The code objects met on the way are
+   reported, so that capture can add the names that they read to its work list.
+2. The cells of closures are objects of their own: two functions that share a
+   variable still share it afterwards. (cloudpickle makes fresh cells for each
+   function: ``get, set = make_counter()`` come apart.)
+3. Loading never resets the attributes of a class that this process already has,
+   unless asked to: cloudpickle sets a class attribute that was changed meanwhile
+   back to its old value.
+4. Objects can be *seeds*: they are written as a token and loaded as whatever
+   the loading side has for that token, which is how what went in comes back as
+   the same object.
+
+Numpy arrays that share memory are handled by `SharedMemory`.
+
+Some internals of cloudpickle are used (``_class_reduce``, ``_function_getstate``
+and the like); ``tests/namespace/test_pickling.py`` notices when they change.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import re
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar
+
+import cloudpickle
+from cloudpickle import cloudpickle as _cp
+
+from dask_async_run.namespace import caches
+
+Buffer = Any
+"""Anything with the buffer protocol."""
+
+IN_BAND = 64 * 1024
+"""Buffers of fewer bytes than this stay in the stream: a frame is a file."""
+
+
+class NamespaceReference:
+    """Stands in a stream for the namespace of the side that loads it."""
+
+    def __reduce__(self) -> tuple[Callable[[], Any], tuple[()]]:
+        return loading_namespace, ()
+
+
+def loading_namespace() -> dict[str, Any]:
+    """Answer the namespace being loaded into; `NamespaceUnpickler` replaces it."""
+    raise pickle.UnpicklingError("this stream can only be loaded into a namespace")
+
+
+# --------------------------------------------------------------------------
+# What the streams call when they are loaded.
+
+
+def make_function(
+    code: types.CodeType, global_names: dict[str, Any], closure: tuple[types.CellType, ...] | None
+) -> types.FunctionType:
+    """Build a function without its attributes, which follow as its state."""
+    global_names.setdefault("__builtins__", __builtins__)
+    return types.FunctionType(code, global_names, None, None, closure)
+
+
+def set_function_state(function: types.FunctionType, state: tuple[Any, Any]) -> None:
+    """Give a function its attributes, defaults, names and (foreign) globals."""
+    attributes, slots = state
+    function.__dict__.update(attributes)
+    slots = dict(slots)
+    slots.pop("_cloudpickle_submodules", None)
+    function.__globals__.update(slots.pop("__globals__", {}))
+    for name, value in slots.items():
+        setattr(function, name, value)
+
+
+def make_cell() -> types.CellType:
+    return types.CellType()
+
+
+def set_cell(cell: types.CellType, contents: Any) -> None:
+    cell.cell_contents = contents
+
+
+def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
+    """Build a notebook class, or find the one of the same identity."""
+    return maker(*args)
+
+
+def set_class_state(cls: type, state: Any) -> None:
+    """Give a class its attributes; `NamespaceUnpickler` may skip it."""
+    # cloudpickle's setter reads the dict of attributes and leaves it alone, but
+    # enums get theirs when they are made and would refuse them a second time.
+    _cp._class_setstate(cls, state)
+
+
+def make_match(pattern: re.Pattern[str], args: tuple[Any, ...], span: tuple[int, int]) -> Any:
+    """Find a match again: patterns are deterministic."""
+    for match in pattern.finditer(*args):
+        if match.span() == span:
+            return match
+    return pattern.match(args[0], span[0], span[1])
+
+
+def make_cached_property(function: Any, name: str | None) -> Any:
+    made: Any = functools.cached_property(function)
+    made.attrname = name
+    return made
+
+
+def make_view(
+    root: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, cls: type
+) -> Any:
+    """Build an array on the memory of `root`, `offset` bytes behind its start."""
+    import numpy as np
+
+    whole = root if root.flags.c_contiguous else root.T
+    view = np.ndarray(shape, dtype, whole, offset, strides)
+    return view if cls is np.ndarray else view.view(cls)
+
+
+def find_module(name: str) -> types.ModuleType:
+    """Import a module by name (its loaded submodules are the capture's business)."""
+    __import__(name)
+    return sys.modules[name]
+
+
+# --------------------------------------------------------------------------
+
+
+def _reduce_cell(cell: types.CellType) -> Any:
+    try:
+        contents = cell.cell_contents
+    except ValueError:
+        return make_cell, ()
+    return make_cell, (), contents, None, None, set_cell
+
+
+def _reduce_match(match: re.Match[str]) -> Any:
+    return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
+
+
+def _reduce_file(file: io.TextIOWrapper) -> Any:
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
+            return getattr, (sys, name)
+    # cloudpickle would read the file and send a StringIO: another type, and no
+    # longer the file.
+    raise TypeError("cannot pickle an open file")
+
+
+def _reduce_memoryview(view: memoryview) -> Any:
+    data = bytes(view) if view.readonly else bytearray(view)
+    if view.format == "B" and view.ndim == 1:
+        return memoryview, (data,)
+    return _cast_memoryview, (data, view.format, view.shape)
+
+
+def _cast_memoryview(data: Any, fmt: str, shape: tuple[int, ...]) -> memoryview:
+    return memoryview(data).cast(fmt, shape)  # type: ignore[call-overload, no-any-return]
+
+
+def _reduce_cached_property(value: Any) -> Any:
+    # Up to Python 3.11 it holds a lock.
+    return make_cached_property, (value.func, value.attrname)
+
+
+def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
+    target = reference()
+    if target is None:
+        raise TypeError("cannot pickle a weak reference whose target is gone")
+    return weakref.ref, (target,)
+
+
+def _reduce_weak_dict(value: Any) -> Any:
+    return type(value), (dict(value),)
+
+
+_REDUCERS: dict[type, Callable[[Any], Any]] = {
+    types.CellType: _reduce_cell,
+    re.Match: _reduce_match,
+    io.TextIOWrapper: _reduce_file,
+    memoryview: _reduce_memoryview,
+    functools.cached_property: _reduce_cached_property,
+    weakref.ref: _reduce_weakref,
+    weakref.WeakKeyDictionary: _reduce_weak_dict,
+    weakref.WeakValueDictionary: _reduce_weak_dict,
+}
+
+
+def by_reference(obj: Any) -> bool:
+    """Whether an attribute of an importable module names exactly this object."""
+    return _cp._lookup_module_and_qualname(obj) is not None
+
+
+class SharedMemory:
+    """Which numpy arrays of a stream share memory with one another.
+
+    Numpy pickles each view as an array of its own. A first dump reports every
+    array here; where two of them overlap, a second one writes both as views of
+    the array that owns the memory. Arrays inside of pandas objects are left
+    out: pandas counts who shares a block (copy-on-write), the count does not
+    travel, and a write would show in both.
+    """
+
+    def __init__(self) -> None:
+        self.shared: set[int] = set()
+        self._groups: dict[int, dict[int, Any]] = {}
+        self._private: set[int] = set()
+
+    @staticmethod
+    def root(array: Any) -> Any:
+        """Answer the array that owns `array`'s memory, perhaps itself."""
+        kind = sys.modules["numpy"].ndarray
+        while isinstance(array.base, kind):
+            array = array.base
+        return array
+
+    def keep_private(self, frame: Any) -> None:
+        """Leave the arrays that a pandas object is made of out of it."""
+        manager = getattr(frame, "_mgr", None)
+        for array in getattr(manager, "arrays", None) or ():
+            self._private.add(id(array))
+
+    def seen(self, array: Any) -> Any:
+        """Note an array; answer the root to write it as a view of, or None."""
+        root = self.root(array)
+        if id(array) in self._private or array.dtype.hasobject:
+            return None
+        self._groups.setdefault(id(root), {})[id(array)] = array
+        if array is root or id(root) not in self.shared:
+            return None
+        if not (root.flags.c_contiguous or root.flags.f_contiguous):
+            return None
+        return root
+
+    def found(self) -> bool:
+        """Decide after a dump; True if arrays overlap and another dump is due."""
+        before = len(self.shared)
+        for root_id, group in self._groups.items():
+            arrays = list(group.values())
+            if root_id not in self.shared and len(arrays) > 1 and _any_overlap(root_id, arrays):
+                self.shared.add(root_id)
+        return len(self.shared) > before
+
+
+def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
+    if any(id(array) == root_id for array in arrays):
+        return True
+    spans = sorted(sys.modules["numpy"].lib.array_utils.byte_bounds(a) for a in arrays if a.size)
+    return any(low < end for (_, end), (low, _) in zip(spans, spans[1:], strict=False))
+
+
+class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Writes values of a namespace; each `dump` continues the same memo.
+
+    Parameters
+    ----------
+    namespace : dict
+        The namespace: functions whose ``__globals__`` is this very dict refer
+        to it.
+    buffer_callback : callable or None
+        As in `pickle.Pickler`: falsy answers keep a buffer out of the stream.
+    on_code : callable or None
+        Called with the code object of each function of the namespace.
+    shared : SharedMemory or None
+        Where arrays are noted.
+    """
+
+    def __init__(
+        self,
+        file: Any,
+        namespace: dict[str, Any],
+        buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
+        on_code: Callable[[types.FunctionType], None] | None = None,
+        shared: SharedMemory | None = None,
+    ) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._namespace = namespace
+        self._reference = NamespaceReference()
+        self._on_code = on_code
+        self._shared = shared
+        numpy = sys.modules.get("numpy")
+        self._array_types: tuple[type, ...] = ()
+        if shared is not None and numpy is not None:
+            self._array_types = (numpy.ndarray,)
+        pandas = sys.modules.get("pandas")
+        self._pandas_types: tuple[type, ...] = ()
+        if shared is not None and hasattr(pandas, "DataFrame"):
+            self._pandas_types = (pandas.DataFrame, pandas.Series)  # type: ignore[union-attr]
+
+    def reducer_override(self, obj: Any) -> Any:
+        kind = type(obj)
+        if kind is types.FunctionType:
+            return self._reduce_function(obj)
+        if isinstance(obj, type):
+            return self._reduce_class(obj)
+        reducer = _REDUCERS.get(kind)
+        if reducer is not None:
+            return reducer(obj)
+        if kind is caches.LruCache and not by_reference(obj):
+            return caches.reduce_lru_cache(obj)
+        if self._pandas_types and isinstance(obj, self._pandas_types):
+            self._shared.keep_private(obj)  # type: ignore[union-attr]
+        elif self._array_types and isinstance(obj, self._array_types):
+            return self._reduce_array(obj)
+        return NotImplemented
+
+    def _reduce_function(self, function: types.FunctionType) -> Any:
+        if _cp._should_pickle_by_reference(function):
+            return NotImplemented
+        state, slots = _cp._function_getstate(function)
+        del slots["__closure__"]
+        ours = function.__globals__ is self._namespace
+        if ours:
+            slots["__globals__"] = {}
+            slots["_cloudpickle_submodules"] = []
+            where: Any = self._reference
+        else:
+            where = self._function_getnewargs(function)[1]
+        if self._on_code is not None:
+            self._on_code(function)
+        made = (function.__code__, where, function.__closure__)
+        return make_function, made, (state, slots), None, None, set_function_state
+
+    @staticmethod
+    def _reduce_class(cls: type) -> Any:
+        reduced = _cp._class_reduce(cls)
+        if isinstance(reduced, tuple) and len(reduced) == 6:
+            maker, args, state = reduced[:3]
+            return make_class, (maker, args), state, None, None, set_class_state
+        return reduced
+
+    def _reduce_array(self, array: Any) -> Any:
+        root = self._shared.seen(array)  # type: ignore[union-attr]
+        if root is None:
+            return NotImplemented
+        start = root.__array_interface__["data"][0]
+        offset = array.__array_interface__["data"][0] - start
+        return make_view, (root, offset, array.shape, array.strides, array.dtype, type(array))
+
+
+class SeededPickler(NamespacePickler):
+    """A `NamespacePickler` that writes seeds as tokens.
+
+    Parameters
+    ----------
+    seeds : mapping of int to token
+        ``id(obj)`` of each seed to its token; the caller keeps the objects alive.
+    """
+
+    seeds: Mapping[int, Any]
+
+    def __init__(self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any):
+        self.seeds = seeds
+        super().__init__(file, namespace, **kwargs)
+
+    def persistent_id(self, obj: Any) -> Any:
+        return self.seeds.get(id(obj))
+
+
+class NamespaceUnpickler(pickle.Unpickler):
+    """Loads a stream into a namespace; each `load` continues the same memo.
+
+    Parameters
+    ----------
+    file : binary file
+    namespace : dict
+        What functions get as their globals.
+    buffers : iterable of buffers
+        The stream's frames, in order.
+    resolve : callable or None
+        Answers the object for a seed's token.
+    keep_classes : bool
+        Leave classes that this process already has as they are now. A kernel
+        wants that, a fresh cell process does not care.
+    """
+
+    _OURS: ClassVar[str] = __name__
+
+    def __init__(
+        self,
+        file: Any,
+        namespace: dict[str, Any],
+        buffers: Iterable[Buffer] = (),
+        resolve: Callable[[Any], Any] | None = None,
+        keep_classes: bool = False,
+    ) -> None:
+        super().__init__(file, buffers=buffers)
+        self._namespace = namespace
+        self._resolve = resolve
+        self._keep_classes = keep_classes
+        self._known_classes: set[type] = set()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == self._OURS:
+            if name == "loading_namespace":
+                return lambda: self._namespace
+            if name == "make_class" and self._keep_classes:
+                return self._find_or_make_class
+            if name == "set_class_state" and self._keep_classes:
+                return self._set_new_class_state
+        return super().find_class(module, name)
+
+    def persistent_load(self, token: Any) -> Any:
+        if self._resolve is None:
+            raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
+        return self._resolve(token)
+
+    def _find_or_make_class(self, maker: Callable[..., type], args: tuple[Any, ...]) -> type:
+        # The tracker id is the last argument but one, for classes and enums.
+        with _cp._DYNAMIC_CLASS_TRACKER_LOCK:
+            known = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
+        if known is not None:
+            self._known_classes.add(known)
+            return known  # type: ignore[no-any-return]
+        return maker(*args)
+
+    def _set_new_class_state(self, cls: type, state: Any) -> None:
+        if cls not in self._known_classes:
+            set_class_state(cls, state)

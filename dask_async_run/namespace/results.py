@@ -1,0 +1,416 @@
+"""Results: what a cell did to its namespace, written there and loaded here.
+
+A result is a row of items, dumped one after another with one memo, in which
+objects that went in stand as tokens (`track.Token`):
+
+============================  ==============================================
+``("bind", n, v)``            a name that the cell bound or rebound
+``("delete", n)``             a name that it deleted
+``("update", t, kind, s)``    an object that went in has a new own state
+``("changed", names)``        names of inputs that can see such a change
+``("out", v)``                value of the last expression
+``("surroundings", dict)``    what it changed of what surrounds it
+``("error", e)``              the exception that ended it
+``("note", n, why)``          a name that had to be rebound, and why
+``("end",)``
+============================  ==============================================
+
+Items that can't be pickled are left out and reported; the others come whole.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from dask_async_run.errors import RemoteError
+from dask_async_run.namespace import kinds, opaque
+from dask_async_run.namespace.kinds import NotInPlace, kind_of
+from dask_async_run.namespace.pickling import IN_BAND, NamespaceUnpickler, SeededPickler
+from dask_async_run.namespace.track import Baseline, Token, Tracked
+
+Resolve = Callable[[Any], Any]
+"""Answers the object for a token."""
+
+_MISSING: Any = object()
+
+
+@dataclass(slots=True)
+class Collected:
+    """A result, ready to travel.
+
+    Parameters
+    ----------
+    stream : bytes
+    buffers : list of memoryview
+        Out-of-band buffers, in order; still the cell's memory.
+    bound, deleted, mutated : list of str
+        Names, for people.
+    failed : dict of str to str
+        What could not be pickled, and why.
+    """
+
+    stream: bytes = b""
+    buffers: list[memoryview] = field(default_factory=list)
+    bound: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    mutated: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """A result, loaded; nothing is applied yet.
+
+    Parameters
+    ----------
+    bound : dict of str to object
+    deleted : list of str
+    updates : list of (token, kind name, state)
+    changed : list of str
+        Names of inputs whose value, or a part of it, `updates` change.
+    out : tuple
+        The value of the last expression, or empty.
+    surroundings : dict
+    error : BaseException or None
+    notes : dict of str to str
+    objects : dict of int to object
+        Memo index to object: what later tokens may refer to.
+    """
+
+    bound: dict[str, Any] = field(default_factory=dict)
+    deleted: list[str] = field(default_factory=list)
+    updates: list[tuple[Any, str, Any]] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    out: tuple[Any, ...] = ()
+    surroundings: dict[str, Any] = field(default_factory=dict)
+    error: BaseException | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+    objects: dict[int, Any] = field(default_factory=dict)
+
+
+# -- writing: in the cell process ---------------------------------------------------
+
+Item = tuple[Any, ...]
+
+
+class ResultWriter:
+    """Writes the result of a cell.
+
+    Parameters
+    ----------
+    namespace : dict
+        The cell's namespace after it ran.
+    before : dict
+        Names and values when it started.
+    baseline : Baseline
+    atoms : mapping of int to Token
+        ``id`` of inputs that the baseline does not look at.
+    hidden : callable(str) -> bool
+        Names that are the shell's own.
+    """
+
+    def __init__(
+        self,
+        namespace: dict[str, Any],
+        before: Mapping[str, Any],
+        baseline: Baseline,
+        atoms: Mapping[int, Token],
+        hidden: Callable[[str], bool],
+    ) -> None:
+        self._namespace = namespace
+        self._before = before
+        self._baseline = baseline
+        self._atoms = dict(atoms)
+        self._hidden = hidden
+
+    def write(
+        self,
+        error: BaseException | None = None,
+        out: tuple[Any, ...] = (),
+        surroundings: Mapping[str, Any] | None = None,
+        only: Iterable[str] = (),
+        also: Iterable[str] = (),
+    ) -> Collected:
+        """Answer the result.
+
+        Parameters
+        ----------
+        error : BaseException or None
+        out : tuple
+            Empty, or the value of the last expression.
+        surroundings : mapping
+        only, also : iterable of str
+            Names to restrict to; names that come back even if unchanged.
+        """
+        only, also = set(only), set(also)
+        now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
+        before = {n: v for n, v in self._before.items() if not self._hidden(n)}
+        collected = Collected()
+        updates, rebound = self._updates(collected)
+        bound = [n for n, v in now.items() if before.get(n, _MISSING) is not v or n in also]
+        for name, reason in self._rebound_names(rebound, now):
+            if name not in bound:
+                bound.append(name)
+            collected.failed.pop(name, None)
+            updates.append((f"note on {name}", ("note", name, reason)))
+        deleted = [n for n in before if n not in now]
+        mutated = self._seeing({id(t.obj) for t in self._changed}, before) if self._changed else []
+        if only:
+            bound = [n for n in bound if n in only]
+            deleted = [n for n in deleted if n in only]
+            mutated = [n for n in mutated if n in only]
+            if not mutated:
+                updates = []
+        items: list[tuple[str, Item]] = [(n, ("bind", n, now[n])) for n in bound]
+        items += [(n, ("delete", n)) for n in deleted]
+        items += updates
+        items.append(("", ("changed", mutated)))
+        if out:
+            items.append(("the last expression's value", ("out", out[0])))
+        items += [
+            (f"surroundings: {key}", ("surroundings", {key: value}))
+            for key, value in (surroundings or {}).items()
+        ]
+        if error is not None:
+            items.append(("", ("error", self._portable(error))))
+        self._dump(items, collected, {id(o): None for o in rebound})
+        collected.bound = [n for n in bound if n not in collected.failed]
+        collected.deleted = deleted
+        collected.mutated = mutated
+        return collected
+
+    def _updates(self, collected: Collected) -> tuple[list[tuple[str, Item]], dict[int, str]]:
+        """Answer the update items, and the ids of objects that must be rebound."""
+        self._changed: list[Tracked] = self._baseline.changed()
+        updates: list[tuple[str, Item]] = []
+        rebound: dict[int, str] = {}
+        states: dict[int, tuple[Tracked, Any]] = {}
+        for tracked in self._changed:
+            try:
+                states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, tracked.snapshot)
+            except NotInPlace as reason:
+                rebound[id(tracked.obj)] = str(reason)
+            except Exception as error:  # a user's __getstate__
+                collected.failed[self._label(tracked)] = f"{type(error).__name__}: {error}"
+        if rebound:
+            # What holds a rebound object must hold the new one.
+            self._include_holders(rebound, states)
+        for tracked, state in states.values():
+            if id(tracked.obj) not in rebound:
+                item = ("update", tracked.token, tracked.kind.name, state)
+                updates.append((f"change of {self._label(tracked)}", item))
+        return updates, rebound
+
+    def _include_holders(
+        self, rebound: dict[int, str], states: dict[int, tuple[Tracked, Any]]
+    ) -> None:
+        again = True
+        while again:
+            again = False
+            for key, tracked in self._baseline.tracked.items():
+                if key in states or key in rebound or tracked.token is None:
+                    continue
+                if any(id(child) in rebound for child in tracked.kind.children(tracked.obj)):
+                    again = True
+                    try:
+                        states[key] = tracked, tracked.kind.state(tracked.obj, None)
+                        if tracked.kind.state(tracked.obj, None) is None:
+                            raise NotInPlace("it holds an object that was replaced")
+                    except NotInPlace as reason:
+                        states.pop(key, None)
+                        rebound[key] = str(reason)
+
+    def _rebound_names(
+        self, rebound: Mapping[int, str], now: Mapping[str, Any]
+    ) -> list[tuple[str, str]]:
+        return [(n, rebound[id(v)]) for n, v in now.items() if id(v) in rebound]
+
+    def _label(self, tracked: Tracked) -> str:
+        for name, value in self._before.items():
+            if value is tracked.obj:
+                return name
+        return f"a {type(tracked.obj).__name__}"
+
+    def _seeing(self, changed: set[int], names: Mapping[str, Any]) -> list[str]:
+        """Answer the names from which a changed object can be reached."""
+        holders: dict[int, list[int]] = {}
+        for key, tracked in self._baseline.tracked.items():
+            for child in tracked.kind.children(tracked.obj):
+                holders.setdefault(id(child), []).append(key)
+        reached = set()
+        pending = list(changed)
+        while pending:
+            key = pending.pop()
+            if key not in reached:
+                reached.add(key)
+                pending.extend(holders.get(key, ()))
+        return [n for n, v in names.items() if id(v) in reached]
+
+    def _portable(self, error: BaseException) -> Any:
+        error.__traceback__ = None
+        try:
+            self._pickle([("error", error)], {})
+        except Exception:  # whatever the exception's own pickling raises
+            return RemoteError(type(error).__name__, str(error))
+        try:
+            # An exception that pickles may still fail to load:
+            # class E(Exception): def __init__(self, a, b): super().__init__(a)
+            stream, buffers = self._pickle([("error", error)], {})
+            unpickler = NamespaceUnpickler(
+                io.BytesIO(stream), {}, buffers, lambda token: None, keep_classes=True
+            )
+            unpickler.load()
+        except Exception:
+            return RemoteError(type(error).__name__, str(error))
+        return error
+
+    def _seeds(self) -> dict[int, Token]:
+        return self._atoms | {
+            key: tracked.token
+            for key, tracked in self._baseline.tracked.items()
+            if tracked.token is not None
+        }
+
+    def _dump(
+        self, items: list[tuple[str, Item]], collected: Collected, without: Mapping[int, None]
+    ) -> None:
+        seeds = {key: token for key, token in self._seeds().items() if key not in without}
+        while True:
+            try:
+                stream, buffers = self._pickle([item for _, item in items], seeds)
+            except Exception:  # a user's __reduce__ may raise anything
+                bad = self._failing(items, seeds)
+                if not bad:
+                    raise
+                for label, reason in bad.values():
+                    collected.failed[label] = reason
+                items = [item for index, item in enumerate(items) if index not in bad]
+            else:
+                collected.stream, collected.buffers = stream, buffers
+                return
+
+    def _failing(
+        self, items: list[tuple[str, Item]], seeds: Mapping[int, Any]
+    ) -> dict[int, tuple[str, str]]:
+        bad = {}
+        for index, (label, item) in enumerate(items):
+            try:
+                self._pickle([item], seeds)
+            except Exception as error:  # a user's __reduce__ may raise anything
+                bad[index] = label, f"{type(error).__name__}: {error}"
+        return bad
+
+    def _pickle(
+        self, items: Iterable[Item], seeds: Mapping[int, Any]
+    ) -> tuple[bytes, list[memoryview]]:
+        file = io.BytesIO()
+        buffers: list[memoryview] = []
+
+        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+            raw = buffer.raw()
+            if raw.nbytes < IN_BAND:
+                return True
+            buffers.append(raw)
+            return False
+
+        pickler = SeededPickler(file, self._namespace, seeds, buffer_callback=out_of_band)
+        for item in items:
+            pickler.dump(item)
+        pickler.dump(("end",))
+        return file.getvalue(), buffers
+
+
+# -- loading: in a kernel, or in the cell process of a later job -----------------------
+
+
+def load_result(
+    stream: Any,
+    buffers: Sequence[Any],
+    namespace: dict[str, Any],
+    resolve: Resolve,
+    keep_classes: bool,
+) -> Loaded:
+    """Load a result without applying any of it.
+
+    Parameters
+    ----------
+    stream : bytes-like
+    buffers : sequence of buffers
+    namespace : dict
+        What functions that come back get as their globals.
+    resolve : callable
+        Answers the object for a token.
+    keep_classes : bool
+        As in `NamespaceUnpickler`.
+
+    Raises
+    ------
+    Exception
+        Whatever unpickling the user's objects raises.
+    """
+    unpickler = NamespaceUnpickler(io.BytesIO(stream), namespace, buffers, resolve, keep_classes)
+    loaded = Loaded()
+    while (item := unpickler.load())[0] != "end":
+        match item:
+            case ("bind", name, value):
+                loaded.bound[name] = value
+            case ("delete", name):
+                loaded.deleted.append(name)
+            case ("update", token, kind, state):
+                loaded.updates.append((token, kind, state))
+            case ("changed", names):
+                loaded.changed = names
+            case ("out", value):
+                loaded.out = (value,)
+            case ("surroundings", part):
+                loaded.surroundings.update(part)
+            case ("error", error):
+                loaded.error = error
+            case ("note", name, why):
+                loaded.notes[name] = why
+            case _:
+                raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
+    loaded.objects = unpickler.memo.copy()
+    return loaded
+
+
+def apply_updates(
+    updates: Iterable[tuple[Any, str, Any]], resolve: Resolve
+) -> list[kinds.Undo]:
+    """Give objects their new states in place, all or none.
+
+    Parameters
+    ----------
+    updates : iterable of (token, kind name, state)
+    resolve : callable
+
+    Returns
+    -------
+    list of Undo
+        To be called in reverse order to take everything back.
+
+    Raises
+    ------
+    Exception
+        Whatever a user's ``__setstate__`` raises, or `NotInPlace`; everything is
+        as before then.
+    """
+    # What runs the user's code, and may fail, comes first; copying arrays last.
+    ordered = sorted(updates, key=lambda update: update[1] == opaque.ARRAY.name)
+    undo: list[kinds.Undo] = []
+    try:
+        for token, _, state in ordered:
+            obj = resolve(token)
+            kind = kind_of(obj)
+            if kind is None:
+                raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
+            undo.append(kind.apply(obj, state))
+    except BaseException:
+        for step in reversed(undo):
+            step()
+        raise
+    return undo

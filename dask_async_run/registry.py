@@ -1,0 +1,426 @@
+"""The client side of the registry: the only way to talk to it.
+
+`Registry` is asynchronous, for event loops (a worker's, an asynchronous client's);
+`SyncRegistry` is the same for a thread that may wait, as a kernel's main thread, where
+an interrupt ends the wait and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from distributed import Client, Worker
+
+from dask_async_run import errors
+from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
+from dask_async_run.messages import pack, unpack
+
+T = TypeVar("T")
+
+POLL = 25.0
+"""Seconds that one call waits in the scheduler; longer waits are several calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A recorded output: its number (the first is 1), its time, itself in nbformat's terms."""
+
+    seq: int
+    time: float
+    output: Message
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Some of a job's outputs.
+
+    Parameters
+    ----------
+    outputs : list of Output
+        In order.
+    tail : str
+        The end of a flood of text whose middle was dropped: so far, while it runs.
+    state : str
+        The job's `State`.
+    done : bool
+        The job has ended and these are the last ones.
+    """
+
+    outputs: list[Output]
+    tail: str
+    state: str
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A job whose result a later job's cell starts from."""
+
+    spec: JobSpec
+    result: JobResult
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to `Registry.claim`.
+
+    Parameters
+    ----------
+    granted : bool
+        Whether the cell may run, now and here.
+    reason : str
+        Why not.
+    state : str
+        The job's `State`.
+    attempt : int
+        To be passed to `Registry.record` and `Registry.finish`.
+    spec : JobSpec or None
+        What to run, if granted.
+    parents : list of Parent
+        Those of ``spec.parents``, in that order.
+    """
+
+    granted: bool
+    reason: str
+    state: str
+    attempt: int
+    spec: JobSpec | None
+    parents: list[Parent]
+
+
+class Registry:
+    """The registry's operations, asynchronous.
+
+    Parameters
+    ----------
+    call : callable
+        ``call(do=..., body=...)`` calls the scheduler's handler ``async_run``.
+
+    Raises
+    ------
+    NoSuchJobError, JobStateError, FrameError
+        Every method, as the operation says.
+    ServerError
+        Every method, when the scheduler cannot be reached, has no registry, or cannot
+        write its journal.
+    """
+
+    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+        self._call = call
+
+    @classmethod
+    def of_client(cls, client: Client) -> Registry:
+        """Return the registry of a client's scheduler; for the client's event loop."""
+
+        async def call(**kwargs: Any) -> Any:
+            # Looked up at each call: a client that reconnects has another `scheduler`, and
+            # one that is closed has none.
+            if client.scheduler is None:
+                raise OSError("this client is closed")
+            return await client.scheduler.async_run(**kwargs)
+
+        return cls(call)
+
+    @classmethod
+    def of_worker(cls, worker: Worker) -> Registry:
+        """Return the registry of a worker's scheduler; for the worker's event loop."""
+        return cls(worker.scheduler.async_run)
+
+    async def hello(self) -> Message:
+        """Version of the package there, its state folder, `host_token`, Python's version."""
+        answer: Message = await self._ask("hello")
+        return answer
+
+    async def create(self, spec: JobSpec) -> JobView:
+        """Make a job; on return it is in the journal and depends on nobody here.
+
+        Calling again with the same spec gives the same job.
+
+        Raises
+        ------
+        FrameError
+            A frame of the inputs is not there: `put` it (again), and call again.
+        """
+        return _view(await self._ask("create", spec=spec.to_message()))
+
+    async def claim(self, job: str, worker: str, host: str) -> Claim:
+        """Ask to run a job's cell; granted once per attempt.
+
+        Parameters
+        ----------
+        worker : str
+            Address of the worker that asks.
+        host : str
+            Name of its machine.
+        """
+        token = uuid.uuid4().hex
+        arguments = {"job": job, "worker": worker, "host": host, "token": token}
+        answer = await self._ask_again("claim", **arguments)
+        spec = answer.pop("spec")
+        parents = [
+            Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
+            for p in answer.pop("parents")
+        ]
+        return Claim(spec=JobSpec.from_message(spec) if spec else None, parents=parents, **answer)
+
+    async def record(
+        self,
+        job: str,
+        outputs: Iterable[Message],
+        tail: str | None = None,
+        info: Message | None = None,
+        *,
+        attempt: int | None = None,
+        batch: int | None = None,
+    ) -> Message:
+        """Append outputs of a running cell; they are in the journal on return.
+
+        Parameters
+        ----------
+        outputs
+            In nbformat's terms.
+        tail : str or None
+            The end of a flood so far; None if it has not changed.
+        info : dict or None
+            ``pid``, ``memory`` (bytes), ``cpu`` (percent), ``last_line``.
+        attempt : int or None
+            As the claim said.
+        batch : int or None
+            Counts the calls, from 1: then one whose answer was lost can be made again.
+
+        Returns
+        -------
+        dict
+            ``accepted``: False when the job does not run (any more), so that the cell has
+            to be stopped; ``stopping``: somebody wants it stopped.
+        """
+        ask = self._ask if batch is None else self._ask_again
+        packed = [pack(output) for output in outputs]
+        arguments = {"tail": tail, "info": info, "attempt": attempt, "batch": batch}
+        answer: Message = await ask("record", job=job, outputs=packed, **arguments)
+        return answer
+
+    async def finish(
+        self,
+        job: str,
+        state: State | str,
+        reason: str = "",
+        result: JobResult | None = None,
+        *,
+        attempt: int | None = None,
+    ) -> Message:
+        """End a running job; its result's frames must be in the store.
+
+        Returns
+        -------
+        dict
+            ``accepted``: False when it had ended already or another attempt runs;
+            ``state``: the job's state now; ``reason``: why it was not accepted.
+        """
+        answer: Message = await self._ask_again(
+            "finish",
+            job=job,
+            state=str(state),
+            reason=reason,
+            result=result.to_message() if result else None,
+            attempt=attempt,
+        )
+        return answer
+
+    async def cancel(self, jobs: Iterable[str]) -> dict[str, str]:
+        """Cancel jobs; say for each what was done. A running one ends when it has stopped."""
+        answer: dict[str, str] = await self._ask("cancel", jobs=list(jobs))
+        return answer
+
+    async def jobs(
+        self, notebook: str | None = None, states: Iterable[str] | None = None
+    ) -> list[JobView]:
+        """Jobs in order of submission: all, those of a notebook, those in some states."""
+        listed = None if states is None else [str(state) for state in states]
+        return [_view(m) for m in await self._ask("jobs", notebook=notebook, states=listed)]
+
+    async def show(self, job: str) -> JobView:
+        return _view(await self._ask("show", job=job))
+
+    async def spec(self, job: str) -> JobSpec:
+        return JobSpec.from_message(await self._ask("spec", job=job))
+
+    async def result(self, job: str) -> JobResult | None:
+        """Result of a job; None if it has none (yet)."""
+        answer = await self._ask("result", job=job)
+        return JobResult.from_message(answer) if answer else None
+
+    async def outputs(self, job: str, since: int = 0, wait: float = 0.0) -> Outputs:
+        """Outputs with numbers above `since`.
+
+        Parameters
+        ----------
+        wait : float
+            Seconds to wait when there are none and the job has not ended; the scheduler
+            may answer sooner with none.
+        """
+        answer = await self._ask("outputs", job=job, since=since, wait=wait)
+        listed = [Output(seq, at, unpack(packed)) for seq, at, packed in answer["outputs"]]
+        return Outputs(listed, answer["tail"], answer["state"], answer["done"])
+
+    async def wait(
+        self,
+        jobs: Sequence[str],
+        timeout: float | None = None,  # noqa: ASYNC109  (a long poll's, in the scheduler)
+        any: bool = False,  # noqa: A002
+    ) -> list[JobView]:
+        """Wait until all of the jobs have ended (one of them, if `any`).
+
+        Returns
+        -------
+        list of JobView
+            In order of submission; some have not ended when `timeout` seconds have passed.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while True:
+            left = POLL if deadline is None else max(0.0, deadline - time.monotonic())
+            answer = await self._ask("wait", jobs=list(jobs), timeout=min(left, POLL), any=any)
+            views = [_view(message) for message in answer]
+            ended = [State(view.state).terminal for view in views]
+            if all(ended) or (any and True in ended) or left < POLL:
+                return views
+
+    async def gathered(self, jobs: Iterable[str]) -> None:
+        """Mark jobs as gathered."""
+        await self._ask("gathered", jobs=list(jobs))
+
+    async def forget(self, jobs: Iterable[str]) -> None:
+        """Remove jobs that have ended, their outputs and results: all of them or none.
+
+        Raises
+        ------
+        JobStateError
+            One has not ended, or an unfinished job needs its result.
+        """
+        await self._ask("forget", jobs=list(jobs))
+
+    async def idle(self) -> Message:
+        """``unfinished``: how many jobs; ``clients``: how many are connected."""
+        answer: Message = await self._ask("idle")
+        return answer
+
+    async def stopping(self, reason: str = "the server was stopped", lose: bool = True) -> None:
+        """Announce that the server is going to stop: no cell is started any more.
+
+        Parameters
+        ----------
+        lose : bool
+            Running jobs are lost, and say why; else they go on until they are.
+        """
+        await self._ask("stopping", reason=reason, lose=lose)
+
+    async def _ask_again(self, do: str, **arguments: Any) -> Any:
+        """Ask; and once more if the connection broke, for what may be asked twice."""
+        try:
+            return await self._ask(do, **arguments)
+        except errors.ServerError as error:
+            if not isinstance(error.__cause__, OSError):
+                raise
+        await asyncio.sleep(0.1)
+        return await self._ask(do, **arguments)
+
+    async def _ask(self, do: str, **arguments: Any) -> Any:
+        try:
+            reply = await self._call(do=do, body=pack(arguments))
+        except (OSError, TimeoutError) as error:
+            raise errors.ServerError(
+                f"the scheduler does not answer ({type(error).__name__}: {error}). Is the server "
+                "still running? %async_run_server starts it or connects to it again."
+            ) from error
+        if reply is None:  # what Dask answers for a handler that it does not have
+            raise errors.ServerError(
+                "this Dask scheduler keeps no registry of jobs. Connect to it with "
+                "%async_run_server ADDRESS, which installs one."
+            )
+        message = unpack(reply)
+        if "error" in message:
+            name, args = message["error"]
+            raise getattr(errors, name, errors.ServerError)(*args)
+        return message["answer"]
+
+
+class SyncRegistry:
+    """The registry's operations for a thread that waits; see `Registry` for each.
+
+    Parameters
+    ----------
+    client : Client
+        A synchronous one. ``KeyboardInterrupt`` gets through while a method waits; the
+        scheduler does not notice.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._registry = Registry.of_client(client)
+
+    def hello(self) -> Message:
+        return self._sync(self._registry.hello())
+
+    def create(self, spec: JobSpec) -> JobView:
+        return self._sync(self._registry.create(spec))
+
+    def cancel(self, jobs: Iterable[str]) -> dict[str, str]:
+        return self._sync(self._registry.cancel(jobs))
+
+    def jobs(
+        self, notebook: str | None = None, states: Iterable[str] | None = None
+    ) -> list[JobView]:
+        return self._sync(self._registry.jobs(notebook, states))
+
+    def show(self, job: str) -> JobView:
+        return self._sync(self._registry.show(job))
+
+    def spec(self, job: str) -> JobSpec:
+        return self._sync(self._registry.spec(job))
+
+    def result(self, job: str) -> JobResult | None:
+        return self._sync(self._registry.result(job))
+
+    def outputs(self, job: str, since: int = 0, wait: float = 0.0) -> Outputs:
+        return self._sync(self._registry.outputs(job, since, wait))
+
+    def wait(
+        self,
+        jobs: Sequence[str],
+        timeout: float | None = None,
+        any: bool = False,  # noqa: A002
+    ) -> list[JobView]:
+        return self._sync(self._registry.wait(jobs, timeout, any))
+
+    def gathered(self, jobs: Iterable[str]) -> None:
+        self._sync(self._registry.gathered(jobs))
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        self._sync(self._registry.forget(jobs))
+
+    def idle(self) -> Message:
+        return self._sync(self._registry.idle())
+
+    def stopping(self, reason: str = "the server was stopped") -> None:
+        self._sync(self._registry.stopping(reason))
+
+    def _sync(self, operation: Coroutine[Any, Any, T]) -> T:
+        async def run() -> T:
+            return await operation
+
+        result: T = self._client.sync(run)
+        return result
+
+
+def sync(client: Client) -> SyncRegistry:
+    """Return the registry of a synchronous client's scheduler."""
+    return SyncRegistry(client)
+
+
+def _view(message: Message) -> JobView:
+    return JobView.from_message(message)

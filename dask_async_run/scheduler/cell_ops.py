@@ -1,0 +1,138 @@
+"""What the task that runs a cell can ask of the registry, called by name from outside.
+
+`dask_async_run.registry.Registry` has the same methods and says what they mean.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from dask_async_run.errors import ServerError
+from dask_async_run.job import JobResult, Message, State
+from dask_async_run.scheduler.machine import Claimed, Ended, Refused
+from dask_async_run.scheduler.registry import JobRegistry
+
+_TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the journal
+
+
+class CellOps:
+    """Operations for the worker that runs a job's cell."""
+
+    NAMES = ("claim", "record", "finish")
+
+    def __init__(self, registry: JobRegistry) -> None:
+        self._registry = registry
+        self._journal = registry.journal
+
+    async def claim(self, job: str, worker: str, host: str, token: str = "") -> Message:
+        if not self._registry.cluster.has_worker(worker):
+            return self._refusal(job, f"{worker} does not belong to the cluster")
+        for instruction in self._registry.apply(Claimed(job, worker, host, token, time.time())):
+            if isinstance(instruction, Refused):
+                return self._refusal(job, instruction.reason)
+        attempt = self._registry.machine.records[job].attempt
+        try:
+            await self._registry.committed()
+        except ServerError as error:
+            # A claim that is not on record could be granted again after a restart.
+            self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
+            return self._refusal(job, str(error))
+        return {
+            "granted": True,
+            "reason": "",
+            "state": State.RUNNING,
+            "attempt": attempt,
+            "spec": self._spec(job),
+            "parents": [
+                {"spec": self._spec(parent), "result": self._result(parent)}
+                for parent in self._registry.live[job].parents
+            ],
+        }
+
+    async def record(
+        self,
+        job: str,
+        outputs: Sequence[bytes],
+        tail: str | None = None,
+        info: Message | None = None,
+        attempt: int | None = None,
+        batch: int | None = None,
+    ) -> Message:
+        record = self._registry.machine.records.get(job)
+        if (
+            record is None
+            or record.state is not State.RUNNING
+            or attempt not in (None, record.attempt)
+        ):
+            return {"accepted": False, "stopping": True}
+        live = self._registry.live[job]
+        if batch is not None and batch <= live.batch:
+            return {"accepted": True, "stopping": record.stopping}  # its answer was lost
+        live.batch = batch or live.batch
+        now = time.time()
+        self._journal.append(job, live.outputs + 1, outputs, now)
+        live.outputs += len(outputs)
+        if info:
+            live.pid = info.get("pid") or live.pid
+            live.memory = info.get("memory") or live.memory
+            live.cpu = info.get("cpu") or 0.0
+            live.last_line = info.get("last_line") or live.last_line
+        self._journal.progress(job, live.outputs, live.last_line, live.pid)
+        if tail is not None:
+            live.tail = tail
+            if not tail or now - live.tail_stored > _TAIL_EVERY:
+                self._journal.store_tail(job, tail)
+                live.tail_stored = now
+        self._registry.ring(job)
+        await self._registry.committed()
+        return {"accepted": True, "stopping": record.stopping}
+
+    async def finish(
+        self,
+        job: str,
+        state: str,
+        reason: str = "",
+        result: Message | None = None,
+        attempt: int | None = None,
+    ) -> Message:
+        end = State(state)
+        if not end.terminal:
+            raise ValueError(f"{state} is no end")
+        now = time.time()
+        for instruction in self._registry.apply(Ended(job, end, reason, attempt, now)):
+            if isinstance(instruction, Refused):
+                await self._registry.committed()
+                return {
+                    "accepted": False,
+                    "state": self._state(job),
+                    "reason": instruction.reason,
+                }
+        # A lost attempt that is followed by another leaves nothing behind.
+        if result is not None and job not in self._registry.machine.records:
+            self._journal.store_result(job, JobResult.from_message(result), now)
+        await self._registry.committed()
+        return {"accepted": True, "state": self._state(job), "reason": ""}
+
+    def _refusal(self, job: str, reason: str) -> Message:
+        return {
+            "granted": False,
+            "reason": reason,
+            "state": self._state(job),
+            "attempt": 0,
+            "spec": None,
+            "parents": [],
+        }
+
+    def _state(self, job: str) -> str:
+        rows = self._journal.rows(jobs=[job])
+        state: str = rows[0]["state"] if rows else State.LOST  # lost: it was forgotten
+        return state
+
+    def _spec(self, job: str) -> Message:
+        spec = self._journal.spec(job)
+        assert spec is not None  # as long as a job that needs it has not ended
+        return spec.to_message()
+
+    def _result(self, job: str) -> Message:
+        return (self._journal.result(job) or JobResult()).to_message()

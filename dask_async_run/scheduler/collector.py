@@ -1,0 +1,100 @@
+"""Which frames are nobody's any more.
+
+A frame may be removed when no job names it, and nobody is about to name it. The second
+half is what makes it difficult: a cell, or a kernel, that finds a frame already there
+does not write it again, and names it only later.
+
+    cell of D puts frame X (there already)      job A, which named X, is forgotten
+    D ends, its result names X                  X is removed: D's result is broken
+
+But whoever puts a frame that is there marks it as used now. So:
+
+- A cell names what it put when its job ends: a frame used since the start of a job that
+  still runs may be that job's.
+- A kernel names what it put when it creates a job, seconds later; and the registry
+  refuses a job whose frames are missing. A frame used after the forgotten jobs had named
+  it is left alone for some minutes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from dask_async_run.frames import FrameStore
+
+IN_FLIGHT = 600.0
+"""Seconds in which a kernel that has put a frame will have named it."""
+
+_CLOCK = 1.0  # a file's time is that of the last tick, and clocks of file servers differ
+
+
+def collectable(
+    frames: Mapping[str, tuple[float, float]], running_since: float | None, now: float
+) -> list[str]:
+    """Of frames that no job names, those that nobody is about to name.
+
+    Parameters
+    ----------
+    frames : dict of str to (float, float)
+        For each: when it was last used (put), and when a job last named it (0 if unknown).
+    running_since : float or None
+        Start of the running job that started first.
+    """
+    return [
+        digest
+        for digest, (used, named) in frames.items()
+        if (running_since is None or used < running_since - _CLOCK)
+        and (used <= named + _CLOCK or used < now - IN_FLIGHT)
+    ]
+
+
+class Collector:
+    """Removes frames that are nobody's any more.
+
+    Parameters
+    ----------
+    store : FrameStore
+        Whose frames; `FrameStore.empty_trash` is left to the caller.
+    """
+
+    def __init__(self, store: FrameStore) -> None:
+        self._store = store
+        self._later: dict[str, float] = {}
+
+    def consider(self, frames: Mapping[str, float]) -> None:
+        """Consider frames that have lost a name: digest, and when it had been named."""
+        for digest, named in frames.items():
+            self._later[digest] = max(named, self._later.get(digest, 0.0))
+
+    def consider_all(self) -> None:
+        """Consider all there are: cells that were killed leave frames that nobody named."""
+        self.consider(dict.fromkeys(self._store, 0.0))
+
+    def collect(self, named: Iterable[str], running_since: float | None) -> int:
+        """Take away what may be taken away, and keep the rest in mind.
+
+        Parameters
+        ----------
+        named
+            Those of `considered` that some job names.
+        """
+        for digest in named:
+            self._later.pop(digest, None)
+        frames = {}
+        for digest, time_named in list(self._later.items()):
+            used = self._store.used(digest)
+            if used is None:
+                del self._later[digest]
+            else:
+                frames[digest] = (used, time_named)
+        gone = collectable(frames, running_since, time.time())
+        self._store.discard(gone)
+        for digest in gone:
+            del self._later[digest]
+        return len(gone)
+
+    @property
+    def considered(self) -> list[str]:
+        """Digests of the frames that may be nobody's."""
+        return list(self._later)

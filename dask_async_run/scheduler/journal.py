@@ -1,0 +1,301 @@
+"""The journal: every job, its outputs and its result, in one SQLite file.
+
+Written by the registry alone, in the scheduler's event loop; read by anybody, also
+while no server runs (`Journal.open_readonly`). Write-ahead logging: what is committed
+survives the death of every process. That it survives a loss of power too is the
+business of `saver`.
+
+Writes are collected and committed together by `Journal.flush`: all operations of one
+turn of the event loop share a commit. When a commit fails (the disk is full), nothing
+is dropped: the next one writes it too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from dask_async_run.errors import ServerError
+from dask_async_run.job import JobResult, JobSpec, Payload, State
+from dask_async_run.messages import pack, unpack
+from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.reader import JournalReader, text
+from dask_async_run.scheduler.schema import open_to_read, open_to_write
+
+_BRIEF = (
+    "source",
+    "execution_count",
+    "input_names",
+    "binds",
+    "deletes",
+    "mutates",
+    "dynamic",
+    "after",
+)
+
+_OF_JOB = ("specs", "results", "outputs", "tails", "events", "frames")
+
+
+class Journal(JournalReader):
+    """The registry's journal; `Journal.open` gives one.
+
+    Every question is answered as if `flush` had been called before.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
+        super().__init__(path, connection)
+        self._lock = lock
+        self._writes: list[tuple[str, Sequence[Any]]] = []
+
+    @classmethod
+    def open(cls, path: Path) -> Journal:
+        """Open the journal for writing; make it if it is not there.
+
+        Raises
+        ------
+        ServerError
+            Another server has it open, it is damaged, a newer version wrote it, or it
+            is open to other users.
+        """
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            connection = open_to_write(path)
+        except BlockingIOError:
+            os.close(lock)
+            raise ServerError(
+                f"{path} is in use: another server runs on this state folder. Stop it first, "
+                "or choose another name for this one."
+            ) from None
+        except BaseException:
+            os.close(lock)
+            raise
+        return cls(path, connection, lock)
+
+    @staticmethod
+    def open_readonly(path: Path) -> JournalReader:
+        """Open the journal to read it, whether a server runs or not.
+
+        Raises
+        ------
+        ServerError
+            It does not exist, is damaged, or a newer version wrote it.
+        """
+        return JournalReader(path, open_to_read(path))
+
+    def close(self) -> None:
+        try:
+            self.flush()
+        finally:
+            super().close()
+            os.close(self._lock)
+
+    # --- writing ---
+
+    def flush(self) -> None:
+        """Commit everything written since the last time.
+
+        Raises
+        ------
+        ServerError
+            It could not be written; it is kept, and written with what comes next.
+        """
+        if not self._writes:
+            return
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for sql, values in self._writes:
+                self._connection.execute(sql, values)
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise ServerError(
+                f"the journal {self.path} cannot be written: {error}. Is there space left?"
+            ) from error
+        self._writes.clear()
+
+    def next_version(self, notebook: str, name: str) -> int:
+        """Version that the next job of this name gets."""
+        row = self._one(
+            "SELECT max(version) AS version FROM jobs WHERE notebook = ? AND name = ?",
+            notebook,
+            name,
+        )
+        return ((row["version"] if row else None) or 0) + 1
+
+    def create(self, record: Record, spec: JobSpec, now: float) -> None:
+        """Write a new job, and commit.
+
+        Raises
+        ------
+        ServerError
+            It could not be written; nothing of it is kept.
+        """
+        before = len(self._writes)
+        message = spec.to_message()
+        brief = {key: message[key] for key in _BRIEF}
+        self._write(
+            "INSERT INTO jobs (id, notebook, name, version, state, submitted)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
+            record.id,
+            text(record.notebook),
+            text(record.name),
+            record.version,
+            record.state,
+            spec.submitted,
+        )
+        self._write(
+            "INSERT INTO specs (job, brief, spec) VALUES (?, ?, ?)",
+            record.id,
+            pack(brief),
+            pack(message),
+        )
+        self._name_frames(record.id, spec.payload.digests, now)
+        try:
+            self.flush()
+        except ServerError:
+            del self._writes[before:]
+            raise
+
+    def store(self, record: Record, now: float) -> None:
+        """Write where a job stands now."""
+        self._write(
+            "UPDATE jobs SET state = ?, reason = ?, attempt = ?, started = ?, ended = ?,"
+            " worker = ?, host = ? WHERE id = ?",
+            record.state,
+            text(record.reason),
+            record.attempt,
+            record.started,
+            record.ended,
+            record.worker,
+            record.host,
+            record.id,
+        )
+        self._write(
+            "INSERT INTO events (job, time, state, reason, worker) VALUES (?, ?, ?, ?, ?)",
+            record.id,
+            now,
+            record.state,
+            text(record.reason),
+            record.worker,
+        )
+
+    def store_result(self, job: str, result: JobResult, now: float) -> None:
+        """Write what a cell left behind."""
+        message = result.to_message()
+        brief = {**message, "payload": {**message["payload"], "stream": b""}}
+        self._write(
+            "INSERT OR REPLACE INTO results (job, brief, result) VALUES (?, ?, ?)",
+            job,
+            pack(brief),
+            pack(message),
+        )
+        self._write(
+            "UPDATE jobs SET nbytes = ?, ename = ?, evalue = ? WHERE id = ?",
+            result.nbytes,
+            text(result.ename),
+            text(result.evalue),
+            job,
+        )
+        self._name_frames(job, _digests(result), now)
+
+    def append(self, job: str, first: int, outputs: Sequence[bytes], now: float) -> None:
+        """Write outputs, packed, numbered from `first`."""
+        for seq, output in enumerate(outputs, first):
+            self._write(
+                "INSERT INTO outputs (job, seq, time, output) VALUES (?, ?, ?, ?)",
+                job,
+                seq,
+                now,
+                output,
+            )
+
+    def progress(self, job: str, outputs: int, last_line: str, pid: int | None) -> None:
+        """Write how far a running cell is."""
+        self._write(
+            "UPDATE jobs SET outputs = ?, last_line = ?, pid = ? WHERE id = ?",
+            outputs,
+            text(last_line),
+            pid,
+            job,
+        )
+
+    def store_tail(self, job: str, tail: str) -> None:
+        """Write the end of a flood of output, instead of the last one written."""
+        if not tail:
+            self._write("DELETE FROM tails WHERE job = ?", job)
+            return
+        self._write("INSERT OR REPLACE INTO tails (job, tail) VALUES (?, ?)", job, text(tail))
+
+    def mark(self, job: str, mark: str) -> None:
+        """Mark a job as ``saved`` or ``gathered``."""
+        assert mark in ("saved", "gathered")
+        self._write(f"UPDATE jobs SET {mark} = 1 WHERE id = ?", job)
+
+    def delete(self, job: str) -> None:
+        """Forget a job."""
+        for table in _OF_JOB:
+            self._write(f"DELETE FROM {table} WHERE job = ?", job)
+        self._write("DELETE FROM jobs WHERE id = ?", job)
+
+    def unfinished(self) -> list[Record]:
+        """The jobs that have not ended, in order of submission."""
+        rows = self._all(
+            "SELECT j.*, s.spec FROM jobs j JOIN specs s ON s.job = j.id"
+            " WHERE j.ended IS NULL ORDER BY j.number"
+        )
+        return [_record(row) for row in rows]
+
+    def ended(self, jobs: Iterable[str]) -> dict[str, tuple[str, State]]:
+        """Name and state of those of `jobs` that have ended; all that exist count if so."""
+        found = {}
+        for job in jobs:
+            row = self._one("SELECT name, state FROM jobs WHERE id = ? AND ended IS NOT NULL", job)
+            if row:
+                found[job] = (row["name"], State(row["state"]))
+        return found
+
+    def _name_frames(self, job: str, digests: Iterable[str], now: float) -> None:
+        for digest in digests:
+            self._write(
+                "INSERT OR REPLACE INTO frames (digest, job, named) VALUES (?, ?, ?)",
+                digest,
+                job,
+                now,
+            )
+
+    def _write(self, sql: str, *values: Any) -> None:
+        self._writes.append((sql, values))
+
+    def _execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+        with suppress(ServerError):  # who needs the write to succeed calls `flush`
+            self.flush()
+        return super()._execute(sql, *values)
+
+
+def _digests(result: JobResult) -> list[str]:
+    return Payload.from_message(result.payload).digests
+
+
+def _record(row: sqlite3.Row) -> Record:
+    spec = JobSpec.from_message(unpack(row["spec"]))
+    return Record(
+        id=row["id"],
+        notebook=row["notebook"],
+        name=row["name"],
+        version=row["version"],
+        after=frozenset(spec.after),
+        retries=spec.retries,
+        state=State(row["state"]),
+        reason=row["reason"],
+        attempt=row["attempt"],
+        worker=row["worker"],
+        host=row["host"],
+        started=row["started"],
+    )

@@ -1,0 +1,482 @@
+"""What becomes of a job: events in, instructions out.
+
+All decisions about jobs are made here, and nothing else: no I/O, no clock, no Dask.
+The caller applies an event with `Machine.handle` and then carries the instructions
+out, in order. The machine keeps only the jobs that have not ended; the journal has
+the others.
+
+A job is *pending* until its cell has been claimed. A pending job whose `after` have
+all finished is *ready*: it has a Dask task, and whatever happens to that task, the
+job gets another one or an end. A job is *running* from the claim on, which is
+granted once per attempt; what Dask's task does then is of no interest unless it ends
+without the job having ended.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from dask_async_run.job import State
+
+MAX_SUBMISSIONS = 20
+"""Dask tasks that a job gets before it is claimed: its tasks die without having begun,
+killed with workers on which they waited, and that should not go on for ever."""
+
+RETRY_DELAYS = (0.2, 1.0, 3.0)
+"""Seconds before another Dask task is made when one has failed before the claim."""
+
+
+@dataclass(slots=True)
+class Record:
+    """A job that has not ended, as far as decisions need it; the machine's own.
+
+    Parameters
+    ----------
+    id, notebook, name, version
+        As in `JobView`.
+    after : frozenset of str
+        Ids of the jobs that have to finish first and have not ended yet.
+    retries : int
+        As in `JobSpec`.
+    state, reason
+        As in `JobView`.
+    attempt : int
+        How many claims have been granted.
+    token : str
+        The last granted claim's own: the same claim again is the same claim.
+    worker, host : str
+        Who claimed it.
+    started, ended : float or None
+        Seconds since the epoch.
+    submissions : int
+        Dask tasks it has had since the last claim.
+    stopping : bool
+        A cancel was asked for while it ran.
+    """
+
+    id: str
+    notebook: str
+    name: str
+    version: int = 1
+    after: frozenset[str] = frozenset()
+    retries: int = 0
+    state: State = State.PENDING
+    reason: str = ""
+    attempt: int = 0
+    token: str = ""
+    worker: str = ""
+    host: str = ""
+    started: float | None = None
+    ended: float | None = None
+    submissions: int = 0
+    stopping: bool = False
+
+
+# --- events ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """A client made a job.
+
+    Parameters
+    ----------
+    record : Record
+        Pending; its `after` holds every job it comes after.
+    ended : dict of str to (str, State)
+        Of those, the ones that have ended: name and state.
+    now : float
+        Seconds since the epoch; so in all events.
+    """
+
+    record: Record
+    ended: Mapping[str, tuple[str, State]]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A worker's task asks to run a job's cell. Answered by `Granted` or `Refused`."""
+
+    job: str
+    worker: str
+    host: str
+    token: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A worker says how the cell ended. Answered by `Granted` or `Refused`.
+
+    Parameters
+    ----------
+    attempt : int or None
+        Of which attempt it speaks; None: of the current one.
+    """
+
+    job: str
+    state: State
+    reason: str
+    attempt: int | None
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """Somebody wants a job cancelled."""
+
+    job: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerGone:
+    """A worker left the cluster."""
+
+    worker: str
+    reason: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A job's Dask task ended: it returned, or (`problem`) it raised."""
+
+    job: str
+    problem: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskVanished:
+    """A job's Dask task is gone, or died with its worker before it began.
+
+    Dask forgets tasks when somebody calls ``Client.restart``, and gives up those that
+    waited on several workers that were killed.
+    """
+
+    job: str
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The journal's unfinished jobs, in order of creation, when a server starts.
+
+    Parameters
+    ----------
+    ended
+        As in `Created`, for all of `records`.
+    """
+
+    records: tuple[Record, ...]
+    ended: Mapping[str, tuple[str, State]]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The server is about to stop in good order: nothing is claimed any more.
+
+    Parameters
+    ----------
+    lose : bool
+        Whether what runs is lost now; else it is given time to end.
+    """
+
+    reason: str
+    now: float
+    lose: bool = True
+
+
+Event = (
+    Created
+    | Claimed
+    | Ended
+    | CancelAsked
+    | WorkerGone
+    | TaskEnded
+    | TaskVanished
+    | Recovered
+    | Stopping
+)
+
+
+# --- instructions ----------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write the record to the journal, and tell those who wait for the job."""
+
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """Give the job a Dask task (another one, if it had one), `delay` seconds from now."""
+
+    job: str
+    delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Cancel the job's Dask task."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellWorker:
+    """Tell the worker that runs the job to stop it."""
+
+    job: str
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The answer to an event that asks is yes."""
+
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The answer is no; why, for people."""
+
+    job: str
+    reason: str
+
+
+Instruction = Store | Submit | Withdraw | TellWorker | Granted | Refused
+
+
+# --- decisions -------------------------------------------------------------
+
+
+@dataclass
+class Machine:
+    """The jobs that have not ended, and the rules by which they do.
+
+    Attributes
+    ----------
+    records : dict of str to Record
+        By id, in order of creation.
+    followers : dict of str to set of str
+        Ids of the unfinished jobs that come after a job.
+    """
+
+    records: dict[str, Record] = field(default_factory=dict)
+    followers: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _on_worker: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _stopping: str = ""
+
+    def handle(self, event: Event) -> list[Instruction]:
+        """Apply an event; return what is to be done, in order."""
+        match event:
+            case Created():
+                return self._created(event)
+            case Claimed():
+                return self._claimed(event)
+            case Ended():
+                return self._ended(event)
+            case CancelAsked():
+                return self._cancel_asked(event)
+            case WorkerGone():
+                jobs = sorted(self._on_worker.get(event.worker, ()))
+                return self._lose(jobs, event.reason, event.now)
+            case TaskEnded():
+                return self._task_ended(event)
+            case TaskVanished():
+                return self._task_vanished(event)
+            case Recovered():
+                return self._recovered(event)
+            case Stopping():
+                self._stopping = event.reason
+                if not event.lose:
+                    return []
+                running = [r.id for r in self.records.values() if r.state is State.RUNNING]
+                return self._lose(running, event.reason, event.now)
+
+    def _created(self, event: Created) -> list[Instruction]:
+        record = event.record
+        self._add(record, event.ended)
+        stopped = _stopped_by(event.ended, record.after)
+        if stopped:
+            return self._end(record, State.CANCELLED, stopped, event.now)
+        record.after -= event.ended.keys()
+        return [Store(record), *self._submit_if_ready(record, event.now)]
+
+    def _claimed(self, event: Claimed) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None:
+            return [Refused(event.job, "it has ended, or does not exist")]
+        if record.state is State.RUNNING and event.token and event.token == record.token:
+            # The answer to this very claim was lost on its way.
+            return [Granted(record.id)]
+        if record.state is not State.PENDING:
+            return [Refused(record.id, f"it runs on {record.worker} already")]
+        if record.after:
+            return [Refused(record.id, "it has to wait for other jobs")]
+        if self._stopping:
+            return [Refused(record.id, self._stopping)]
+        record.state, record.reason = State.RUNNING, ""
+        record.attempt += 1
+        record.submissions = 0
+        record.token, record.worker, record.host = event.token, event.worker, event.host
+        record.started = event.now
+        self._on_worker[event.worker].add(record.id)
+        return [Store(record), Granted(record.id)]
+
+    def _ended(self, event: Ended) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None:
+            return [Refused(event.job, "it has ended already, or does not exist")]
+        if record.state is not State.RUNNING:
+            return [Refused(record.id, "its cell does not run")]
+        if event.attempt is not None and event.attempt != record.attempt:
+            return [Refused(record.id, f"attempt {event.attempt} is over")]
+        if event.state is State.LOST:
+            return [*self._lose([record.id], event.reason, event.now), Granted(record.id)]
+        return [*self._end(record, event.state, event.reason, event.now), Granted(record.id)]
+
+    def _cancel_asked(self, event: CancelAsked) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None:
+            return [Refused(event.job, "it has ended already")]
+        if record.state is State.RUNNING:
+            record.stopping = True
+            return [TellWorker(record.id, record.worker)]
+        return self._end(record, State.CANCELLED, "cancelled before it ran", event.now)
+
+    def _task_ended(self, event: TaskEnded) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None:
+            return []
+        if self._stopping and record.state is State.PENDING:
+            return []  # its claim was refused for that; the next server submits it again
+        problem = event.problem or "its task ended without saying how"
+        if record.state is State.RUNNING:
+            return self._lose([record.id], f"what ran it failed: {problem}", event.now)
+        # Not one line of the cell has run. A task that fails before it claims its job may
+        # have met a worker that is just being set up, or one that lacks this package.
+        if record.submissions <= len(RETRY_DELAYS):
+            delay = RETRY_DELAYS[record.submissions - 1]
+            return self._submit_if_ready(record, event.now, delay)
+        return self._end(record, State.LOST, f"it could not be run: {problem}", event.now)
+
+    def _task_vanished(self, event: TaskVanished) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None or record.state is State.RUNNING:
+            # A running cell does not need its task: it ends by itself or with its worker.
+            return []
+        return self._submit_if_ready(record, event.now)
+
+    def _recovered(self, event: Recovered) -> list[Instruction]:
+        for record in event.records:
+            self._add(record, event.ended)
+        instructions: list[Instruction] = []
+        running = [r.id for r in event.records if r.state is State.RUNNING]
+        again = set(running)
+        instructions += self._lose(running, "the server died while it ran", event.now)
+        for record in event.records:
+            if record.id in self.records and record.id not in again:
+                stopped = _stopped_by(event.ended, record.after)
+                if stopped:
+                    instructions += self._end(record, State.CANCELLED, stopped, event.now)
+                else:
+                    record.after -= event.ended.keys()
+                    instructions += self._submit_if_ready(record, event.now)
+        return instructions
+
+    def _add(self, record: Record, ended: Mapping[str, tuple[str, State]]) -> None:
+        self.records[record.id] = record
+        for parent in record.after - ended.keys():
+            self.followers[parent].add(record.id)
+
+    def _submit_if_ready(self, record: Record, now: float, delay: float = 0.0) -> list[Instruction]:
+        if record.after or record.state is not State.PENDING or self._stopping:
+            return []
+        if record.submissions >= MAX_SUBMISSIONS:
+            reason = f"it could not be run: its task vanished {record.submissions} times"
+            return self._end(record, State.LOST, reason, now)
+        record.submissions += 1
+        return [Submit(record.id, delay)]
+
+    def _lose(self, jobs: Iterable[str], reason: str, now: float) -> list[Instruction]:
+        """End running jobs whose cells died, or let them run again if that was asked for."""
+        instructions: list[Instruction] = []
+        for job in jobs:
+            record = self.records.get(job)
+            if record is None or record.state is not State.RUNNING:
+                continue
+            if record.stopping:
+                end = f"{reason} while it was being stopped"
+                instructions += self._end(record, State.CANCELLED, end, now)
+            elif record.attempt <= record.retries:
+                self._leave_worker(record)
+                record.state = State.PENDING
+                record.reason = f"attempt {record.attempt} was lost: {reason}"
+                record.token = record.worker = record.host = ""
+                record.started = None
+                instructions += [Store(record), *self._submit_if_ready(record, now)]
+            else:
+                instructions += self._end(record, State.LOST, reason, now)
+        return instructions
+
+    def _end(self, record: Record, state: State, reason: str, now: float) -> list[Instruction]:
+        """End a job, and what that means for those that come after it, at any depth."""
+        instructions: list[Instruction] = []
+        ends = [(record, state, reason)]
+        while ends:
+            record, state, reason = ends.pop()
+            if self.records.pop(record.id, None) is None:
+                continue
+            if record.state is State.PENDING:
+                instructions.append(Withdraw(record.id))
+            self._leave_worker(record)
+            for parent in record.after:
+                self._unfollow(parent, record.id)
+            record.state, record.reason, record.ended = state, reason, now
+            instructions.append(Store(record))
+            for follower in sorted(self.followers.pop(record.id, ())):
+                waiting = self.records[follower]
+                waiting.after -= {record.id}
+                if state is State.FINISHED:
+                    instructions += self._submit_if_ready(waiting, now)
+                else:
+                    ends.append((waiting, State.CANCELLED, not_run(record.name, state)))
+        return instructions
+
+    def _leave_worker(self, record: Record) -> None:
+        jobs = self._on_worker.get(record.worker)
+        if jobs is not None:
+            jobs.discard(record.id)
+            if not jobs:
+                del self._on_worker[record.worker]
+
+    def _unfollow(self, parent: str, job: str) -> None:
+        if parent in self.followers:
+            self.followers[parent].discard(job)
+            if not self.followers[parent]:
+                del self.followers[parent]
+
+
+def not_run(name: str, state: State) -> str:
+    """Why a job is not run that comes after the job `name`, which ended in `state`."""
+    how = {State.FAILED: "failed", State.TIMED_OUT: "timed out"}.get(state, f"was {state}")
+    return f"not run: {name!r} {how}"
+
+
+def _stopped_by(ended: Mapping[str, tuple[str, State]], after: Iterable[str]) -> str:
+    """Why a job that comes after `after` is not run; empty if it may be."""
+    for parent in sorted(after):
+        name, state = ended.get(parent, ("", State.FINISHED))
+        if state is not State.FINISHED:
+            return not_run(name, state)
+    return ""

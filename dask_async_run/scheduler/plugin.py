@@ -1,0 +1,174 @@
+"""The Dask scheduler plugin: connects the registry with the scheduler it lives in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from distributed.comm.addressing import get_address_host_port
+from distributed.diagnostics.plugin import SchedulerPlugin
+from distributed.scheduler import Scheduler
+
+from dask_async_run import folders
+from dask_async_run.errors import AsyncRunError, ServerError
+from dask_async_run.job import JobSpec
+from dask_async_run.messages import pack, unpack
+from dask_async_run.scheduler.cell_ops import CellOps
+from dask_async_run.scheduler.client_ops import ClientOps
+from dask_async_run.scheduler.registry import JobRegistry
+from dask_async_run.scheduler.tasks import Tasks
+from dask_async_run.task import run_cell
+
+logger = logging.getLogger(__name__)
+
+NAME = "dask-async-run"
+TELL_TIMEOUT = 10.0
+
+
+class RegistryPlugin(SchedulerPlugin):
+    """The registry of jobs, as a plugin of a Dask scheduler.
+
+    ``client.register_plugin(RegistryPlugin(...))`` installs it. Registering it again, from
+    this or another client, also at the same moment, keeps the one that runs.
+
+    Parameters
+    ----------
+    state_folder : str or None
+        Where journal and frames lie, on the scheduler's machine. None: a folder in the
+        user's state folder that is named after the scheduler's address.
+    run : callable
+        What a job's Dask task calls, with the job's id; importable on the workers.
+    """
+
+    name = NAME
+    idempotent = True
+
+    def __init__(
+        self, state_folder: str | None = None, run: Callable[[str], Any] = run_cell
+    ) -> None:
+        self.state_folder = state_folder
+        self.run = run
+        self.host: RegistryHost | None = None
+
+    async def start(self, scheduler: Scheduler) -> None:
+        # While one plugin starts, Dask may start a second one of the same name, and which
+        # of the two it keeps is open: so both get the same registry.
+        host = scheduler.extensions.get(NAME)
+        if host is None:
+            folder = Path(self.state_folder) if self.state_folder else _default_folder(scheduler)
+            host = RegistryHost(scheduler, folder, self.run)
+        self.host = host
+
+    async def close(self) -> None:
+        host, self.host = self.host, None
+        if host is not None:
+            await host.close()
+
+    def transition(
+        self,
+        key: object,
+        start: str,  # noqa: ARG002
+        finish: str,
+        *args: Any,  # noqa: ARG002
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        if self.host is not None:
+            self.host.tasks.transition(key, finish)
+
+    def remove_worker(
+        self,
+        scheduler: Scheduler,  # noqa: ARG002
+        worker: str,
+        **kwargs: Any,  # noqa: ARG002
+    ) -> None:
+        if self.host is not None:
+            self.host.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
+
+    def restart(self, scheduler: Scheduler) -> None:  # noqa: ARG002
+        if self.host is not None:
+            self.host.tasks.restarted()
+
+
+class RegistryHost:
+    """The registry, and what it needs of one scheduler; its `extensions` have it.
+
+    Implements `dask_async_run.scheduler.registry.Cluster`.
+    """
+
+    def __init__(self, scheduler: Scheduler, folder: Path, run: Callable[[str], Any]) -> None:
+        self._scheduler = scheduler
+        folders.private_folder(folder, folders.STATE_VARIABLE)
+        self.registry = JobRegistry(folder, self)
+        self.tasks = Tasks(scheduler, run, self.registry.task_ended, self.registry.task_vanished)
+        self._operations = {
+            name: getattr(operations, name)
+            for operations in (ClientOps(self.registry), CellOps(self.registry))
+            for name in operations.NAMES
+        }
+        scheduler.extensions[NAME] = self
+        scheduler.handlers["async_run"] = self.handle
+        self.registry.start()
+
+    async def handle(self, do: str, body: bytes) -> bytes:
+        """Run the operation `do`; the scheduler's handler for all calls of the registry.
+
+        Errors that a user can meet travel in the answer; Dask would wrap them in its own
+        traceback.
+        """
+        try:
+            if do not in self._operations:
+                raise ServerError(f"this server knows no operation {do!r}: is it older?")
+            answer = await self._operations[do](**unpack(body))
+            return pack({"answer": answer})
+        except AsyncRunError as error:
+            return pack({"error": [type(error).__name__, list(error.args)]})
+        except Exception as error:
+            logger.exception("operation %s failed", do)
+            problem = f"the registry failed at {do!r}: {type(error).__name__}: {error}"
+            return pack({"error": ["ServerError", [problem]]})
+
+    async def close(self) -> None:
+        if self._scheduler.extensions.get(NAME) is not self:
+            return
+        del self._scheduler.extensions[NAME]
+        del self._scheduler.handlers["async_run"]
+        await self.tasks.close()
+        await self.registry.close()
+
+    def submit(self, spec: JobSpec) -> None:
+        self.tasks.submit(spec)
+
+    def withdraw(self, job: str) -> None:
+        self.tasks.withdraw(job)
+
+    def unpublish(self, job: str) -> None:
+        self.tasks.unpublish(job)
+
+    async def tell(self, worker: str, job: str) -> str:
+        try:
+            known = await asyncio.wait_for(
+                self._scheduler.rpc(worker).async_run_cell(do="cancel", job=job), TELL_TIMEOUT
+            )
+        except Exception as error:  # noqa: BLE001  (whatever Dask raises: it is said)
+            return f"{type(error).__name__}: {error}"
+        return "" if known else "it does not know the job"
+
+    def has_worker(self, worker: str) -> bool:
+        return worker in self._scheduler.workers
+
+    def clients(self) -> int:
+        own = self.tasks.client_id
+        return sum(
+            client != own and not client.startswith("Client-worker-")
+            for client in self._scheduler.client_comms
+        )
+
+
+def _default_folder(scheduler: Scheduler) -> Path:
+    """Where a scheduler keeps its jobs that nobody has told: found again at its next start."""
+    host, port = get_address_host_port(scheduler.address)
+    return folders.state_folder(re.sub(r"[^A-Za-z0-9_.-]", "-", f"cluster-{host}-{port}"))

@@ -1,0 +1,323 @@
+"""The registry: decides with the `Machine`, writes to the journal, carries out.
+
+Lives in the scheduler's event loop. What can be asked of it from outside is in
+`client_ops` and `cell_ops`; its client side is `dask_async_run.registry`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from dask_async_run.errors import NoSuchJobError, ServerError
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import JobSpec, Message, State
+from dask_async_run.scheduler.bells import Bell
+from dask_async_run.scheduler.collector import Collector
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.machine import (
+    Event,
+    Granted,
+    Instruction,
+    Machine,
+    Recovered,
+    Refused,
+    Store,
+    Submit,
+    TaskEnded,
+    TaskVanished,
+    TellWorker,
+    Withdraw,
+    WorkerGone,
+)
+from dask_async_run.scheduler.saver import Saver
+
+logger = logging.getLogger(__name__)
+
+_SWEEP_EVERY = 3600.0  # seconds
+
+
+class Cluster(Protocol):
+    """What the registry needs of the Dask cluster it lives in."""
+
+    def submit(self, spec: JobSpec) -> None:
+        """Give a job a task, soon; a task that it had is withdrawn."""
+
+    def withdraw(self, job: str) -> None:
+        """Cancel a job's task, soon."""
+
+    def unpublish(self, job: str) -> None:
+        """Take back a job's name in Dask."""
+
+    async def tell(self, worker: str, job: str) -> str:
+        """Tell a worker to stop a job's cell; return the problem, or ``""``."""
+
+    def has_worker(self, worker: str) -> bool:
+        """Whether the worker belongs to the cluster now."""
+
+    def clients(self) -> int:
+        """How many clients are connected, apart from the registry's own."""
+
+
+@dataclass(slots=True)
+class Live:
+    """What is only known of a job that has not ended; lost with the process."""
+
+    outputs: int = 0
+    last_line: str = ""
+    pid: int | None = None
+    memory: float = 0.0
+    cpu: float = 0.0
+    tail: str = ""
+    tail_stored: float = 0.0
+    batch: int = 0
+    parents: tuple[str, ...] = ()
+
+
+class JobRegistry:
+    """The jobs of one state folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The state folder, private to this user; made if missing.
+    cluster : Cluster
+        Where cells run.
+
+    Attributes
+    ----------
+    live : dict of str to Live
+        By id, for the jobs that have not ended.
+    news, changes : Bell
+        Ring with a job's id when it has something new, outputs or a change of state;
+        `changes` only for a change of state. After the commit.
+    token : str
+        Random, and also in the state folder's file ``host_token``: who finds it there sees
+        this very folder.
+
+    Raises
+    ------
+    ServerError
+        Another server uses the folder, or its journal cannot be read.
+    """
+
+    def __init__(self, folder: Path, cluster: Cluster) -> None:
+        self.folder = folder
+        self.cluster = cluster
+        self._loop = asyncio.get_running_loop()
+        self.journal = Journal.open(folder / "journal.sqlite")
+        self.store = FrameStore(folder / "frames")
+        self.machine = Machine()
+        self.live: dict[str, Live] = {}
+        self.changes, self.news = Bell(), Bell()
+        self._rung: set[str] = set()
+        self._changed: set[str] = set()
+        self._to_save: list[str] = []
+        self._closed = False
+        self._commit: asyncio.Future[None] | None = None
+        self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
+        self.collector = Collector(self.store)
+        self._telling: set[asyncio.Task[None]] = set()
+        self._sweeper: asyncio.TimerHandle | None = None
+        self.token = secrets.token_hex(16)
+        _write_private(folder / "host_token", self.token)
+
+    def start(self) -> None:
+        """Take up what the last server left: lose what ran, submit what was pending."""
+        records = tuple(self.journal.unfinished())
+        rows = {row["id"]: row for row in self.journal.rows(jobs=[r.id for r in records])}
+        for record in records:
+            row = rows[record.id]
+            parents = tuple(self._spec(record.id).parents)
+            self.live[record.id] = Live(
+                row["outputs"], row["last_line"], row["pid"], parents=parents
+            )
+        named = {parent for record in records for parent in record.after}
+        ended = self.journal.ended(named)
+        self.apply(Recovered(records, ended, time.time()))
+        for job in self.journal.unsaved():
+            self._to_save.append(job)
+        self.touch()
+        self.store.sweep()
+        self._sweep()
+
+    async def close(self) -> None:
+        """Wake those who wait, write what there is to write, and let go of the folder."""
+        self._closed = True
+        self.changes.close()
+        self.news.close()
+        for telling in self._telling:
+            telling.cancel()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        try:
+            self._flush()
+            await self._loop.run_in_executor(None, self._saver.close)
+        finally:
+            self.journal.close()
+
+    # --- what the cluster tells ---
+
+    def worker_gone(self, worker: str, reason: str) -> None:
+        self.apply(WorkerGone(worker, reason, time.time()))
+
+    def task_ended(self, job: str, problem: str) -> None:
+        self.apply(TaskEnded(job, problem, time.time()))
+
+    def task_vanished(self, job: str) -> None:
+        self.apply(TaskVanished(job, time.time()))
+
+    # --- carrying out ---
+
+    def apply(self, event: Event) -> list[Instruction]:
+        instructions = self.machine.handle(event)
+        for instruction in instructions:
+            match instruction:
+                case Store(record=record):
+                    self.journal.store(record, time.time())
+                    self._changed.add(record.id)
+                    if record.state.terminal:
+                        live = self.live.pop(record.id, None)
+                        if live is not None and live.tail:
+                            self.journal.store_tail(record.id, live.tail)
+                        self._to_save.append(record.id)
+                case Submit(job=job, delay=delay):
+                    if delay:
+                        self._loop.call_later(delay, self._submit_later, job)
+                    else:
+                        self.cluster.submit(self._spec(job))
+                case Withdraw(job=job):
+                    self.cluster.withdraw(job)
+                case TellWorker(job=job, worker=worker):
+                    telling = asyncio.create_task(self._tell(job, worker))
+                    self._telling.add(telling)
+                    telling.add_done_callback(self._telling.discard)
+                case Granted() | Refused():
+                    pass
+        if instructions:
+            self.touch()
+        return instructions
+
+    def _submit_later(self, job: str) -> None:
+        record = self.machine.records.get(job)
+        if record is not None and record.state is State.PENDING and not self._closed:
+            self.cluster.submit(self._spec(job))
+
+    async def _tell(self, job: str, worker: str) -> None:
+        # The worker may not know the job yet, on its way from the claim to the cell.
+        for attempt in range(60):
+            problem = await self.cluster.tell(worker, job)
+            record = self.machine.records.get(job)
+            if not problem or record is None or record.worker != worker:
+                return
+            logger.info("job %s could not be stopped (%s): trying again", job, problem)
+            await asyncio.sleep(min(0.05 * 2**attempt, 1.0))
+
+    def touch(self) -> asyncio.Future[None]:
+        """See to it that this turn's writes are committed."""
+        if self._commit is None:
+            self._commit = self._loop.create_future()
+            self._loop.call_soon(self._flush)
+        return self._commit
+
+    async def committed(self) -> None:
+        # Shared by all operations of this turn: one that is cancelled must not take the
+        # others with it.
+        await asyncio.shield(self.touch())
+
+    def _flush(self) -> None:
+        commit, self._commit = self._commit, None
+        changed, self._changed = self._changed, set()
+        rung, self._rung = self._rung | changed, set()
+        try:
+            self.journal.flush()
+        except ServerError as error:
+            logger.error("%s", error)
+            self._loop.call_later(1.0, self.touch)
+            if commit is not None and not commit.done():
+                commit.set_exception(error)
+                commit.exception()  # nobody may be waiting for this one
+        else:
+            to_save, self._to_save = self._to_save, []
+            for job in to_save:
+                self._saver.save(job, list(self.journal.frames(job)))
+            if changed:
+                self._saver.sync()
+            if commit is not None and not commit.done():
+                commit.set_result(None)
+        for job in rung:
+            self.news.ring(job)
+        for job in changed:
+            self.changes.ring(job)
+
+    def _saved_in_thread(self, jobs: list[str]) -> None:
+        self._loop.call_soon_threadsafe(self._saved, jobs)
+
+    def _saved(self, jobs: list[str]) -> None:
+        for job in jobs:
+            self.journal.mark(job, "saved")
+        self.touch()
+
+    def _sweep(self) -> None:
+        self.collector.consider_all()
+        self.collect()
+        self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
+
+    def collect(self) -> None:
+        running = [r.started for r in self.machine.records.values() if r.started is not None]
+        named = [d for d in self.collector.considered if self.journal.is_named(d)]
+        if self.collector.collect(named, min(running, default=None)):
+            self._saver.sync()
+
+    def ring(self, job: str) -> None:
+        """Say that a job has new outputs, once they are committed."""
+        self._rung.add(job)
+        self.touch()
+
+    # --- looking up ---
+
+    def row(self, job: str) -> Message:
+        """Return a `JobView` as a message, with what is only known while the job runs.
+
+        Raises
+        ------
+        NoSuchJobError
+        """
+        rows = self.rows(jobs=[job])
+        if not rows:
+            raise NoSuchJobError(job, self.journal.names())
+        return rows[0]
+
+    def rows(
+        self,
+        notebook: str | None = None,
+        states: Iterable[str] | None = None,
+        jobs: Iterable[str] | None = None,
+    ) -> list[Message]:
+        """As `JournalReader.rows`, with what is only known while a job runs."""
+        rows = self.journal.rows(notebook, states, jobs)
+        for row in rows:
+            live = self.live.get(row["id"])
+            if live is not None:
+                row["memory"], row["cpu"] = live.memory, live.cpu
+        return rows
+
+    def _spec(self, job: str) -> JobSpec:
+        spec = self.journal.spec(job)
+        assert spec is not None  # a job is in the journal before it is anywhere else
+        return spec
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,125 @@
+"""A thread that makes durable what has been written.
+
+What the registry has committed and what cells have stored as frames survives the death
+of every process at once, and a loss of power when it has been synced. Syncing takes
+milliseconds to seconds, which neither a cell nor the scheduler's event loop waits for.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from dask_async_run.errors import FrameError
+from dask_async_run.frames import FrameStore
+from dask_async_run.scheduler.schema import connect
+
+logger = logging.getLogger(__name__)
+
+_CHECKPOINT_FROM = 4 * 1024 * 1024
+_TRUNCATE_FROM = 64 * 1024 * 1024
+
+
+class Saver:
+    """Syncs the journal and the frames of jobs that have ended.
+
+    Parameters
+    ----------
+    journal : Path
+        The journal's file.
+    store : FrameStore
+        Where frames are.
+    saved : callable
+        Called in the saver's thread with the ids of jobs that survive a loss of power
+        from now on.
+    """
+
+    def __init__(
+        self, journal: Path, store: FrameStore, saved: Callable[[list[str]], None]
+    ) -> None:
+        self._journal = journal
+        self._log = journal.with_name(f"{journal.name}-wal")
+        self._store = store
+        self._saved = saved
+        self._changed = threading.Condition()
+        self._jobs: list[tuple[str, Sequence[str]]] = []
+        self._sync = False
+        self._closing = False
+        self._connection: sqlite3.Connection | None = None
+        self._thread = threading.Thread(target=self._run, name="dask-async-run-saver", daemon=True)
+        self._thread.start()
+
+    def save(self, job: str, digests: Sequence[str]) -> None:
+        """Save a job, soon; its result must be committed."""
+        with self._changed:
+            self._jobs.append((job, digests))
+            self._changed.notify()
+
+    def sync(self) -> None:
+        """Make what has been committed durable, soon; also empties the frames' trash."""
+        with self._changed:
+            self._sync = True
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Do what is left to do, and return."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._sync or self._closing)
+                jobs, self._jobs = self._jobs, []
+                sync, self._sync = self._sync, False
+                closing = self._closing
+            try:
+                if jobs or sync:
+                    self._save(jobs)
+            except Exception:
+                # Not saved is said where it matters; the next one may succeed.
+                logger.exception("jobs could not be saved")
+            if closing:
+                if self._connection is not None:
+                    self._connection.close()
+                return
+
+    def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> None:
+        durable = []
+        for job, digests in jobs:
+            try:
+                self._store.sync(digests)
+                durable.append(job)
+            except (FrameError, OSError) as error:
+                logger.warning("job %s is not saved: %s", job, error)
+        # The log alone makes commits durable: after a loss of power SQLite reads it up to
+        # the last complete commit. What is no longer in it was synced by the checkpoint.
+        with suppress(FileNotFoundError):
+            descriptor = os.open(self._log, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+                size = os.fstat(descriptor).st_size
+            finally:
+                os.close(descriptor)
+            if size > _CHECKPOINT_FROM:
+                self._checkpoint("TRUNCATE" if size > _TRUNCATE_FROM else "PASSIVE")
+        if durable:
+            self._saved(durable)
+        self._store.empty_trash()
+
+    def _checkpoint(self, mode: str) -> None:
+        # PASSIVE keeps nobody waiting, and never ends while somebody writes all the time;
+        # TRUNCATE makes the writer wait once, so that the log does not grow for ever.
+        if self._connection is None:
+            self._connection = connect(self._journal, "rw")
+        try:
+            self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
+        except sqlite3.OperationalError as error:
+            logger.info("no checkpoint now: %s", error)

@@ -1,0 +1,147 @@
+"""The journal's file: tables, versions, and how it is opened."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+
+from dask_async_run.errors import ServerError
+from dask_async_run.folders import check_private_file
+
+SCHEMA_VERSION = 1
+
+# Listing a thousand jobs must not read a thousand pickles, and counting an output must not
+# rewrite one: so specs and results lie apart from the rows that change, and have a brief
+# form beside the full one.
+_SCHEMA = """
+CREATE TABLE jobs (
+    number INTEGER PRIMARY KEY,  -- order of submission
+    id TEXT NOT NULL UNIQUE,
+    notebook TEXT NOT NULL,
+    name TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    reason TEXT NOT NULL DEFAULT '',
+    attempt INTEGER NOT NULL DEFAULT 0,
+    submitted REAL NOT NULL,
+    started REAL,
+    ended REAL,
+    worker TEXT NOT NULL DEFAULT '',
+    host TEXT NOT NULL DEFAULT '',
+    pid INTEGER,
+    outputs INTEGER NOT NULL DEFAULT 0,
+    last_line TEXT NOT NULL DEFAULT '',
+    nbytes INTEGER NOT NULL DEFAULT 0,
+    ename TEXT NOT NULL DEFAULT '',
+    evalue TEXT NOT NULL DEFAULT '',
+    saved INTEGER NOT NULL DEFAULT 0,
+    gathered INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (notebook, name, version)
+);
+CREATE INDEX jobs_of_notebook ON jobs (notebook, number);
+CREATE INDEX jobs_open ON jobs (number) WHERE ended IS NULL;
+CREATE INDEX jobs_unsaved ON jobs (number) WHERE ended IS NOT NULL AND NOT saved;
+CREATE TABLE specs (job TEXT PRIMARY KEY, brief BLOB NOT NULL, spec BLOB NOT NULL);
+CREATE TABLE results (job TEXT PRIMARY KEY, brief BLOB NOT NULL, result BLOB NOT NULL);
+CREATE TABLE outputs (
+    job TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, output BLOB NOT NULL,
+    PRIMARY KEY (job, seq)
+);
+CREATE TABLE tails (job TEXT PRIMARY KEY, tail TEXT NOT NULL);
+CREATE TABLE events (
+    job TEXT NOT NULL, time REAL NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL,
+    worker TEXT NOT NULL
+);
+CREATE INDEX events_of_job ON events (job);
+CREATE TABLE frames (
+    digest TEXT NOT NULL, job TEXT NOT NULL, named REAL NOT NULL, PRIMARY KEY (digest, job)
+) WITHOUT ROWID;
+CREATE INDEX frames_of_job ON frames (job);
+"""
+
+_MIGRATIONS: dict[int, str] = {}
+"""For each older version, the statements that make the next one of it."""
+
+
+def open_to_write(path: Path) -> sqlite3.Connection:
+    """Open the journal, made or migrated if need be.
+
+    Raises
+    ------
+    ServerError
+        It is damaged, a newer version wrote it, or other users can get at it.
+    """
+    # Made here, so that nobody else can read it even for a moment; SQLite gives its
+    # companions (-wal, -shm) the same mode.
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    try:
+        check_private_file(os.fstat(descriptor), path)
+    finally:
+        os.close(descriptor)
+    connection = connect(path, "rw")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        # Checkpoints sync files, which an event loop has no time for: `saver` makes them.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        version = _version(path, connection)
+        while version < SCHEMA_VERSION:
+            script = _MIGRATIONS[version] if version else _SCHEMA
+            version = version + 1 if version else SCHEMA_VERSION
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {version}; COMMIT;"
+            )
+    except BaseException as error:
+        connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _damaged(path, error) from error
+        raise
+    return connection
+
+
+def open_to_read(path: Path) -> sqlite3.Connection:
+    """Open the journal read-only; a server may run or not, or have been killed.
+
+    Raises
+    ------
+    ServerError
+        It does not exist, is damaged, or a newer version wrote it.
+    """
+    if not path.is_file():
+        raise ServerError(f"there is no journal {path}: no server has run there yet.")
+    connection = None
+    try:
+        connection = connect(path, "ro")
+        if not _version(path, connection):
+            raise ServerError(f"{path} is empty: no server has run there yet.")
+    except BaseException as error:
+        if connection is not None:
+            connection.close()
+        if isinstance(error, sqlite3.Error):
+            raise _damaged(path, error) from error
+        raise
+    return connection
+
+
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Connect with transactions left to the caller; `mode` is SQLite's, ``ro`` or ``rw``."""
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+
+
+def _version(path: Path, connection: sqlite3.Connection) -> int:
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > SCHEMA_VERSION:
+        raise ServerError(
+            f"{path} was written by a newer dask_async_run (its schema is {version}, this one "
+            f"knows {SCHEMA_VERSION}). Upgrade this one, or choose another state folder."
+        )
+    return version
+
+
+def _damaged(path: Path, error: sqlite3.Error) -> ServerError:
+    return ServerError(
+        f"the journal {path} cannot be read: {error}. Move it away to start with an empty one; "
+        "the frames beside it are kept."
+    )

@@ -1,0 +1,270 @@
+"""The jobs' Dask tasks: submitted, withdrawn, published.
+
+The registry has a Dask client of its own, in the scheduler's event loop, so that the
+tasks do not depend on any kernel. A task is only a means: what becomes of a job is the
+registry's business, which is told when a task ends or vanishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Client, Future
+from distributed.scheduler import Scheduler
+from distributed.security import Security
+
+from dask_async_run.job import JobSpec
+
+logger = logging.getLogger(__name__)
+
+CLIENT_NAME = "dask-async-run"
+
+PUBLISH_DELAY = 0.05
+"""Seconds between a job's submission and the publication of its name in Dask."""
+
+
+class Tasks:
+    """The Dask tasks of one scheduler's jobs.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+        In whose event loop this lives.
+    run : callable
+        What a task calls with the job's id.
+    ended : callable
+        Called with a job's id and a problem (or ``""``) when its task has ended.
+    vanished : callable
+        Called with a job's id when its task is gone without having ended.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        run: Callable[[str], Any],
+        ended: Callable[[str, str], None],
+        vanished: Callable[[str], None],
+    ) -> None:
+        self._scheduler = scheduler
+        self._run = run
+        self._ended = ended
+        self._vanished = vanished
+        self._client: Client | None = None
+        self._count = 0
+        self._jobs: dict[str, str] = {}  # Dask key: job
+        self._keys: dict[str, str] = {}  # job: Dask key
+        self._futures: dict[str, Future[Any]] = {}  # of tasks that have not ended, by key
+        self._names: dict[str, str] = {}  # name under which it is published: job
+        self._orders: list[Callable[[Client], None]] = []
+        self._publications: dict[str, Future[Any] | None] = {}
+        self._work = asyncio.Event()
+        self._publish = asyncio.Event()
+        self._background = [
+            asyncio.create_task(self._work_on_orders()),
+            asyncio.create_task(self._work_on_publications()),
+        ]
+
+    @property
+    def client_id(self) -> str:
+        """Id of the registry's own client; empty before it has connected."""
+        return self._client.id if self._client is not None else ""
+
+    def submit(self, spec: JobSpec) -> None:
+        """Give a job a task, soon, and publish it under the job's name.
+
+        A task that the job had is withdrawn.
+        """
+        self._forget(spec.id, cancel=True)
+        self._count += 1
+        key = dask_key(spec, self._count)
+        self._jobs[key] = spec.id
+        self._keys[spec.id] = key
+        self._orders.append(lambda client: self._submit(client, spec, key))
+        self._work.set()
+
+    def withdraw(self, job: str) -> None:
+        """Cancel a job's task, soon, and take its name back."""
+        self._forget(job, cancel=True)
+        self.unpublish(job)
+
+    def unpublish(self, job: str) -> None:
+        """Take the job's name back, if it means this job."""
+        for name in [name for name, owner in self._names.items() if owner == job]:
+            del self._names[name]
+            self._publications[name] = None
+            self._publish.set()
+
+    # --- what the scheduler tells ---
+
+    def transition(self, key: object, finish: str) -> None:
+        """Notice that a task of the scheduler has got into state `finish`."""
+        if finish not in ("memory", "erred", "forgotten"):
+            return
+        job = self._jobs.get(key) if isinstance(key, str) else None
+        if job is None:
+            return
+        assert isinstance(key, str)
+        problem = ""
+        if finish == "erred":
+            problem = getattr(self._scheduler.tasks.get(key), "exception_text", "") or "an error"
+        self._forget(job, cancel=False)
+        # KilledWorker says nothing about this task: all that waited on a worker when it
+        # was killed are counted as suspects.
+        if finish == "forgotten" or problem.startswith("KilledWorker"):
+            self._vanished(job)
+        else:
+            self._ended(job, problem.splitlines()[0][:300] if problem else "")
+
+    def restarted(self) -> None:
+        """``Client.restart`` was called: all tasks are gone, and published names with them."""
+        for name in self._names:
+            self._publications.setdefault(name, None)
+        self._names.clear()
+        self._publish.set()
+        # The client is about to be told too, and would then cancel what it had submitted
+        # meanwhile: so the next orders go to a new one.
+        client, self._client = self._client, None
+        self._futures.clear()
+        if client is not None:
+            self._background.append(asyncio.create_task(_close(client)))
+
+    async def close(self) -> None:
+        """Disconnect; the tasks are forgotten by Dask."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        if self._client is not None:
+            await _close(self._client)
+
+    # --- the client's side ---
+
+    def _submit(self, client: Client, spec: JobSpec, key: str) -> None:
+        if self._keys.get(spec.id) != key:
+            return  # withdrawn before it got here
+        try:
+            future = client.submit(
+                self._run,
+                spec.id,
+                key=key,
+                pure=False,
+                retries=0,
+                priority=spec.priority,
+                resources=spec.resources or None,
+                workers=spec.workers or None,
+                allow_other_workers=False,
+            )
+        except Exception as error:  # noqa: BLE001  (it becomes the job's end)
+            self._forget(spec.id, cancel=False)
+            self._ended(spec.id, f"{type(error).__name__}: {error}"[:300])
+            return
+        self._futures[key] = future
+        name = published_name(spec)
+        self._names[name] = spec.id
+        self._publications[name] = future
+        self._publish.set()
+
+    def _forget(self, job: str, cancel: bool) -> None:
+        key = self._keys.pop(job, None)
+        if key is None:
+            return
+        del self._jobs[key]
+        future = self._futures.pop(key, None)
+        if future is None:
+            return
+        if cancel:
+            # By force: the published name, and whoever fetched it, want it too.
+            self._orders.append(
+                lambda client: client._send_to_scheduler(
+                    {"op": "cancel-keys", "keys": [key], "force": True}
+                )
+            )
+            self._work.set()
+        # Let go of, not released: while its publication is on its way it must stay known.
+
+    async def _work_on_orders(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            client = await self._connected()
+            orders, self._orders = self._orders, []
+            for order in orders:
+                order(client)
+
+    async def _work_on_publications(self) -> None:
+        while True:
+            await self._publish.wait()
+            # Publishing costs Dask more than a short job does; together it is one call.
+            await asyncio.sleep(PUBLISH_DELAY)
+            self._publish.clear()
+            client = await self._connected()
+            changes, self._publications = self._publications, {}
+            put = {name: future for name, future in changes.items() if future is not None}
+            try:
+                if put:
+                    await client.publish_dataset(override=True, **put)
+                for name in changes.keys() - put.keys():
+                    await client.unpublish_dataset(name)
+            except Exception as error:  # noqa: BLE001
+                # A name in Dask is a convenience; jobs are found in the registry.
+                logger.warning("names of jobs could not be published: %s", error)
+
+    async def _connected(self) -> Client:
+        while self._client is None or self._client.status != "running":
+            client, self._client = self._client, None
+            if client is not None:
+                await _close(client)
+            try:
+                self._client = await Client(
+                    self._scheduler.address,
+                    security=_client_security(self._scheduler.security),
+                    asynchronous=True,
+                    set_as_default=False,
+                    name=CLIENT_NAME,
+                )
+            except (OSError, TimeoutError) as error:
+                logger.warning("the registry cannot connect to its own scheduler: %s", error)
+                await asyncio.sleep(1)
+        return self._client
+
+
+def dask_key(spec: JobSpec, count: int) -> str:
+    """Dask key of a job's task: readable, unique, and grouped by the job's name.
+
+    Dask's dashboard and its memory of how long tasks take go by what stands before the
+    first word with a digit after a ``-``.
+    """
+    name = f"{spec.notebook[-60:]}/{spec.name[:60]}"
+    return f"{name}-{spec.id}-{count}"
+
+
+def published_name(spec: JobSpec) -> str:
+    """Name of the Dask dataset under which the latest job of a name is published."""
+    return f"{spec.notebook}/{spec.name}"
+
+
+async def _close(client: Client) -> None:
+    try:
+        await client.close()
+    except Exception as error:  # noqa: BLE001  (a new one takes its place anyhow)
+        logger.info("the registry's client did not close cleanly: %s", error)
+    # An asynchronous client counts as a user of its event loop, and `close` does not end that
+    # (distributed 2026.8): the thread of a cluster that lives in a kernel would never end.
+    client._loop_runner.stop()
+
+
+def _client_security(security: Any) -> Any:
+    """What a client inside the scheduler connects with.
+
+    A scheduler that somebody else started may only have been given its own certificate.
+    """
+    if not security.tls_scheduler_cert or security.tls_client_cert:
+        return security
+    return Security(
+        require_encryption=security.require_encryption,
+        tls_ca_file=security.tls_ca_file,
+        tls_client_cert=security.tls_scheduler_cert,
+        tls_client_key=security.tls_scheduler_key,
+    )

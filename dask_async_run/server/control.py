@@ -1,0 +1,230 @@
+"""Talks to a living server, and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import psutil
+
+from dask_async_run.errors import ServerError, UnfinishedJobsError
+from dask_async_run.folders import DEFAULT_SERVER
+from dask_async_run.job import JobView
+from dask_async_run.messages import unpack
+from dask_async_run.server import connection as connections
+from dask_async_run.server import reaper
+from dask_async_run.server.connection import Connection, Files
+from dask_async_run.server.locks import held, holder
+
+T = TypeVar("T")
+
+ANSWER_TIMEOUT = 10.0
+"""Seconds after which a server that does not answer is said to hang."""
+
+STOP_TIMEOUT = 60.0
+"""Seconds that a server has to end in order; then its processes are killed."""
+
+_POLL = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a server says of itself.
+
+    Parameters
+    ----------
+    stopping : bool
+        It is about to end.
+    unfinished : list of JobView
+        Jobs that run or wait, of all notebooks.
+    workers : int
+        Workers that are there now.
+    clients : int
+        Kernels and other programs that are connected.
+    seconds : float
+        How long the answer took, connecting included.
+    """
+
+    stopping: bool
+    unfinished: list[JobView]
+    workers: int
+    clients: int
+    seconds: float
+
+
+def ping(connection: Connection, timeout: float = ANSWER_TIMEOUT) -> Answer:
+    """Ask the server how it is.
+
+    Raises
+    ------
+    ServerError
+        It does not answer within `timeout` seconds.
+    """
+    return _ask(connection, timeout, what="ping")
+
+
+def stop_server(
+    name: str = DEFAULT_SERVER, force: bool = False, timeout: float = STOP_TIMEOUT
+) -> bool:
+    """Stop the server called `name`; returns when none of its processes is left.
+
+    Finished jobs stay in its state folder and are there after the next start; jobs
+    that wait stay and run then.
+
+    Parameters
+    ----------
+    name : str
+        The server's name.
+    force : bool
+        Stop it even though jobs are unfinished (running cells are cancelled), or
+        though it does not answer.
+    timeout : float
+        Seconds that it may take to end in order.
+
+    Returns
+    -------
+    bool
+        False if no server of that name lives.
+
+    Raises
+    ------
+    UnfinishedJobsError
+        There are, and not `force`.
+    ServerError
+        It does not answer, and not `force`; or it runs on another machine.
+    """
+    files = Files.of(name)
+    if not held(files.alive):
+        return False
+    pid = holder(files.alive)
+    try:
+        connection = connections.find(name)
+    except ServerError:
+        if not force:
+            raise
+        connection = None
+    if pid is None:
+        where = f"the machine {connection.host}" if connection else "another machine or container"
+        raise ServerError(f"the server {name!r} runs on {where}: stop it there.")
+    # Before it ends: afterwards nobody knows whose processes those were.
+    processes = reaper.tree(pid)
+    _request(name, pid, connection, force)
+    deadline = time.monotonic() + timeout
+    while held(files.alive) and time.monotonic() < deadline:
+        processes |= reaper.tree(pid)
+        time.sleep(_POLL)
+    if reaper.kill_all(psutil.wait_procs(processes, timeout=1.0)[1]):
+        raise ServerError(f"processes of the server {name!r} cannot be ended.")
+    if not held(files.alive):
+        connections.remove(files)
+    return True
+
+
+def _request(name: str, pid: int, connection: Connection | None, force: bool) -> None:
+    """Ask by message, which tells what runs; by signal if that fails and `force`."""
+    problem: ServerError | None = None
+    if connection is not None:
+        try:
+            answer = _ask(connection, ANSWER_TIMEOUT, what="stop", force=force)
+        except ServerError as error:
+            problem = error
+        else:
+            if not answer.stopping:
+                jobs = [f"{job.label} ({job.state})" for job in answer.unfinished]
+                raise UnfinishedJobsError(name, jobs)
+            return
+    if force:
+        _terminate(pid)
+    elif problem is not None:
+        raise ServerError(f"{problem.problem} Stop it with --force.", problem.log)
+    else:
+        raise ServerError(
+            f"the server {name!r} is starting or stopping. Try again, or stop it with --force."
+        )
+
+
+def _terminate(pid: int) -> None:
+    try:
+        process = psutil.Process(pid)
+        process.terminate()
+        process.resume()  # a stopped process does not see the signal
+    except psutil.Error:
+        pass
+
+
+def cancel(connection: Connection, jobs: list[str]) -> dict[str, str]:
+    """Cancel jobs; says for each id what was done.
+
+    Raises
+    ------
+    ServerError
+        The server does not answer.
+    """
+    from dask_async_run.registry import Registry  # here: imports distributed
+
+    async def work(server: Any) -> dict[str, str]:
+        return await Registry(server.async_run).cancel(jobs)
+
+    return _talk(connection, ANSWER_TIMEOUT, work)
+
+
+def _ask(connection: Connection, timeout: float, **message: Any) -> Answer:
+    """Call the server's handler; see `Server.answer`."""
+
+    async def work(server: Any) -> Any:
+        return await server.async_run_server(**message)
+
+    import distributed.core  # noqa: F401  (its second is not the server's)
+
+    begun = time.monotonic()
+    reply = _talk(connection, timeout, work)
+    return Answer(
+        stopping=reply["stopping"],
+        unfinished=[JobView.from_message(view) for view in unpack(reply["unfinished"])],
+        workers=reply["workers"],
+        clients=reply["clients"],
+        seconds=time.monotonic() - begun,
+    )
+
+
+def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitable[T]]) -> T:
+    """Connect and return what `work` returns for Dask's rpc object of the scheduler.
+
+    In a thread of its own, since a kernel's main thread has a running event loop.
+
+    Raises
+    ------
+    ServerError
+        It does not answer within `timeout` seconds, or runs on another machine.
+    """
+    here = connections.host()
+    if connection.host != here:
+        raise ServerError(
+            f"the server {connection.name!r} runs on the machine {connection.host}, not on this "
+            f"one ({here}): ask there."
+        )
+    with ThreadPoolExecutor(1, "dask_async_run control") as pool:
+        talking = pool.submit(
+            lambda: asyncio.run(asyncio.wait_for(_connected(connection, work), timeout))
+        )
+        try:
+            return talking.result()
+        except (OSError, TimeoutError, ValueError) as error:
+            reason = str(error) or f"nothing came within {timeout:.0f} s"
+            raise ServerError(
+                f"the server {connection.name!r} (process {connection.pid}) does not answer: "
+                f"{reason}.",
+                connection.log,
+            ) from error
+
+
+async def _connected(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:
+    from distributed.core import rpc  # here: it takes a second to import
+
+    arguments = connection.security().get_connection_args("client")
+    async with rpc(connection.address, connection_args=arguments) as server:
+        return await work(server)

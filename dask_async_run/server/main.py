@@ -1,0 +1,104 @@
+"""How a process becomes a server: ``python -m dask_async_run server``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from dask_async_run.errors import ServerError
+from dask_async_run.server import connection as connections
+from dask_async_run.server import launch
+from dask_async_run.server.connection import Connection, Files
+from dask_async_run.server.handshake import Speaker
+from dask_async_run.server.locks import Lock
+from dask_async_run.server.options import Options
+
+logger = logging.getLogger(__name__)
+
+
+def foreground(options: Options) -> None:
+    """Be a server in this process, with the log on the terminal, until told to stop.
+
+    Raises
+    ------
+    ServerError
+        One of that name lives already, or this one cannot start.
+    """
+    from dask_async_run.server import process
+
+    launch.require_posix()
+    options = options.checked()
+    files = Files.of(options.name)
+    files.make_folder()
+    starting = Lock(files.starting)
+    if not starting.acquire(launch.START_TIMEOUT):
+        raise ServerError(f"another process is starting the server {options.name!r}.")
+    try:
+        there = connections.find(options.name)
+        if there is not None:
+            raise ServerError(
+                f"the server {options.name!r} runs already (process {there.pid}). Stop it first "
+                f"(dask-async-run stop --name {options.name}), or choose another --name."
+            )
+        connections.remove(files)
+
+        def ready(connection: Connection) -> None:
+            starting.release()
+            print(_welcome(connection), file=sys.stderr, flush=True)
+
+        _configure_log()
+        process.run(options, ready)
+    finally:
+        starting.release()
+
+
+def detached(options: Options, pipe: int) -> None:
+    """Be a server that its starter is no longer the parent of; never returns.
+
+    The starter (`launch`) has given us a session of our own. One more fork: a kernel
+    would keep us as a child, to be ended with its process tree, and as a zombie.
+    """
+    if os.fork() > 0:
+        os._exit(0)
+    speaker = Speaker(pipe)
+    speaker.say(pid=os.getpid())
+    _configure_log()
+    from dask_async_run.server import process
+
+    def ready(connection: Connection) -> None:  # noqa: ARG001
+        speaker.say(ready=True)
+        speaker.close()
+
+    code = 1
+    try:
+        process.run(options.checked(), ready)
+        code = 0
+    except ServerError as error:
+        logger.error("%s", error)
+        speaker.say(error=error.problem, busy=isinstance(error, process.BusyError))
+    except BaseException:
+        logger.exception("The server failed")
+    finally:
+        speaker.close()
+        logging.shutdown()
+        # At once: threads of a cluster that did not close in order keep nobody waiting.
+        os._exit(code)
+
+
+def _welcome(connection: Connection) -> str:
+    dashboard = f", dashboard {connection.dashboard}" if connection.dashboard else ""
+    return (
+        f"Server {connection.name!r} is ready: {connection.workers} workers{dashboard}. "
+        "Ctrl-C stops it."
+    )
+
+
+def _configure_log() -> None:
+    """Log of this package on standard error, in the form of Dask's own lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s"))
+    ours = logging.getLogger("dask_async_run")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False

@@ -1,0 +1,191 @@
+"""The supervisor's side of a cell's pipes, message socket and status pipe."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import os
+import selectors
+import socket
+import sys
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import msgpack
+
+from dask_async_run.job import Message
+from dask_async_run.worker.template_protocol import CellFds
+from dask_async_run.worker.wire import ACK, MessageReader
+
+PIPE = 2**20
+"""Bytes that a pipe holds, where the system lets it, and that are read from it at once."""
+_READ = 256 * 1024
+
+
+class Doors:
+    """All that connects a supervisor with one cell process; non-blocking on this side.
+
+    Parameters
+    ----------
+    task : Message
+        What the cell is to do, see `cell.main`.
+    on_text : callable
+        Gets stream name and text.
+    on_message : callable
+        Gets kind and body of each message but ``sync``, which is answered here.
+
+    Attributes
+    ----------
+    pid : int or None
+        The cell process, once the template has told it.
+    status : int or None
+        As from `os.waitpid`, once the process and all it started is gone.
+    closed : bool
+        Whether the template has closed the status pipe, with or without a status.
+    """
+
+    def __init__(
+        self,
+        task: Message,
+        on_text: Callable[[str, str], None],
+        on_message: Callable[[str, Any], None],
+    ) -> None:
+        self.pid: int | None = None
+        self.status: int | None = None
+        self.closed = False
+        self._on_text = on_text
+        self._on_message = on_message
+        self._messages = MessageReader()
+        self._told = b""
+        self._selector = selectors.DefaultSelector()
+        self._out, out = os.pipe()
+        self._err, err = os.pipe()
+        self._status, status = os.pipe()
+        self._socket, theirs = socket.socketpair()
+        self._woken, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._decoders = {
+            fd: codecs.getincrementaldecoder("utf-8")("replace") for fd in (self._out, self._err)
+        }
+        for fd in (self._out, self._err):
+            if sys.platform == "linux":
+                try:
+                    fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
+                except OSError:
+                    pass  # this user's pipes hold too much already
+        self._open = {
+            self._out,
+            self._err,
+            self._status,
+            self._socket.fileno(),
+            self._woken.fileno(),
+        }
+        for fd in self._open:
+            os.set_blocking(fd, False)
+            self._selector.register(fd, selectors.EVENT_READ)
+        # To be handed over, then closed here.
+        self.cell_fds = CellFds(_task_file(task), out, err, theirs.detach(), status)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until there is something to read, `wake` is called or time is up."""
+        self._selector.select(max(0.0, timeout))
+
+    def wake(self) -> None:
+        """End a `wait`; from any thread."""
+        try:
+            self._waker.send(b"\0")
+        except OSError:
+            pass  # closed, or already full of wakes
+
+    def read(self) -> None:
+        """Read what there is, in order.
+
+        Messages are read first and handled last: whatever the cell wrote into its pipes
+        before a message is there when the message is. What it writes after a message it
+        writes when the following ``sync`` is answered. So text is never on the wrong
+        side of a message.
+        """
+        if self._woken.fileno() in self._open:
+            self._receive(self._woken.fileno())
+        told = self._receive(self._status)
+        received = self._receive(self._socket.fileno())
+        for fd, name in ((self._out, "stdout"), (self._err, "stderr")):
+            if data := self._receive(fd, PIPE):
+                self._on_text(name, self._decoders[fd].decode(data))
+        for kind, body in self._messages.feed(received):
+            if kind == "sync":
+                self._answer(body)
+            else:
+                self._on_message(kind, body)
+        # Last: when the process is gone, all that it wrote has been there to be read.
+        self._note(told)
+
+    def drain(self) -> None:
+        """Read the rest, after the process has ended. Ends of pipes may still be held by
+        processes that escaped: what they write from now on is nobody's output.
+        """
+        before = -1
+        while before != self._seen:
+            before = self._seen
+            self.read()
+        for fd, name in ((self._out, "stdout"), (self._err, "stderr")):
+            self._on_text(name, self._decoders[fd].decode(b"", final=True))
+
+    def close(self) -> None:
+        """Close everything on this side."""
+        self._selector.close()
+        for fd in (self._out, self._err, self._status):
+            os.close(fd)
+        for sock in (self._socket, self._woken, self._waker):
+            sock.close()
+
+    _seen = 0
+
+    def _receive(self, fd: int, limit: int = _READ) -> bytes:
+        """Read at most about `limit` bytes; a flood must not keep the caller here."""
+        parts = []
+        size = 0
+        while size < limit and fd in self._open:
+            try:
+                part = os.read(fd, _READ)
+            except BlockingIOError:
+                break
+            except ConnectionResetError:
+                part = b""
+            if not part:
+                self._open.discard(fd)
+                self._selector.unregister(fd)
+                break
+            parts.append(part)
+            size += len(part)
+        self._seen += size
+        return b"".join(parts)
+
+    def _answer(self, number: int) -> None:
+        try:
+            self._socket.send(ACK.pack(number))
+        except OSError:
+            pass  # it died meanwhile
+
+    def _note(self, told: bytes) -> None:
+        *lines, self._told = (self._told + told).split(b"\n")
+        for line in lines:
+            word, _, number = line.partition(b" ")
+            if word == b"pid":
+                self.pid = int(number)
+            else:
+                self.status = int(number)
+        self.closed = self._status not in self._open or self.status is not None
+
+
+def _task_file(task: Message) -> int:
+    packed = msgpack.packb(task, use_bin_type=True, unicode_errors="surrogatepass")
+    if sys.platform == "linux":
+        fd = os.memfd_create("task")
+    else:
+        with tempfile.TemporaryFile(buffering=0) as file:
+            fd = os.dup(file.fileno())
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.write(packed)
+    return fd

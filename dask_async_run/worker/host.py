@@ -1,0 +1,123 @@
+"""What the cells of one worker share: template process, frame store, threads."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dask.system import CPU_COUNT
+from distributed import Worker
+
+from dask_async_run.registry import Registry
+from dask_async_run.worker.template_handle import TemplateHandle
+
+logger = logging.getLogger(__name__)
+
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class Cancellation:
+    """Whether one job's cell is to stop; known from before its claim to after its end."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._stop: Callable[[], None] | None = None
+
+    def on_ask(self, stop: Callable[[], None]) -> None:
+        """Have `stop` called when it is asked for; at once if it was already."""
+        with self._lock:
+            self._stop = stop
+            asked = self._asked
+        if asked:
+            stop()
+
+    def ask(self) -> None:
+        """Ask; from any thread, any number of times."""
+        with self._lock:
+            self._asked = True
+            stop = self._stop
+        if stop is not None:
+            stop()
+
+
+class CellHost:
+    """One worker's cells.
+
+    Parameters
+    ----------
+    worker : Worker
+    """
+
+    def __init__(self, worker: Worker) -> None:
+        self.template = TemplateHandle()
+        self._worker = worker
+        self._running: dict[str, Cancellation] = {}
+        self._frames: Path | None = None
+        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._environ: dict[str, str] | None = None
+
+    @contextmanager
+    def running(self, job: str) -> Iterator[Cancellation]:
+        """Make a job known to `cancel` while the block runs."""
+        cancellation = self._running[job] = Cancellation()
+        try:
+            yield cancellation
+        finally:
+            del self._running[job]
+
+    def cancel(self, job: str) -> bool:
+        """Ask a job's cell to stop; whether it is here."""
+        cancellation = self._running.get(job)
+        if cancellation is None:
+            return False
+        cancellation.ask()
+        return True
+
+    async def frames(self) -> Path:
+        """Return the folder of the frame store."""
+        if self._frames is None:
+            answer = await Registry.of_worker(self._worker).hello()
+            state = Path(answer["state_folder"])
+            if _holds_token(state, answer["host_token"]):
+                self._frames = state / "frames"
+            else:
+                # Another machine than the scheduler's: inputs in frames are not here.
+                self._temporary = tempfile.TemporaryDirectory(prefix="dask-async-run-")
+                self._frames = Path(self._temporary.name) / "frames"
+        return self._frames
+
+    async def environ(self) -> dict[str, str]:
+        """Return the environment variables that cells are to have.
+
+        A Dask nanny sets one BLAS thread a worker. A cell gets its share of the cores:
+        all slots of this machine busy with threaded code then fill it just so.
+        """
+        if self._environ is None:
+            identity = await self._worker.scheduler.identity()
+            here = self._worker.ip
+            slots = sum(
+                other["nthreads"] for other in identity["workers"].values() if other["host"] == here
+            )
+            share = str(max(1, CPU_COUNT // max(1, slots)))
+            # What somebody set on purpose stays.
+            self._environ = {name: share for name in _THREADS if os.environ.get(name, "1") == "1"}
+        return self._environ
+
+    def close(self) -> None:
+        """End the template process and all cells; blocks until they are gone."""
+        self.template.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+
+def _holds_token(state: Path, token: str) -> bool:
+    try:
+        return (state / "host_token").read_text() == token
+    except OSError:
+        return False

@@ -1,0 +1,103 @@
+"""A cell's inputs and its result, between frames and the cell's namespace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dask_async_run import surroundings
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import JobResult, JobSpec, Message, Payload
+from dask_async_run.namespace import Parent, Stream
+from dask_async_run.namespace import collect as collect_names
+from dask_async_run.namespace import restore as restore_names
+from dask_async_run.namespace.inputs import Restored
+from dask_async_run.worker.displays import error_text
+from dask_async_run.worker.shell import CellShell
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What `restore` keeps for `collect`.
+
+    `surroundings` are those of the cell's start, None for a job without inputs.
+    """
+
+    restored: Restored
+    store: FrameStore
+    surroundings: Mapping[str, Any]
+
+
+def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
+    """Put the inputs into the shell's namespace and the kernel's surroundings around it.
+
+    Raises
+    ------
+    FrameError
+        A frame is missing or damaged.
+    Exception
+        Whatever a pickle's own code raises, a module that is not there included.
+    """
+    store = FrameStore(Path(task["frames"]))
+    parents = []
+    for message in task.get("parents", ()):
+        parent = JobSpec.from_message(message["spec"])
+        result = JobResult.from_message(message["result"])
+        parents.append(
+            Parent(
+                parent.id,
+                parent.parents,
+                _stream(store, parent.payload),
+                _stream(store, Payload.from_message(result.payload)),
+            )
+        )
+    restored = restore_names(
+        _stream(store, spec.payload),
+        shell.user_ns,
+        parents,
+        lambda early: surroundings.write(early, shell),
+    )
+    surroundings.write(restored.late, shell)
+    before = surroundings.read(shell, early=True) | surroundings.read(shell, early=False)
+    return Inputs(restored, store, before)
+
+
+def collect(
+    inputs: Inputs, spec: JobSpec, shell: CellShell, error: BaseException | None
+) -> JobResult:
+    """Store what the cell bound, deleted and changed.
+
+    Raises
+    ------
+    OSError
+        No space left, for instance.
+    """
+    number = spec.execution_count or 1
+    out = shell.user_ns["_oh"]
+    collected = collect_names(
+        inputs.restored,
+        error,
+        (out[number],) if number in out else (),
+        surroundings.changes(inputs.surroundings, shell),
+        spec.only,
+        spec.also,
+    )
+    payload = inputs.store.put_payload(collected.stream, collected.buffers)
+    ename, evalue = error_text(error)
+    return JobResult(
+        payload=payload.to_message(),
+        bound=list(collected.bound),
+        deleted=list(collected.deleted),
+        mutated=list(collected.mutated),
+        failed=dict(collected.failed),
+        ename=ename,
+        evalue=evalue,
+        nbytes=payload.nbytes,
+    )
+
+
+def _stream(store: FrameStore, payload: Payload) -> Stream:
+    data, buffers = store.open_payload(payload)
+    return Stream(data, buffers, [digest for digest, _ in payload.frames])

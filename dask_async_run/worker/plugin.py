@@ -1,0 +1,74 @@
+"""The Dask worker plugin: makes a worker able to run cells."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from distributed import Worker
+from distributed.diagnostics.plugin import WorkerPlugin
+
+from dask_async_run.errors import ServerError
+from dask_async_run.worker.host import CellHost
+
+logger = logging.getLogger(__name__)
+
+NAME = "dask-async-run-cells"
+
+
+class CellPlugin(WorkerPlugin):
+    """Holds what the cells of one worker share.
+
+    ``client.register_plugin(CellPlugin())`` installs it on all workers, also on those that
+    come later. Registering it again keeps the one that runs.
+    """
+
+    name = NAME
+    idempotent = True
+
+    def __init__(self) -> None:
+        self.host: CellHost | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()
+
+    @classmethod
+    def host_of(cls, worker: Worker) -> CellHost:
+        """Return what the plugin holds for `worker`.
+
+        Raises
+        ------
+        ServerError
+            The worker has no such plugin.
+        """
+        plugin = worker.plugins.get(NAME)
+        if not isinstance(plugin, cls) or plugin.host is None:
+            raise ServerError(
+                f"the Dask worker {worker.address} cannot run cells: its plugin was not installed "
+                "or has been removed. Connect to the cluster again with %async_run_server ADDRESS."
+            )
+        return plugin.host
+
+    async def setup(self, worker: Worker) -> None:
+        """Start the template process, which gets ready on its own."""
+        self.host = CellHost(worker)
+        worker.handlers["async_run_cell"] = self._handle
+        try:
+            await asyncio.to_thread(self.host.template.start)
+        except OSError:
+            # Not this worker's end: the first cell tries again, and says so if it cannot.
+            logger.exception("the template process did not start")
+
+    async def teardown(self, worker: Worker) -> None:
+        """End the template process and all cells; their jobs are lost."""
+        worker.handlers.pop("async_run_cell", None)
+        host, self.host = self.host, None
+        if host is not None:
+            await asyncio.to_thread(host.close)
+
+    async def _handle(self, do: str, job: str) -> bool:
+        """Worker's RPC handler: ``cancel``; whether the job is known here."""
+        if do != "cancel" or self.host is None:
+            return False
+        return self.host.cancel(job)

@@ -1,0 +1,197 @@
+"""Processes: how one ended, what a tree of them uses, and that none is left behind."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+import psutil
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def die_with_parent(parent: int) -> None:
+    """Have this process killed when its parent's (only) thread ends; Linux only.
+
+    Parameters
+    ----------
+    parent : int
+        Pid that the parent had when it forked: it may have died before the call.
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of descendants whose parents die; Linux only.
+
+    So that the tree below this process is all that was ever started from it, also
+    what made its own session and was orphaned on purpose (a daemon).
+    """
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, argument: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
+
+
+def describe_status(status: int) -> str:
+    """Say how a process ended, from what `os.waitpid` told."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"exit code {code}"
+    return f"killed by signal {-code} ({signal_name(-code)})"
+
+
+def signal_name(number: int) -> str:
+    """Name of a signal, "unknown" for one that Python has no name for."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "unknown"
+
+
+class Family:
+    """A process, and all that descends from it, as far as it was seen.
+
+    Parameters
+    ----------
+    pid : int
+        The head of the family, which leads a session of its own.
+
+    Notes
+    -----
+    A pid names a process only together with its start time: psutil's processes know
+    theirs and do nothing to another one that got the same pid later.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._seen: dict[int, psutil.Process] = {}
+        self._cpu: dict[int, float] = {}
+        self._measured = time.monotonic()
+
+    def members(self) -> list[psutil.Process]:
+        """Return the living members, head first; whoever was seen once stays known."""
+        try:
+            head = psutil.Process(self.pid)
+            found = [head, *head.children(recursive=True)]
+        except psutil.Error:
+            found = []
+        for process in found:
+            known = self._seen.get(process.pid)
+            if known is None or known != process:
+                self._seen[process.pid] = process
+        for process in list(self._seen.values()):
+            if not process.is_running():
+                del self._seen[process.pid]
+        return list(self._seen.values())
+
+    def usage(self) -> tuple[int, float]:
+        """Return bytes of memory and percent of one CPU that the family uses now.
+
+        Memory is what is the family's own: pages that it shares with files (mapped
+        inputs, libraries) can be had back by the system and do not count.
+        """
+        memory, busy = 0, 0.0
+        now = time.monotonic()
+        before, self._cpu = self._cpu, {}
+        for process in self.members():
+            try:
+                with process.oneshot():
+                    info = process.memory_info()
+                    times = process.cpu_times()
+            except psutil.Error:
+                continue
+            memory += max(0, info.rss - getattr(info, "shared", 0))
+            used = times.user + times.system
+            self._cpu[process.pid] = used
+            busy += max(0.0, used - before.get(process.pid, 0.0))
+        elapsed, self._measured = now - self._measured, now
+        return memory, 100 * busy / elapsed if elapsed > 0 else 0.0
+
+    def kill(self, timeout: float = 5.0) -> bool:
+        """Kill every member; whether none is left after at most `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        pause = 0.001
+        while True:
+            living = [process for process in self._everyone() if _alive(process)]
+            if not living:
+                return True
+            # Parents first: who is dead starts no more children.
+            kill_all(living)
+            if time.monotonic() > deadline:
+                return False
+            psutil.wait_procs(living, timeout=pause)
+            pause = min(2 * pause, 0.1)
+
+    def _everyone(self) -> Iterator[psutil.Process]:
+        members = self.members()
+        yield from members
+        known = {process.pid for process in members}
+        for pid in psutil.pids():
+            if pid not in known and _session(pid) == self.pid:
+                try:
+                    yield psutil.Process(pid)
+                except psutil.Error:
+                    pass
+
+
+def kill_all(processes: Iterable[psutil.Process]) -> None:
+    """Send SIGKILL to each that still lives."""
+    for process in processes:
+        try:
+            process.kill()
+        except psutil.Error:
+            pass
+
+
+def kill_orphans(keep: Iterable[int]) -> None:
+    """Kill and reap what this process adopted: all below it but `keep` and its children.
+
+    Parameters
+    ----------
+    keep : iterable of int
+        Pids of children of this process that stay.
+    """
+    spared = set(keep)
+    deadline = time.monotonic() + 5.0
+    while time.monotonic() < deadline:
+        orphans = [child for child in psutil.Process().children() if child.pid not in spared]
+        if not orphans:
+            return
+        below = [member for orphan in orphans for member in _below(orphan)]
+        kill_all([*orphans, *below])
+        for orphan in orphans:
+            try:
+                os.waitpid(orphan.pid, 0)
+            except ChildProcessError:
+                pass
+
+
+def _below(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return list(process.children(recursive=True))
+    except psutil.Error:
+        return []
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _session(pid: int) -> int:
+    try:
+        return os.getsid(pid)
+    except OSError:
+        return 0

@@ -1,0 +1,208 @@
+"""The IPython shell that a cell runs in.
+
+It looks and behaves like the shell of the kernel that submitted the cell: same
+class name, same rich displays, same tracebacks. Libraries ask for these
+("zmq" in ``str(type(get_ipython()))``, ``"IPKernelApp" in get_ipython().config``)
+before they show anything rich. Where ipykernel's shell overrides IPython's, this
+one does so to the same effect; ipykernel itself is not needed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any, NoReturn
+
+from IPython.core import page
+from IPython.core.compilerop import CachingCompiler, code_name
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.interactiveshell import InteractiveShell, InteractiveShellABC
+from traitlets import Any as AnyTrait
+from traitlets import Type
+from traitlets.config import Config
+
+from dask_async_run.worker.channel import Channel
+from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
+
+KERNEL_CLASS = "ZMQInteractiveShell"
+_MODULES = {
+    KERNEL_CLASS: "ipykernel.zmqshell",
+    "TerminalInteractiveShell": "IPython.terminal.interactiveshell",
+}
+_KERNEL_ENVIRONMENT = {
+    # As ipykernel's shell sets them: colours, and no pager that waits for a key.
+    "TERM": "xterm-color",
+    "CLICOLOR": "1",
+    "FORCE_COLOR": "1",
+    "CLICOLOR_FORCE": "1",
+    "PAGER": "cat",
+    "GIT_PAGER": "cat",
+}
+INLINE = "module://matplotlib_inline.backend_inline"
+
+
+class CellCompiler(CachingCompiler):
+    """Names the code of the cell as the submitting kernel would.
+
+    Attributes
+    ----------
+    code, filename : str
+        The cell's code and what it is called in tracebacks. Other code (cells within
+        the cell: ``%%capture``, ``run_cell``) gets a name of its own in the same folder.
+    """
+
+    code = ""
+    filename = ""
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        if not self.filename or self.filename.startswith("<"):
+            own = code_name(transformed_code, number)
+        else:
+            digest = int.from_bytes(blake2b(raw_code.encode(), digest_size=4).digest(), "big")
+            own = str(PurePath(self.filename).with_name(f"{digest}.py"))
+        return self.filename if self.filename and raw_code == self.code else str(own)
+
+
+class CellShell(InteractiveShell):
+    """The shell of a cell process; see `make_shell`.
+
+    Attributes
+    ----------
+    channel : Channel
+        Where displays and errors go.
+    kernel : None
+        There is none. The trait exists because libraries ask for it.
+    asked_exit : bool
+        Whether the cell called ``exit()``, which in a kernel ends the kernel after
+        the cell.
+    started : bool
+        Whether the cell's code has begun to run.
+    """
+
+    display_pub_class = Type(CellDisplayPublisher)
+    displayhook_class = Type(CellDisplayHook)
+    compiler_class = Type(CellCompiler)
+    kernel = AnyTrait(None, allow_none=True)
+    asked_exit = False
+    started = False
+    keepkernel_on_exit: bool | None = None
+    rich = True
+
+    def attach(self, channel: Channel) -> None:
+        """Send displays and errors to `channel`."""
+        self.channel = channel
+        publisher: Any = self.display_pub
+        publisher.channel = channel
+        hook: Any = self.displayhook
+        hook.channel = channel
+
+    def init_environment(self) -> None:
+        if self.rich:
+            os.environ.update(_KERNEL_ENVIRONMENT)
+
+    def init_virtualenv(self) -> None:
+        """Do nothing: the process runs in the worker's environment already."""
+
+    def init_display_formatter(self) -> None:
+        base: Any = super()
+        base.init_display_formatter()
+        if not self.rich and self.display_formatter is not None:
+            self.display_formatter.active_types = ["text/plain"]
+
+    def init_hooks(self) -> None:
+        base: Any = super()
+        base.init_hooks()
+        base.set_hook("show_in_pager", page.as_hook(self._show_page), 99)
+
+    def _show_page(
+        self,
+        strng: str | dict[str, Any],
+        start: int = 0,  # noqa: ARG002 - names are IPython's
+        screen_lines: int = 0,  # noqa: ARG002
+        pager_cmd: str | None = None,  # noqa: ARG002
+    ) -> None:
+        data = strng if isinstance(strng, dict) else {"text/plain": strng}
+        self.display_pub.publish(data)
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Refuse graphical event loops: nobody sits in front of a cell process."""
+        if gui not in (None, "inline", "agg"):
+            raise UsageError(
+                f"a cell run by %%async_run cannot open {gui} windows. Use %matplotlib inline."
+            )
+
+    def ask_exit(self) -> None:
+        self.asked_exit = True
+
+    @contextmanager
+    def _tee(self, channel: str) -> Iterator[None]:  # noqa: ARG002 - IPython's
+        # IPython keeps a copy of all that is printed, for a history that ends with
+        # this process, at the cost of a Python call and memory for each write.
+        yield
+
+    def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: Any) -> None:
+        self.channel.send("output", error_output(evalue, stb, etype.__name__))
+
+    def system(self, cmd: str) -> None:
+        """Run a command as the submitting kernel would: ``!cmd``.
+
+        In a notebook through a pseudo-terminal, its text through ``sys.stdout`` (so that
+        ``%%capture`` sees it); in a terminal directly.
+        """
+        base: Any = super()
+        if self.rich:
+            base.system_piped(cmd)
+        else:
+            base.system_raw(cmd)
+
+
+InteractiveShellABC.register(CellShell)
+
+
+def make_shell(class_name: str = KERNEL_CLASS, *, rich: bool = True) -> CellShell:
+    """Make the process's shell; there is none yet. No thread, no file is left open.
+
+    Parameters
+    ----------
+    class_name : str
+        Name of the submitting kernel's shell class.
+    rich : bool
+        Whether its front end shows more than text.
+    """
+    config = Config()
+    config.HistoryManager.enabled = False
+    if rich:
+        config.IPKernelApp.connection_file = ""
+        os.environ.setdefault("MPLBACKEND", INLINE)
+    else:
+        os.environ.setdefault("MPLBACKEND", "agg")
+    attributes = {"__module__": _MODULES.get(class_name, CellShell.__module__), "rich": rich}
+    # traitlets' metaclass makes the class; `type` finds it from the base.
+    metaclass: Any = type(CellShell)
+    shell: CellShell = metaclass(class_name, (CellShell,), attributes).instance(config=config)
+    _refuse_questions()
+    return shell
+
+
+def _refuse_questions() -> None:
+    """Make ``input()`` and debuggers an error: nobody is there to answer."""
+    import builtins
+    import getpass
+
+    def refuse(what: str) -> Any:
+        def refused(*args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
+            raise StdinNotImplementedError(
+                f"{what} was called, but nobody can answer a cell run by %%async_run: "
+                "it may run for hours with no notebook open. Ask before, in a cell of the "
+                "notebook, and let this one read the answer from a variable."
+            )
+
+        return refused
+
+    builtins.input = refuse("input()")
+    getpass.getpass = refuse("getpass()")
+    sys.breakpointhook = refuse("breakpoint()")

@@ -1,0 +1,303 @@
+"""Supervises one cell: records what it emits, enforces its limits, stops it.
+
+Runs in the Dask task's thread, in one loop that never waits for anything but the
+cell: recording goes on beside it, so a slow scheduler never stalls a cell.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from dask_async_run.job import JobResult, JobSpec, Message, State
+from dask_async_run.worker.doors import Doors
+from dask_async_run.worker.ladder import Ladder
+from dask_async_run.worker.processes import Family, describe_status
+from dask_async_run.worker.recorder import Output, Recorder
+from dask_async_run.worker.template_handle import TemplateHandle
+
+BATCH = 0.05
+"""Seconds between two records at least."""
+SAMPLE = 0.5
+"""Seconds between two looks at the cell's memory."""
+INFO = 1.0
+"""Seconds between two records that hold nothing but usage."""
+MEMORY_GRACE = 2.0
+"""Seconds between two signals at most when memory runs out."""
+MEMORY_EXCESS = 1.25
+"""Share of the allowed memory above which there is no time for being gentle."""
+EXIT_GRACE = 10.0
+"""Seconds that a cell process gets to end after it has sent its result."""
+RECORD_DEADLINE = 30.0
+"""Seconds that the last outputs get to be recorded."""
+
+
+class Sink(Protocol):
+    """Where outputs go."""
+
+    def record(
+        self, batch: int, outputs: list[Output], tail: str | None, info: Message
+    ) -> Future[bool]:
+        """Begin to record outputs, in order, and what is known of the process.
+
+        The next call comes when the future is done. If it raised, the next call gives
+        the same outputs under the same number again.
+
+        Parameters
+        ----------
+        batch : int
+            Number of this record, from 1.
+        outputs : list of dict
+            In nbformat's terms.
+        tail : str or None
+            End of the text that is not recorded yet, if it changed.
+        info : dict
+            ``pid``, ``memory`` in bytes, ``cpu`` in percent, ``last_line``.
+
+        Returns
+        -------
+        Future of bool
+            Whether the cell is to go on; if not, it is cancelled.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a cell ended.
+
+    `result` is None when its process died before it had one.
+    """
+
+    state: State
+    reason: str
+    result: JobResult | None = None
+
+
+class Supervisor:
+    """The supervision of one job's cell.
+
+    Parameters
+    ----------
+    spec : JobSpec
+    task : Message
+        What the cell process is told, see `cell.main`.
+    sink : Sink
+    """
+
+    def __init__(self, spec: JobSpec, task: Message, sink: Sink) -> None:
+        self._spec = spec
+        self._sink = sink
+        self._recorder = Recorder()
+        self._ladder = Ladder(spec.grace)
+        self._doors = Doors(task, self._recorder.text, self._on_message)
+        self._cancelled = threading.Event()
+        self._phase = "starting"
+        self._late = False
+        self._reply: Message | None = None
+        self._replied = 0.0
+        self._family: Family | None = None
+        self._memory, self._cpu, self._peak = 0, 0.0, 0
+        self._sampled = self._recorded = self._started = 0.0
+        self._recording: Future[bool] | None = None
+        self._batch = 1
+        self._outputs: list[Output] = []
+        self._tail: str | None = None
+
+    def cancel(self) -> None:
+        """Stop the cell, from any thread; before or while `run` runs, or after it."""
+        self._cancelled.set()
+        self._doors.wake()
+
+    def run(
+        self,
+        template: TemplateHandle,
+        environ: dict[str, str] | None = None,
+        warm: Sequence[str] = (),
+    ) -> Ending:
+        """Run the cell to its end; its process and all that it started is gone then.
+
+        Parameters
+        ----------
+        template : TemplateHandle
+        environ, warm
+            See `TemplateHandle.fork`.
+        """
+        try:
+            if self._cancelled.is_set():
+                self._doors.cell_fds.close()
+                return Ending(State.CANCELLED, "cancelled before it ran")
+            try:
+                template.fork(self._doors.cell_fds, environ, warm)
+            finally:
+                self._doors.cell_fds.close()
+            self._started = time.monotonic()
+            while not self._doors.closed:
+                self._doors.wait(self._due() - time.monotonic())
+                self._doors.read()
+                now = time.monotonic()
+                self._sample(now)
+                self._enforce(now)
+                self._record(now)
+            self._doors.drain()
+            self._recorder.close()
+            self._record_rest()
+            return self._ending()
+        finally:
+            if self._family is not None:
+                self._family.kill()
+            self._doors.close()
+
+    # --- what the cell says ----------------------------------------------------
+
+    def _on_message(self, kind: str, body: Any) -> None:
+        match kind:
+            case "output":
+                self._recorder.output(body)
+            case "phase":
+                self._phase = body
+                if body == "collecting" and not self._ladder.used:
+                    self._late = True
+            case "result":
+                self._reply = body
+                self._replied = time.monotonic()
+
+    # --- limits ----------------------------------------------------------------
+
+    def _due(self) -> float:
+        """When the loop has something to do even if nothing happens."""
+        due = [self._sampled + SAMPLE]
+        if self._spec.timeout is not None:
+            due.append(self._started + self._spec.timeout)
+        if self._ladder.deadline is not None:
+            due.append(self._ladder.deadline)
+        if self._recorder.waiting and self._recording is None:
+            due.append(self._recorded + BATCH)
+        # What is overdue waits for something else to happen (the pid, an answer).
+        return max(min(due), time.monotonic() + 0.001)
+
+    def _sample(self, now: float) -> None:
+        if self._family is None and self._doors.pid is not None:
+            self._family = Family(self._doors.pid)
+        if self._family is not None and now >= self._sampled + SAMPLE:
+            self._sampled = now
+            self._memory, self._cpu = self._family.usage()
+            self._peak = max(self._peak, self._memory)
+        elif self._family is None:
+            self._sampled = now - SAMPLE + BATCH
+
+    def _enforce(self, now: float) -> None:
+        """Send the signal that is due, if one is."""
+        pid = self._doors.pid
+        if pid is None:
+            return
+        if self._reply is not None:
+            # It only has to end, and there is nothing left to be saved by being gentle.
+            if now > self._replied + EXIT_GRACE:
+                self._send(signal.SIGKILL)
+            return
+        spec, ladder = self._spec, self._ladder
+        if self._cancelled.is_set():
+            ladder.start(now, State.CANCELLED, "cancelled")
+        if spec.timeout is not None and now >= self._started + spec.timeout:
+            ladder.start(now, State.TIMED_OUT, f"ran longer than {spec.timeout:g} s")
+        if spec.memory is not None and self._memory > spec.memory:
+            used, allowed = readable_size(self._memory), readable_size(spec.memory)
+            ladder.grace = min(ladder.grace, MEMORY_GRACE)
+            ladder.start(
+                now, State.FAILED, f"used {used} of memory, more than the {allowed} allowed"
+            )
+            if self._memory > MEMORY_EXCESS * spec.memory:
+                ladder.kill(now)
+        rung = ladder.due(now, collecting=self._phase == "collecting")
+        if rung is not None:
+            self._send(rung)
+
+    def _send(self, rung: signal.Signals) -> None:
+        assert self._doors.pid is not None
+        if rung is signal.SIGKILL:
+            assert self._family is not None
+            self._family.kill(timeout=0)
+            return
+        # To the group, as Jupyter interrupts a kernel: `os.system` ignores SIGINT while its
+        # command runs, so the command has to get it.
+        for send in (os.killpg, os.kill):
+            try:
+                send(self._doors.pid, rung)
+                return
+            except ProcessLookupError:
+                continue  # not yet the leader of its group, or gone
+
+    # --- recording -------------------------------------------------------------
+
+    def _record(self, now: float) -> None:
+        """Begin the next record if it is time and the one before is answered."""
+        if self._recording is not None:
+            if not self._recording.done():
+                return
+            if self._recording.exception() is None:
+                self._batch += 1
+                self._outputs, self._tail = [], None
+                if not self._recording.result():
+                    self._cancelled.set()
+            self._recording = None
+        if now < self._recorded + BATCH:
+            return
+        if not self._outputs and self._tail is None:
+            self._outputs, self._tail = self._recorder.take()
+        if not self._outputs and self._tail is None and now < self._recorded + INFO:
+            return
+        self._recorded = now
+        info = {
+            "pid": self._doors.pid,
+            "memory": float(self._memory),
+            "cpu": self._cpu,
+            "last_line": self._recorder.last_line,
+        }
+        self._recording = self._sink.record(self._batch, self._outputs, self._tail, info)
+        self._recording.add_done_callback(lambda _: self._doors.wake())
+
+    def _record_rest(self) -> None:
+        """Record what is left; the cell is gone."""
+        deadline = time.monotonic() + RECORD_DEADLINE
+        while time.monotonic() < deadline:
+            if self._recording is not None:
+                wait([self._recording], timeout=deadline - time.monotonic())
+            self._recorded = 0.0  # no need to let a batch grow any more
+            pending = self._recorder.waiting
+            self._record(time.monotonic())
+            if not pending and not self._outputs and self._tail is None:
+                return
+
+    # --- the end ---------------------------------------------------------------
+
+    def _ending(self) -> Ending:
+        stopped = self._ladder.used and not self._late
+        if self._reply is not None:
+            result = JobResult.from_message(self._reply["result"])
+            if stopped and self._ladder.state is not None:
+                return Ending(self._ladder.state, self._ladder.reason, result)
+            return Ending(State(self._reply["outcome"]), self._reply["reason"], result)
+        if self._ladder.used and self._ladder.state is not None:
+            return Ending(self._ladder.state, self._ladder.reason)
+        if self._doors.status is None:
+            return Ending(State.LOST, "the worker's template process died, and the cell with it")
+        how = describe_status(self._doors.status)
+        memory = f" It had used up to {readable_size(self._peak)} of memory." if self._peak else ""
+        if os.WIFSIGNALED(self._doors.status) and os.WTERMSIG(self._doors.status) == signal.SIGKILL:
+            memory += " Nobody here sent that signal: was the machine out of memory?"
+        return Ending(State.FAILED, f"the cell's process died: {how}.{memory}")
+
+
+def readable_size(nbytes: float) -> str:
+    """Return a size for people: "4.2 GiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if nbytes < 1024:
+            return f"{nbytes:.0f} {unit}" if unit == "B" else f"{nbytes:.1f} {unit}"
+        nbytes /= 1024
+    return f"{nbytes:.1f} TiB"
