@@ -1,0 +1,57 @@
+"""Which jobs somebody means."""
+
+from __future__ import annotations
+
+import pytest
+
+from dask_async_run.commands.selection import select, select_one
+from dask_async_run.errors import JobStateError, NoSuchJobError
+from dask_async_run.job import JobView
+
+VIEWS = [
+    JobView(id="a" * 32, notebook="n.ipynb", name="train", version=1, latest=False),
+    JobView(id="b" * 32, notebook="n.ipynb", name="train", version=2),
+    JobView(id="c" * 32, notebook="m.ipynb", name="train", version=1),
+    JobView(id="d" * 32, notebook="m.ipynb", name="cell-7", version=1),
+    JobView(id="e" * 32, notebook="m.ipynb", name="odd[1]*", version=1),
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (["train"], "bc"),
+        (["n.ipynb/train"], "b"),
+        (["train@1"], "ac"),
+        (["n.ipynb/train@1"], "a"),
+        (["n.ipynb/train@2"], "b"),
+        (["dddddd"], "d"),
+        (["b" * 32], "b"),
+        (["t*"], "bc"),
+        (["*"], "bcde"),
+        (["m.*/*"], "cde"),
+        (["train@*"], "abc"),
+        (["odd[1]*"], "e"),
+        (["cell-?", "train@1"], "acd"),
+        (["cell-7", "cell-7"], "d"),
+    ],
+)
+def test_names(wanted: list[str], found: str) -> None:
+    assert "".join(view.id[0] for view in select(VIEWS, wanted)) == found
+
+
+@pytest.mark.parametrize("name", ["", "tran", "train@3", "x/train", "ddddd", "zz*", "/"])
+def test_what_names_nothing(name: str) -> None:
+    with pytest.raises(NoSuchJobError):
+        select(VIEWS, [name])
+
+
+def test_the_nearest_name_is_offered() -> None:
+    with pytest.raises(NoSuchJobError, match="'train'"):
+        select(VIEWS, ["trian"])
+
+
+def test_one_means_one() -> None:
+    assert select_one(VIEWS, "cell-7").id[0] == "d"
+    with pytest.raises(JobStateError, match=r"n\.ipynb/train, m\.ipynb/train"):
+        select_one(VIEWS, "train")

@@ -1,0 +1,207 @@
+"""Two real kernels under the judge's eyes: one runs cells plainly, one through `%%async_run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import tempfile
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from jupyter_client.manager import KernelManager
+
+from .outputs import Document, Step
+
+PROBE = Path(__file__).parent / "probe"
+_LOAD = f"""
+def _load():
+    import importlib.util, sys
+    spec = importlib.util.spec_from_file_location(
+        "_contract_probe", {str(PROBE / "__init__.py")!r},
+        submodule_search_locations=[{str(PROBE)!r}])
+    module = sys.modules["_contract_probe"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.begin()
+_load()
+del _load
+"""
+_PROBE = "__import__('sys').modules['_contract_probe']"
+
+
+class KernelDiedError(Exception):
+    """The kernel process ended while it ran a cell."""
+
+
+@dataclass
+class Execution:
+    """One execute request: its messages on iopub, in order, and its reply."""
+
+    messages: list[dict[str, Any]] = field(default_factory=list)
+    reply: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        return self.reply.get("status") == "ok"
+
+    @property
+    def error(self) -> str:
+        """``type: text`` of the error, empty if there was none."""
+        return "" if self.ok else f"{self.reply.get('ename')}: {self.reply.get('evalue')}"
+
+
+class Kernel:
+    """A kernel that runs cells plainly.
+
+    Parameters
+    ----------
+    folder : Path
+        Its working folder, read as ``ROOT`` in everything that is compared.
+    env : mapping
+        Added to this process's environment.
+    timeout : float
+        Seconds that a cell may take.
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str], timeout: float = 120) -> None:
+        self.folder = folder
+        self.timeout = timeout
+        self.numbers: dict[int, int] = {}
+        self.document = Document(str(folder), self.numbers)
+        self._running: dict[str, Execution] = {}
+        folder.mkdir(parents=True, exist_ok=True)
+        # The order of sets of strings is part of what a cell prints.
+        full = {**os.environ, "PYTHONHASHSEED": "0", **env}
+        self._manager: Any = KernelManager(kernel_name="python3")
+        quiet = ["--IPKernelApp.log_level=40"]
+        self._manager.start_kernel(env=full, cwd=str(folder), extra_arguments=quiet)
+        try:
+            self._client: Any = self._manager.blocking_client()
+            self._client.start_channels()
+            self._client.wait_for_ready(timeout=60)
+            self.prepare()
+            self.silently(_LOAD)
+        except BaseException:
+            self.close()
+            raise
+
+    def prepare(self) -> None:
+        """Run before the judge's probe takes its first look."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._client.stop_channels()
+        self._manager.shutdown_kernel(now=True)
+        self._manager.cleanup_resources()
+        self._client.context.destroy(linger=0)
+        self._manager.context.destroy(linger=0)
+
+    def execute(self, code: str, silent: bool = False) -> Execution:
+        """Run `code` and wait until the kernel is idle.
+
+        Raises
+        ------
+        TimeoutError
+            It took longer than `timeout`; the kernel has been interrupted.
+        KernelDiedError
+            The kernel is gone.
+        """
+        execution = Execution()
+        sent = self._client.execute(
+            code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
+        )
+        self._running[sent] = execution
+        deadline = time.monotonic() + self.timeout
+        idle = False
+        while not (idle and execution.reply):
+            if time.monotonic() > deadline:
+                self._manager.interrupt_kernel()
+                raise TimeoutError(f"not done within {self.timeout} s")
+            if idle:
+                with suppress(queue.Empty):
+                    message = self._client.get_shell_msg(timeout=0.2)
+                    if message["parent_header"].get("msg_id") == sent:
+                        execution.reply = message["content"]
+                continue
+            try:
+                message = self._client.get_iopub_msg(timeout=0.2)
+            except queue.Empty:
+                if not self._manager.is_alive():
+                    raise KernelDiedError("the kernel died") from None
+                continue
+            parent = message["parent_header"].get("msg_id")
+            if message["msg_type"] == "status":
+                idle = parent == sent and message["content"]["execution_state"] == "idle"
+            elif parent in self._running:  # also what a child process wrote late
+                self._running[parent].messages.append(message)
+        return execution
+
+    def silently(self, code: str) -> None:
+        """Run `code` without a trace in history, ``Out`` and execution counts."""
+        execution = self.execute(code, silent=True)
+        if not execution.ok:
+            text = "\n".join(execution.reply.get("traceback", []))
+            raise RuntimeError(f"{code}\nfailed in the kernel:\n{text}")
+
+    def plainly(self, number: int, source: str) -> Step:
+        """Run cell `number` in the kernel itself."""
+        execution = self.execute(source)
+        self.numbers[execution.reply.get("execution_count", 0)] = number
+        return Step(execution.messages, lines_added=0)
+
+    def cell(self, number: int, source: str) -> Step:
+        """Run cell `number` in this kernel's way."""
+        return self.plainly(number, source)
+
+    def look(self) -> dict[str, str]:
+        """The probe's description of the namespace."""
+        with tempfile.TemporaryDirectory() as folder:
+            target = Path(folder) / "description.json"
+            self.silently(f"{_PROBE}.write({str(target)!r}, {str(self.folder)!r}, {self.numbers})")
+            return dict(json.loads(target.read_text()))
+
+    def reset(self, name: str) -> None:
+        """Make the kernel look new, in a subfolder `name`."""
+        self.silently(f"{_PROBE}.reset({str(self.folder / name)!r})")
+        self._running.clear()
+        self.numbers.clear()
+        self.document = Document(str(self.folder), self.numbers)
+
+
+class RemoteKernel(Kernel):
+    """A kernel that runs every cell as ``%%async_run``, and gathers it at once.
+
+    The server belongs to the folders that the environment names, and outlives the kernel.
+    """
+
+    def prepare(self) -> None:
+        self.prefix = "c"
+        self.silently("%load_ext dask_async_run")
+        self.silently("%async_run_server --workers 2 --no-dashboard")
+
+    def submit(self, number: int, source: str, options: str = "") -> Step:
+        """Submit a cell; the step is `refused` if nothing was submitted."""
+        name = f"{self.prefix}{number}"
+        line = " ".join(f"%%async_run --name {name} {options}".split())
+        execution = self.execute(f"{line}\n{source}")
+        count = execution.reply.get("execution_count", 0)
+        self.numbers[count] = number
+        self.document.lines_added[count] = 1
+        return Step(execution.messages, lines_added=1, refused=execution.error, count=count)
+
+    def gather(self, number: int, options: str = "") -> Step:
+        execution = self.execute(f"%async_gather {self.prefix}{number} {options}".strip())
+        return Step(execution.messages, lines_added=1)
+
+    def cell(self, number: int, source: str) -> Step:
+        submitted = self.submit(number, source)
+        return submitted if submitted.refused else self.gather(number)

@@ -1,0 +1,87 @@
+"""What goes wrong is said at its place: before anything is sent, or as the cell's own error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from realkernel import RealKernel
+
+
+def test_an_input_that_cannot_be_pickled(shared_kernel: RealKernel, shared_server: Any) -> None:
+    """The error names the variable, its type, the line and a way out; nothing is submitted."""
+    shared_kernel.do("import threading\nlock = threading.Lock()\nbeside = 1")
+    before = len(shared_server.observer.jobs())
+    ran = shared_kernel.run("%%async_run --name locked\na = beside\nwith lock:\n    b = 2")
+    assert ran.error is not None
+    assert ran.error["ename"] == "NotPickledError"
+    for part in ("'lock'", "_thread.lock", "line 3", "Nothing was submitted"):
+        assert part in ran.traceback
+    assert len(shared_server.observer.jobs()) == before
+    # One that is not needed does not matter.
+    shared_kernel.do("%%async_run --name free\na = beside + 1")
+    shared_kernel.do("%async_gather free")
+    assert shared_kernel.value("a") == 2
+
+
+def test_a_syntax_error(shared_kernel: RealKernel, shared_server: Any) -> None:
+    """It is reported at its line, as for any cell; nothing is submitted."""
+    before = len(shared_server.observer.jobs())
+    ran = shared_kernel.run("%%async_run --name broken\na = 1\nb = (2 +\nc = = 3\n")
+    assert ran.error is not None
+    assert ran.error["ename"] == "SyntaxError"
+    assert "line 3" in ran.traceback or "line 4" in ran.traceback
+    assert "dask_async_run" not in ran.traceback
+    assert len(shared_server.observer.jobs()) == before
+
+
+def test_an_exception(shared_kernel: RealKernel, shared_server: Any) -> None:
+    """It is raised as itself, with the cell's own lines; what was done before it stands."""
+    cell = (
+        "%%async_run --name failing\n"
+        "done = 'before'\n"
+        "def inner(n):\n"
+        "    return 1 / n\n"
+        "print('so far')\n"
+        "inner(0)\n"
+    )
+    count = shared_kernel.do(cell).count
+    ran = shared_kernel.run("%async_gather failing")
+    assert ran.stdout == "so far\n"
+    assert ran.error is not None
+    assert ran.error["ename"] == "ZeroDivisionError"
+    for part in (f"Cell In[{count}], line 6", f"Cell In[{count}], line 4", "return 1 / n"):
+        assert part in ran.traceback
+    assert "dask_async_run/" not in ran.traceback
+    assert "site-packages" not in ran.traceback
+    assert shared_kernel.value("done") == "before"
+    # As itself: a script can catch it.
+    caught = shared_kernel.do(
+        "try:\n"
+        "    get_ipython().run_line_magic('async_gather', 'failing')\n"
+        "except ZeroDivisionError as error:\n"
+        "    print('caught', error)"
+    )
+    assert "caught division by zero" in caught.stdout
+
+
+def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
+    """An unknown option and a misspelt job say so in a line; nothing is submitted."""
+    before = len(shared_server.observer.jobs())
+    ran = shared_kernel.run("%%async_run --nmae typo\nx = 1")
+    assert "--nmae" in ran.text
+    assert len(shared_server.observer.jobs()) == before
+    shared_kernel.do("%async_run --name training x = 1")
+    ran = shared_kernel.run("%async_gather trainign")
+    assert ran.error is not None
+    assert "'training'" in ran.traceback
+    shared_kernel.do("%async_gather training")
+
+
+def test_input_is_an_error_and_not_a_hang(shared_kernel: RealKernel, shared_server: Any) -> None:
+    """Nobody is there to answer."""
+    shared_kernel.do("%%async_run --name asking\nanswer = input('name? ')")
+    job = shared_server.observer.wait("asking")
+    assert job.state == "failed"
+    ran = shared_kernel.run("%async_gather asking")
+    assert ran.error is not None
+    assert "input" in ran.traceback

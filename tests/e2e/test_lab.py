@@ -1,0 +1,77 @@
+"""The quick start in JupyterLab, as a person sees it: a real browser on a real page."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from lab import LabNotebook, browser_page, lab_server
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+
+NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
+
+
+@pytest.fixture
+def notebook(folders: Any, tmp_path: Path) -> Iterator[LabNotebook]:
+    """The quick start, open, without outputs."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOK, folder)
+    content: Any = nbformat.read(NOTEBOOK, as_version=4)
+    for cell in content.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(content, folder / NOTEBOOK.name)
+    with lab_server(folder, folders.environment()) as address, browser_page() as page:
+        yield LabNotebook(page, address, NOTEBOOK.name).open()
+
+
+def place(first_line: str) -> int:
+    """Number of the cell that begins with a line."""
+    content: Any = nbformat.read(NOTEBOOK, as_version=4)
+    lines = [cell.source.splitlines()[0] for cell in content.cells]
+    return lines.index(first_line)
+
+
+def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Path) -> None:
+    """Submit, reload the page, restart the kernel, gather: output and variables are there."""
+    for first_line in (
+        "%load_ext dask_async_run",
+        "%async_run_server --workers 2",
+        "import matplotlib.pyplot as plt",
+        "%%async_run --name train",
+    ):
+        notebook.run(place(first_line))
+        notebook.finish(place(first_line))
+    shown = notebook.output(place("%%async_run --name train"))
+    assert "train" in shown
+    notebook.save()
+    notebook.reload()
+    assert "train" in notebook.output(place("%%async_run --name train"))
+
+    notebook.restart()
+    for first_line in ("%load_ext dask_async_run", "%async_run_server --workers 2"):
+        notebook.run(place(first_line))
+        notebook.finish(place(first_line))
+    assert "train" in (
+        notebook.output(place("%load_ext dask_async_run"))
+        + notebook.output(place("%async_run_server --workers 2"))
+    )
+    gather = place("%async_gather train")
+    notebook.run(gather)
+    text = notebook.finish(gather)
+    assert "best score: 0.9750" in text
+    assert "{'C': 10, 'gamma': 0.0005}" in text
+    figure = notebook.cell(gather).locator(".jp-OutputArea img")
+    assert figure.count() == 1
+    assert figure.evaluate("image => image.naturalWidth") > 100
+    notebook.page.screenshot(path=tmp_path / "gathered.png")
+    notebook.save()
+    notebook.run(place("%async_stop_server"))
+    notebook.finish(place("%async_stop_server"))

@@ -1,0 +1,113 @@
+"""What a test left behind: processes, threads, listening sockets, temporary files.
+
+A test's processes are found by a mark in their environment rather than by their
+parent: what starts in a session of its own is adopted by init, and is the very
+thing that is likely to be forgotten.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+MARK = "DASK_ASYNC_RUN_TEST"
+"""Environment variable that every process started by a test inherits."""
+
+LASTING_THREADS = (
+    "Dask-Offload",  # distributed's module-wide thread pools, made at first use ...
+    "Dask-Default-Threads",
+    "TCP-Executor",
+    "ThreadPoolExecutor-",  # ... and asyncio's default one
+    "asyncio_",
+    "Profile",  # distributed's profiler of the process it is in
+    "IPythonHistorySavingThread",  # ends with the shell, which lives as long as the process
+)
+LASTING_PROCESSES = (
+    "multiprocessing.resource_tracker",  # one a process, ends with it
+    "multiprocessing.forkserver",
+)
+
+
+def marked_processes(mark: str) -> list[psutil.Process]:
+    """Every process of this user whose environment carries `mark`, zombies left out."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if (
+                process.pid != os.getpid()
+                and process.environ().get(MARK) == mark
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def describe(process: psutil.Process) -> str:
+    try:
+        return f"process {process.pid}: {' '.join(process.cmdline())[:200]}"
+    except psutil.Error:
+        return f"process {process.pid}"
+
+
+def _lasting(process: psutil.Process) -> bool:
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return True  # gone meanwhile
+    return any(name in line for name in LASTING_PROCESSES)
+
+
+def _listening() -> set[tuple[str, int]]:
+    return {
+        (c.laddr.ip, c.laddr.port)
+        for c in psutil.Process().net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    }
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What there was when a test began; `left` tells what there is beyond it."""
+
+    mark: str
+    temp: Path
+    children: frozenset[int] = field(
+        default_factory=lambda: frozenset(p.pid for p in psutil.Process().children(recursive=True))
+    )
+    threads: frozenset[threading.Thread] = field(
+        default_factory=lambda: frozenset(threading.enumerate())
+    )
+    sockets: frozenset[tuple[str, int]] = field(default_factory=lambda: frozenset(_listening()))
+
+    def processes(self) -> list[psutil.Process]:
+        children = [
+            p
+            for p in psutil.Process().children(recursive=True)
+            if p.pid not in self.children and p.status() != psutil.STATUS_ZOMBIE
+        ]
+        unique = {p.pid: p for p in [*children, *marked_processes(self.mark)]}
+        return [p for p in unique.values() if not _lasting(p)]
+
+    def left(self) -> list[str]:
+        """One line for each thing that was left behind."""
+        lines = [describe(process) for process in self.processes()]
+        lines += [
+            f"thread {thread.name}"
+            for thread in threading.enumerate()
+            if thread not in self.threads and not thread.name.startswith(LASTING_THREADS)
+        ]
+        lines += [f"listening socket {ip}:{port}" for ip, port in _listening() - self.sockets]
+        lines += [f"file {path}" for path in sorted(self.temp.rglob("*")) if self._counts(path)]
+        return lines
+
+    @staticmethod
+    def _counts(path: Path) -> bool:
+        # Dask keeps the folder of its workers' folders, and lock files in it.
+        inside_scratch = "dask-scratch-space" in path.parts
+        return not (path.is_dir() or (inside_scratch and path.suffix == ".lock"))

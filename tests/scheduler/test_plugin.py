@@ -1,0 +1,564 @@
+"""The registry on a real cluster: jobs run once, end truly, and outlive what dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+from distributed import Client, Future, LocalCluster
+from distributed.comm import connect
+
+from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import Payload, State
+from dask_async_run.messages import pack
+from dask_async_run.registry import SyncRegistry
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.plugin import NAME, RegistryPlugin
+from registry_site import Site
+from scripted import job_spec, play
+from waiting import wait_for
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+# --- the ordinary way ---
+
+
+def test_a_job_runs_and_everything_about_it_is_told(site: Site, tmp_path: Path) -> None:
+    """Created, run, finished; with output, result, times, place and version."""
+    spec = site.submit("train", f"run {tmp_path / 'ran'}", "say hello", "say world")
+    (view,) = site.ended(spec)
+    assert (view.state, view.reason, view.label, view.version) == ("finished", "", "train", 1)
+    assert view.started is not None
+    assert view.ended is not None
+    assert spec.submitted <= view.started <= view.ended
+    assert view.worker in site.cluster.scheduler.workers
+    assert (view.host, view.outputs, view.last_line, view.nbytes) == ("here", 2, "world", 1)
+    assert lines(tmp_path / "ran") == ["1"]
+    outputs = site.registry.outputs(spec.id)
+    assert [(o.seq, o.output["text"]) for o in outputs.outputs] == [(1, "hello\n"), (2, "world\n")]
+    assert outputs.done
+    assert site.registry.spec(spec.id) == spec
+    result = site.registry.result(spec.id)
+    assert result is not None
+    assert result.payload["stream"] == b"r"
+    assert view.result is not None
+    assert view.result["payload"]["stream"] == b""
+    assert site.registry.show(spec.id) == site.registry.jobs("nb")[0]
+
+
+def test_the_job_is_published_in_dask_under_its_name(site: Site) -> None:
+    """Any Dask client finds the latest job of a name as a future; forgetting takes it back."""
+    old, new = site.submit("train"), site.submit("train")
+    site.ended(old, new)
+    wait_for(lambda: site.client.list_datasets() == ("nb/train",))
+    future = site.client.get_dataset("nb/train")
+    assert isinstance(future, Future)
+    assert future.result(timeout=10) == {"job": new.id, "state": "finished"}
+    # The older one's task is forgotten by Dask: tasks do not pile up.
+    wait_for(lambda: len(site.cluster.scheduler.tasks) == 1)
+    future.release()
+    site.registry.forget([new.id])
+    wait_for(lambda: not site.client.list_datasets() and not site.cluster.scheduler.tasks)
+
+
+def test_versions_count_within_a_notebook_and_name(site: Site) -> None:
+    """The name means the latest; others are name@version; notebooks do not mix."""
+    specs = [site.submit("a"), site.submit("a"), site.submit("b"), site.submit("a", notebook="x")]
+    assert [v.label for v in site.ended(*specs)] == ["a@1", "a", "b", "a"]
+    assert [v.label for v in site.registry.jobs("nb")] == ["a@1", "a", "b"]
+    assert [v.notebook for v in site.registry.jobs()] == ["nb", "nb", "nb", "x"]
+    site.registry.forget([specs[1].id])
+    assert [v.label for v in site.registry.jobs("nb")] == ["a", "b"]
+
+
+def test_creating_the_same_job_again_changes_nothing(site: Site, tmp_path: Path) -> None:
+    """A client that did not get the answer asks again: one job, one run."""
+    spec = job_spec("a", f"run {tmp_path / 'ran'}")
+    first = site.registry.create(spec)
+    assert site.registry.create(spec).id == first.id
+    site.ended(spec)
+    assert site.registry.create(spec).state == "finished"
+    assert len(site.registry.jobs()) == 1
+    assert lines(tmp_path / "ran") == ["1"]
+
+
+def test_jobs_run_side_by_side_on_all_slots(site: Site, tmp_path: Path) -> None:
+    """A short job does not wait behind a long one while a slot is free."""
+    go = tmp_path / "go"
+    long = site.submit("long", f"await {go}")
+    for n in range(6):
+        site.ended(site.submit(f"short-{n}"))
+    many = [site.submit(f"many-{n}") for n in range(6)]
+    site.ended(*many)
+    assert site.registry.show(long.id).state == "running"
+    go.touch()
+    site.ended(long)
+
+
+def test_priority_workers_and_resources_reach_dask(site: Site) -> None:
+    """A job restricted to a worker runs there; one that asks for what nobody has waits."""
+    there = list(site.cluster.scheduler.workers)[1]
+    bound = [site.submit(f"b{n}", workers=[there]) for n in range(3)]
+    assert {v.worker for v in site.ended(*bound)} == {there}
+    waiting = site.submit("gpu", resources={"GPU": 1.0}, priority=5)
+    task = wait_for(
+        lambda: next((t for t in site.cluster.scheduler.tasks.values() if "/gpu" in t.key), None)
+    )
+    assert task.state == "no-worker"
+    assert task.priority[0] == -5
+    assert site.registry.cancel([waiting.id]) == {waiting.id: "cancelled before it ran"}
+
+
+# --- order ---
+
+
+def test_a_job_starts_from_the_jobs_it_comes_after(site: Site, tmp_path: Path) -> None:
+    """`after` orders, `parents` hand their specs and results over."""
+    go, log = tmp_path / "go", tmp_path / "log"
+    one = site.submit("one", f"await {go}", f"run {log}")
+    two = site.submit("two", f"run {log}", after=[one.id], parents=[one.id])
+    three = site.submit("three", f"run {log}", after=[one.id, two.id])
+    assert [v.state for v in site.registry.wait([two.id, three.id], 0.2)] == ["pending"] * 2
+    go.touch()
+    views = site.ended(one, two, three)
+    times = [(v.started, v.ended) for v in views]
+    assert times == sorted(times)
+    assert all(a[1] <= b[0] for a, b in zip(times, times[1:], strict=False))  # type: ignore[operator]
+
+
+def test_what_comes_after_a_failure_is_cancelled_by_name(site: Site) -> None:
+    """At any depth, also for jobs made after the failure."""
+    train = site.submit("train", "end failed ValueError: no")
+    score = site.submit("score", after=[train.id])
+    plot = site.submit("plot", after=[score.id])
+    assert site.ends(train, score, plot) == [
+        ("failed", "ValueError: no"),
+        ("cancelled", "not run: 'train' failed"),
+        ("cancelled", "not run: 'score' was cancelled"),
+    ]
+    late = site.submit("late", after=[train.id])
+    assert site.ends(late) == [("cancelled", "not run: 'train' failed")]
+
+
+def test_an_unknown_predecessor_is_an_error(site: Site) -> None:
+    """A job after one that was forgotten is not made."""
+    with pytest.raises(NoSuchJobError):
+        site.submit("a", after=["0" * 32])
+    assert site.registry.jobs() == []
+
+
+# --- cancelling ---
+
+
+def test_cancelling_what_waits_and_what_runs(site: Site, tmp_path: Path) -> None:
+    """Pending ones end at once, with those after them; running ones are told to stop."""
+    ran = tmp_path / "ran"
+    running = [site.submit(f"r{n}", "say started", "await-stop", "end cancelled SIGINT") for n in (1, 2)]
+    for spec in running:
+        assert site.registry.outputs(spec.id, 0, 10).outputs
+    queued = site.submit("queued", f"run {ran}")
+    after = site.submit("after", f"run {ran}", after=[queued.id])
+    done = site.registry.cancel([queued.id, running[0].id, after.id])
+    assert done[queued.id] == done[after.id] == "cancelled before it ran"
+    assert done[running[0].id].startswith("told to stop, on tcp://")
+    assert site.ends(queued, running[0]) == [
+        ("cancelled", "cancelled before it ran"),
+        ("cancelled", "SIGINT"),
+    ]
+    assert site.registry.show(running[1].id).state == "running"
+    assert site.registry.cancel([queued.id]) == {queued.id: "it has ended already"}
+    site.registry.cancel([running[1].id])
+    site.ended(running[1])
+    assert lines(ran) == []
+
+
+def test_cancelling_an_unknown_job_cancels_nothing(site: Site) -> None:
+    """A misspelt id among others is an error before anything is done."""
+    spec = site.submit("a", "await-stop", "end cancelled")
+    with pytest.raises(NoSuchJobError):
+        site.registry.cancel([spec.id, "f" * 32])
+    assert site.registry.wait([spec.id], 0.1)[0].state in ("pending", "running")
+    site.registry.cancel([spec.id])
+    site.ended(spec)
+
+
+# --- waiting ---
+
+
+def test_wait_for_all_for_one_and_not_for_ever(site: Site, tmp_path: Path) -> None:
+    """`wait` returns in order of submission, when all (any) have ended or time is over."""
+    go = tmp_path / "go"
+    slow, fast = site.submit("slow", f"await {go}"), site.submit("fast")
+    ids = [fast.id, slow.id]
+    assert [v.name for v in site.registry.wait(ids, 10, any=True)] == ["slow", "fast"]
+    assert [v.state for v in site.registry.wait(ids, 0.1)] == ["running", "finished"]
+    go.touch()
+    assert {v.state for v in site.registry.wait(ids)} == {"finished"}
+    assert site.registry.wait([]) == []
+    with pytest.raises(NoSuchJobError):
+        site.registry.wait(["0" * 32])
+
+
+def test_outputs_arrive_while_the_cell_runs(site: Site, tmp_path: Path) -> None:
+    """A long poll is answered by the next output, the tail's change, or the end."""
+    go, on = tmp_path / "go", tmp_path / "on"
+    spec = site.submit("a", "say 1", f"await {go}", "tail flood", f"await {on}", "say 2")
+    first = site.registry.outputs(spec.id, 0, 10)
+    assert ([o.seq for o in first.outputs], first.done) == ([1], False)
+    assert site.registry.outputs(spec.id, 1, 0.05).outputs == []
+    go.touch()
+    assert wait_for(lambda: site.registry.outputs(spec.id, 1, 10).tail) == "flood"
+    view = site.registry.show(spec.id)
+    assert (view.last_line, view.memory, view.cpu) == ("flood", 5.0, 1.0)
+    on.touch()
+    second = site.registry.outputs(spec.id, 1, 10)
+    assert [o.output["text"] for o in second.outputs] == ["2\n"]
+    site.ended(spec)
+    last = site.registry.outputs(spec.id, 2, 10)
+    assert (last.outputs, last.done, last.state, last.tail) == ([], True, "finished", "flood")
+
+
+def test_a_long_poll_whose_client_goes_away_disturbs_nobody(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A comm that closes while the scheduler waits on its behalf is let go without a word."""
+    spec = site.submit("a", "await-stop", "end cancelled")
+
+    async def ask_and_leave() -> None:
+        for do in ("wait", "outputs"):
+            comm = await connect(site.cluster.scheduler_address)
+            arguments = {"jobs": [spec.id]} if do == "wait" else {"job": spec.id, "wait": 60.0}
+            await comm.write({"op": "async_run", "do": do, "body": pack(arguments), "reply": True})
+            await asyncio.sleep(0.05)
+            comm.abort()
+
+    with caplog.at_level(logging.WARNING):
+        site.client.sync(ask_and_leave)
+        wait_for(lambda: len(site.host.registry.news) == 1)
+        site.registry.cancel([spec.id])
+        site.ended(spec)
+        wait_for(lambda: len(site.host.registry.news) + len(site.host.registry.changes) == 0)
+    assert [r.message for r in caplog.records if r.levelno > logging.WARNING] == []
+
+
+def test_closing_the_scheduler_answers_long_polls(state: Path) -> None:
+    """Who waits when the server stops gets an answer or an error, not a hang."""
+    site = Site(state)
+    try:
+        spec = site.submit("a", resources={"GPU": 1.0})
+        waiting = site.client.loop.asyncio_loop.create_task  # type: ignore[attr-defined]
+        future = asyncio.run_coroutine_threadsafe(
+            _wait(site, spec.id), site.client.loop.asyncio_loop
+        )
+        wait_for(lambda: len(site.host.registry.changes))
+        del waiting
+        site.cluster.close()
+        wait_for(future.done, 10)
+        future.exception()
+    finally:
+        site.close()
+
+
+async def _wait(site: Site, job: str) -> object:
+    return await site.registry._registry.wait([job])
+
+
+# --- forgetting, saving, marking ---
+
+
+def test_forget_removes_the_job_and_the_frames_that_no_other_job_names(
+    site: Site, state: Path
+) -> None:
+    """Rows, outputs, result; frames that another job names stay until that one goes too."""
+    store = FrameStore(state / "frames")
+    shared, own, made = (store.put(content) for content in (b"shared", b"own", b"made"))
+    both = [[f.digest, f.size] for f in (shared, own)]
+    one = site.submit(
+        "one", f"frames {made.digest} {made.size}", inputs=Payload(b"", both).to_message()
+    )
+    two = site.submit("two", inputs=Payload(b"", both[:1]).to_message())
+    site.ended(one, two)
+    site.registry.forget([one.id])
+    assert [v.name for v in site.registry.jobs()] == ["two"]
+    assert list(store) == [shared.digest]
+    for ask in (site.registry.show, site.registry.spec, site.registry.result):
+        with pytest.raises(NoSuchJobError, match="there is no job"):
+            ask(one.id)
+    site.registry.forget([two.id])
+    assert list(store) == []
+    with Journal.open_readonly(state / "journal.sqlite") as journal:
+        for table in ("jobs", "specs", "results", "outputs", "tails", "events", "frames"):
+            assert journal._all(f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0, table
+
+
+def test_forget_refuses_what_has_not_ended_or_is_needed(site: Site, tmp_path: Path) -> None:
+    """All or none: one job that cannot be forgotten keeps the others."""
+    go = tmp_path / "go"
+    one = site.submit("one")
+    site.ended(one)
+    two = site.submit("two", f"await {go}", after=[one.id], parents=[one.id])
+    with pytest.raises(JobStateError, match="cannot be forgotten before it has ended"):
+        site.registry.forget([one.id, two.id])
+    with pytest.raises(JobStateError, match="'two', which is .*, needs its result"):
+        site.registry.forget([one.id])
+    assert len(site.registry.jobs()) == 2
+    go.touch()
+    site.ended(two)
+    site.registry.forget([one.id, two.id])
+    assert site.registry.jobs() == []
+
+
+def test_a_job_whose_frames_are_missing_is_not_made(site: Site, state: Path) -> None:
+    """The client is told which one, so that it can put it again."""
+    store = FrameStore(state / "frames")
+    frame = store.put(b"x")
+    spec = job_spec("a", inputs=Payload(b"", [[frame.digest, 1]]).to_message())
+    store.remove([frame.digest])
+    with pytest.raises(FrameError, match="missing") as caught:
+        site.registry.create(spec)
+    assert caught.value.digest == frame.digest
+    store.put(b"x")
+    site.registry.create(spec)
+    site.ended(spec)
+
+
+def test_ended_jobs_are_saved_soon_after(site: Site) -> None:
+    """Saved follows finished; also for jobs without a result."""
+    specs = [site.submit("a"), site.submit("b", "end failed no")]
+    site.ended(*specs)
+    wait_for(lambda: all(v.saved for v in site.registry.jobs()))
+
+
+def test_a_result_that_cannot_be_saved_is_not_called_saved(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A result whose frame is not there is not durable, and the log says why."""
+    lost = site.submit("lost", f"frames {'0' * 32}-5 5")
+    good = site.submit("good")
+    site.ended(lost, good)
+    wait_for(lambda: site.registry.show(good.id).saved)
+    wait_for(lambda: "is not saved" in caplog.text)
+    assert not site.registry.show(lost.id).saved
+
+
+def test_gathered_is_marked(site: Site) -> None:
+    """A kernel that starts later knows what was gathered."""
+    spec = site.submit("a")
+    site.ended(spec)
+    assert not site.registry.show(spec.id).gathered
+    site.registry.gathered([spec.id])
+    assert site.registry.show(spec.id).gathered
+
+
+def test_idle_counts_jobs_and_clients(site: Site, tmp_path: Path) -> None:
+    """The registry's own client and the workers' do not count as somebody who is there."""
+    assert site.registry.idle() == {"unfinished": 0, "clients": 1}
+    spec = site.submit("a", f"await {tmp_path / 'go'}")
+    with Client(site.cluster.scheduler_address, set_as_default=False):
+        assert site.registry.idle() == {"unfinished": 1, "clients": 2}
+    (tmp_path / "go").touch()
+    site.ended(spec)
+    wait_for(lambda: site.registry.idle() == {"unfinished": 0, "clients": 1})
+
+
+# --- tasks that go wrong ---
+
+
+def fails_at_once(job: str) -> None:
+    raise RuntimeError(f"not able to run {job}")
+
+
+def test_a_task_that_cannot_run_ends_its_job(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that lacks what runs cells does not leave the job pending for ever."""
+    monkeypatch.setattr("dask_async_run.scheduler.machine.RETRY_DELAYS", (0.01, 0.01))
+    with Site(state, fails_at_once) as site:
+        spec = site.submit("a")
+        ((state_, reason),) = site.ends(spec)
+        assert state_ == "lost"
+        assert reason.startswith("it could not be run: RuntimeError('not able to run")
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        ("raise", "what ran it failed: RuntimeError('the supervisor has a bug')"),
+        ("return", "what ran it failed: its task ended without saying how"),
+    ],
+)
+def test_a_task_that_ends_without_its_job_loses_it(site: Site, step: str, reason: str) -> None:
+    """A running job whose task is over is not running."""
+    assert site.ends(site.submit("a", step)) == [("lost", reason)]
+
+
+def test_dask_cannot_take_the_job(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Dask refuses at submission becomes the job's end, with what Dask said."""
+    monkeypatch.setattr("dask_async_run.scheduler.machine.RETRY_DELAYS", ())
+    ((state, reason),) = site.ends(site.submit("a", workers=[{"not": "an address"}]))
+    assert state == "lost"
+    assert "could not be run" in reason
+
+
+# --- what dies ---
+
+
+def test_client_restart_loses_what_runs_and_keeps_what_waits(site: Site, tmp_path: Path) -> None:
+    """``Client.restart`` empties Dask: pending jobs get new tasks, none runs twice."""
+    ran = tmp_path / "ran"
+    running = [site.submit(f"r{n}", "say up", "await-stop") for n in (1, 2)]
+    for spec in running:
+        assert site.registry.outputs(spec.id, 0, 10).outputs
+    waiting = [site.submit(f"w{n}", f"run {ran}") for n in range(3)]
+    last = site.submit("last", f"run {ran}", after=[spec.id for spec in waiting])
+    # Worker threads cannot be killed in this process: their workers are replaced by hand.
+    site.cluster.sync(site.cluster.scheduler.restart, wait_for_workers=False, stimulus_id="test")
+    for spec in running:
+        site.registry.cancel([spec.id])  # lets the threads end
+    site.cluster.scale(2)
+    ends = site.ends(*running)
+    assert [state for state, _ in ends] == ["lost", "lost"]
+    assert all("died or was stopped" in reason for _, reason in ends)
+    assert [state for state, _ in site.ends(*waiting, last)] == ["finished"] * 4
+    assert lines(ran) == ["1"] * 4
+
+
+def test_registering_again_keeps_the_registry(site: Site, state: Path, tmp_path: Path) -> None:
+    """Also from two other clients at the same moment, also with another folder."""
+    host = site.host
+    spec = site.submit("a")
+
+    async def both() -> None:
+        clients = [
+            await Client(site.cluster.scheduler_address, asynchronous=True, set_as_default=False)
+            for _ in range(2)
+        ]
+        await asyncio.gather(
+            *(c.register_plugin(RegistryPlugin(str(tmp_path / "x"))) for c in clients)
+        )
+        for client in clients:
+            await client.close()
+
+    site.client.sync(both)
+    assert site.host is host
+    assert site.registry.hello()["state_folder"] == str(state)
+    site.ended(spec)
+
+
+def test_registering_twice_at_the_same_moment_makes_one_registry(state: Path) -> None:
+    """Dask starts both plugins and keeps one: either way events reach the registry."""
+    with LocalCluster(
+        processes=False,
+        protocol="tcp://",
+        host="127.0.0.1",
+        n_workers=1,
+        threads_per_worker=1,
+        dashboard_address=":0",
+    ) as cluster, Client(cluster) as client:
+
+        async def both() -> None:
+            await asyncio.gather(
+                *(client.register_plugin(RegistryPlugin(str(state), play)) for _ in range(3))
+            )
+
+        client.sync(both)
+        registry = SyncRegistry(client)
+        spec = job_spec("a", "return")  # only the plugin's `transition` can notice this end
+        registry.create(spec)
+        assert registry.wait([spec.id], 10)[0].state == "lost"
+        assert NAME in cluster.scheduler.plugins
+
+
+def test_a_copied_state_folder_is_what_a_killed_server_leaves(
+    site: Site, state: Path, tmp_path: Path
+) -> None:
+    """Whatever was answered is in the journal: the next server takes up from there."""
+    ran, go = tmp_path / "ran", tmp_path / "go"
+    done = site.submit("done", "say kept", f"run {ran}")
+    failed = site.submit("failed", "end failed ValueError")
+    site.ended(done, failed)
+    running = [site.submit(f"r{n}", "say so far", f"await {go}", f"run {ran}") for n in (1, 2)]
+    for spec in running:
+        assert site.registry.outputs(spec.id, 0, 10).outputs
+    again = site.submit("again", f"run {ran}")
+    follower = site.submit("follower", f"run {ran}", after=[again.id, done.id])
+    orphan = site.submit("orphan", f"run {ran}", after=[running[0].id])
+    copy = tmp_path / "copy"
+    shutil.copytree(state, copy)
+    go.touch()
+    site.ended(*running, again, follower, orphan)
+    before = len(lines(ran))
+
+    with Site(copy) as next_site:
+        assert next_site.ends(done, failed, *running, orphan) == [
+            ("finished", ""),
+            ("failed", "ValueError"),
+            ("lost", "the server died while it ran"),
+            ("lost", "the server died while it ran"),
+            ("cancelled", "not run: 'r1' was lost"),
+        ]
+        assert [s for s, _ in next_site.ends(again, follower)] == ["finished", "finished"]
+        assert len(lines(ran)) - before == 2
+        for spec in (done, running[0]):
+            assert next_site.registry.outputs(spec.id).outputs[0].output["text"] in (
+                "kept\n",
+                "so far\n",
+            )
+        assert next_site.registry.result(done.id) == site.registry.result(done.id)
+        wait_for(lambda: all(v.saved for v in next_site.registry.jobs()))
+
+
+def test_an_orderly_stop_says_so_and_keeps_what_waits(state: Path, tmp_path: Path) -> None:
+    """After `stopping` nothing begins; what ran is lost for that reason, what waited runs next."""
+    ran = tmp_path / "ran"
+    with Site(state) as site:
+        running = [site.submit(f"r{n}", "say up", "await-stop") for n in (1, 2)]
+        for spec in running:
+            assert site.registry.outputs(spec.id, 0, 10).outputs
+        waiting = site.submit("w", f"run {ran}")
+        site.registry.stopping(lose=False)
+        assert {v.state for v in site.registry.wait([r.id for r in running], 0.1)} == {"running"}
+        site.registry.stopping("the server was stopped")
+        assert site.ends(*running) == [("lost", "the server was stopped")] * 2
+        for spec in running:
+            scripted_stop(spec.id)
+    with Site(state) as site:
+        assert site.ends(waiting) == [("finished", "")]
+    assert lines(ran) == ["1"]
+
+
+def scripted_stop(job: str) -> None:
+    """Let a script that waits to be stopped end, though nobody tells its worker."""
+    from scripted import _stopped
+
+    _stopped.add(job)
+
+
+def test_two_servers_do_not_share_a_folder(site: Site, state: Path) -> None:
+    """The second is refused, and the first goes on."""
+    with pytest.raises(Exception, match="another server runs on this state folder"):
+        Site(state).close()
+    assert site.ends(site.submit("a")) == [("finished", "")]
+
+
+def test_files_are_private(site: Site, state: Path) -> None:
+    """Journal, its companions, lock and token are 0600, the folder 0700."""
+    site.ended(site.submit("a"))
+    assert stat.S_IMODE(state.stat().st_mode) == 0o700
+    modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in state.iterdir() if p.is_file()}
+    assert set(modes.values()) == {0o600}, modes
+    assert {"journal.sqlite", "journal.sqlite-wal", "host_token"} <= modes.keys()
+    assert (state / "host_token").read_text() == site.registry.hello()["host_token"]
+
+
+def test_states_are_told_by_state(site: Site) -> None:
+    """`jobs` can be asked for some states only."""
+    site.ended(site.submit("a"), site.submit("b", "end failed no"))
+    assert [v.name for v in site.registry.jobs(states=[State.FAILED])] == ["b"]
+    assert site.registry.jobs(states=[]) == []

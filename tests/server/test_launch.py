@@ -1,0 +1,331 @@
+"""Servers are found or started, whatever else happens at the same moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dask_async_run.errors import ServerError
+from dask_async_run.folders import RUNTIME_VARIABLE, STATE_VARIABLE
+from dask_async_run.server import connection as connections
+from dask_async_run.server import launch, reaper
+from dask_async_run.server.connection import Files
+from dask_async_run.server.control import ping, stop_server
+from dask_async_run.server.launch import ensure_server
+from dask_async_run.server.locks import Lock, held, holder
+from jobs import connected
+from waiting import wait_for
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
+
+START = """
+import sys
+from dask_async_run.server.launch import ensure_server
+print("go", flush=True)
+sys.stdin.readline()
+connection, started = ensure_server(workers=1, dashboard=False)
+print(connection.pid, started, flush=True)
+"""
+
+
+def one_worker(**options: Any) -> tuple[connections.Connection, bool]:
+    return ensure_server(workers=1, dashboard=False, **options)
+
+
+def living(processes: set[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_server_is_started_found_and_stopped(folders: Any) -> None:
+    connection, started = ensure_server(workers=2, memory_limit="2GiB")
+    assert started
+    assert connection.state_folder == str(folders.state / "default")
+    assert connection.address.startswith("tls://127.0.0.1:")
+    assert connection.dashboard is not None
+    assert connection.dashboard.startswith("http://127.0.0.1:")
+
+    # A second one finds it, whatever it asks for.
+    begun = time.monotonic()
+    assert ensure_server(workers=7) == (connection, False)
+    assert time.monotonic() - begun < 2
+
+    # It is nobody's child and in nobody's session.
+    server = psutil.Process(connection.pid)
+    assert server.ppid() != os.getpid()
+    assert os.getsid(server.pid) not in (os.getsid(0), 0)
+    assert server.terminal() is None
+    assert Path(server.cwd()) == Path.home()
+    assert holder(Files.of("default").alive) == server.pid
+
+    # Nobody else can read any of it.
+    for path in [folders.state, *folders.state.glob("*/*"), *folders.runtime.rglob("*")]:
+        assert path.stat().st_mode & 0o077 == 0, path
+
+    with connected(connection) as (client, _):
+        environments = client.run(lambda: dict(os.environ)).values()
+    for environment in environments:
+        cores = len(os.sched_getaffinity(0))
+        assert environment["OPENBLAS_NUM_THREADS"] == str(max(1, cores // 2))
+        assert "MALLOC_TRIM_THRESHOLD_" not in environment
+
+    # It answers, and it lets nobody in who has no certificate.
+    answer = ping(connection)
+    assert (answer.workers, answer.unfinished, answer.stopping) == (2, [], False)
+    assert _refuses_strangers(connection)
+
+    processes = reaper.tree(connection.pid)
+    assert len(processes) >= 3
+    assert stop_server()
+    assert not living(processes)
+    assert not Files.of("default").connection.exists()
+    assert not (folders.state / "default" / "scratch").exists()
+    assert not stop_server()
+    log = Path(connection.log).read_text()
+    assert "BEGIN" not in log
+
+
+def _refuses_strangers(connection: connections.Connection) -> bool:
+    from distributed import Security
+
+    mine = Security.temporary()
+    tls = {"ca": connection.tls["ca"], "cert": mine.tls_client_cert, "key": mine.tls_client_key}
+    try:
+        ping(dataclasses.replace(connection, tls=tls), timeout=5)
+    except ServerError:
+        return True
+    return False
+
+
+def test_starters_at_the_same_moment_get_the_same_server(python: Any) -> None:
+    starters = [python(START) for _ in range(3)]
+    for starter in starters:
+        assert starter.stdout.readline() == "go\n"
+    for starter in starters:
+        starter.stdin.write("\n")
+        starter.stdin.flush()
+    answers = [starter.communicate(timeout=120) for starter in starters]
+    lines = [out.split() for out, _ in answers]
+    assert all(len(line) == 2 for line in lines), answers
+    assert len({pid for pid, _ in lines}) == 1
+    assert sorted(started for _, started in lines) == ["False", "False", "True"]
+
+
+def test_a_killed_server_takes_its_workers_along_and_is_replaced() -> None:
+    """Its connection file stays behind, and deceives nobody."""
+    connection, _ = one_worker()
+    processes = reaper.tree(connection.pid)
+    os.kill(connection.pid, signal.SIGKILL)
+    wait_for(lambda: not living(processes), 10, "the workers' end")
+    files = Files.of("default")
+    assert files.connection.exists()
+    assert connections.find("default") is None
+    assert not stop_server()
+
+    again, started = one_worker()
+    assert started
+    assert again.pid != connection.pid
+    assert again.tls != connection.tls
+    assert connections.find("default") == again
+
+
+def test_a_stopped_worker_does_not_outlive_a_killed_server() -> None:
+    """The kernel ends it, although it cannot notice anything itself."""
+    connection, _ = one_worker()
+    processes = reaper.tree(connection.pid)
+    (worker,) = (p for p in processes if "spawn_main" in " ".join(p.cmdline()))
+    worker.suspend()
+    os.kill(connection.pid, signal.SIGKILL)
+    wait_for(lambda: not living(processes), 10, "the workers' end")
+
+
+def test_a_starter_that_is_killed_leaves_a_server_that_the_next_one_waits_for(python: Any) -> None:
+    starter = python(START)
+    assert starter.stdout.readline() == "go\n"
+    starter.stdin.write("\n")
+    starter.stdin.flush()
+    files = Files.of("default")
+    wait_for(lambda: files.folder.exists() and held(files.alive), 60)
+    starter.kill()
+    assert not files.connection.exists()
+    _, started = one_worker()
+    assert not started
+
+
+def test_an_interrupted_start_leaves_nothing(python: Any) -> None:
+    starter = python(START)
+    assert starter.stdout.readline() == "go\n"
+    starter.stdin.write("\n")
+    starter.stdin.flush()
+    files = Files.of("default")
+    wait_for(lambda: files.folder.exists() and held(files.alive), 60)
+    pid = wait_for(lambda: holder(files.alive))
+    processes = reaper.tree(pid)
+    starter.send_signal(signal.SIGINT)
+    _, said = starter.communicate(timeout=30)
+    assert "KeyboardInterrupt" in said
+    wait_for(lambda: not living(processes | reaper.tree(pid)), 10)
+    assert not held(files.alive)
+    assert not files.connection.exists()
+
+
+def test_a_server_that_dies_while_somebody_waits_for_it(python: Any) -> None:
+    starter = python(START)
+    assert starter.stdout.readline() == "go\n"
+    starter.stdin.write("\n")
+    starter.stdin.flush()
+    files = Files.of("default")
+    wait_for(lambda: files.folder.exists() and held(files.alive), 60)
+    os.kill(wait_for(lambda: holder(files.alive)), signal.SIGKILL)
+    _, said = starter.communicate(timeout=30)
+    assert "ended while it started" in said
+    assert "server.log" in said
+
+
+def test_a_crash_at_the_start_is_told_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that cannot start: the user's own Dask configuration, say."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__NANNY__PRELOAD", '["no_such_module"]')
+    with pytest.raises(ServerError) as caught:
+        one_worker()
+    assert "no_such_module" in str(caught.value)
+    assert caught.value.log is not None
+    assert "no_such_module" in Path(caught.value.log).read_text()
+    assert not held(Files.of("default").alive)
+
+    monkeypatch.delenv("DASK_DISTRIBUTED__NANNY__PRELOAD")
+    assert one_worker()[1]
+
+
+def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ServerError, match="not ready in time"):
+        one_worker(timeout=0.7)
+    assert not held(Files.of("default").alive)
+
+
+def test_a_python_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/python")
+    with pytest.raises(ServerError, match=r"/no/such/python: No such file"):
+        one_worker()
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(ServerError, match="ended with code 1"):
+        one_worker()
+
+
+def test_a_damaged_file_of_a_living_server_is_put_right(folders: Any) -> None:
+    connection, _ = one_worker()
+    files = Files.of("default")
+
+    def garbage() -> None:
+        files.connection.write_text("{")
+
+    def readable() -> None:
+        files.connection.chmod(0o644)
+
+    def truncated() -> None:
+        os.truncate(files.connection, 0)
+
+    for damage in (garbage, readable, truncated, files.connection.unlink):
+        damage()
+        assert one_worker() == (connection, False)
+        assert files.connection.stat().st_mode & 0o777 == 0o600
+
+    # The whole folder, locks included: as a reboot or a tidy administrator does.
+    shutil.rmtree(folders.runtime)
+    assert one_worker() == (connection, False)
+    shutil.rmtree(folders.runtime)
+    wait_for(lambda: connections.find("default") == connection, 10)
+    assert stop_server()
+
+
+def test_what_a_dead_server_left_is_replaced_whatever_it_is() -> None:
+    """Nobody's word is taken for it, so it need not be trusted either."""
+    files = Files.of("default")
+    files.make_folder()
+    files.connection.write_text("{")
+    files.connection.chmod(0o666)
+    if os.geteuid() == 0:
+        os.chown(files.connection, 12345, 12345)
+    connection, started = one_worker()
+    assert started
+    assert connections.find("default") == connection
+
+
+def test_folders_that_cannot_be_used(
+    folders: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    for variable in (RUNTIME_VARIABLE, STATE_VARIABLE):
+        for place in (tmp_path / "file", Path("/proc/nowhere"), tmp_path / ("x" * 300)):
+            with monkeypatch.context() as patch:
+                patch.setenv(variable, str(place))
+                with pytest.raises(ServerError, match=r"cannot be made|is not a folder"):
+                    one_worker()
+    folders.runtime.chmod(0o755)
+    with pytest.raises(ServerError, match="open to other users"):
+        one_worker()
+
+
+def test_long_folders_and_a_notebooks_folder_full_of_traps(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Paths longer than a socket's name may be; modules that hide Python's own."""
+    deep = tmp_path / "/".join(["long" * 20] * 5)
+    monkeypatch.setenv(RUNTIME_VARIABLE, str(deep / "runtime"))
+    monkeypatch.setenv(STATE_VARIABLE, str(deep / "state"))
+    for name in ("random", "logging", "distributed", "dask_async_run"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('trap')")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        connection, started = one_worker()
+    assert started
+    assert ping(connection).workers == 1
+    assert stop_server()
+
+
+def test_a_state_folder_has_one_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Also when somebody chooses another runtime folder: its journal has one owner."""
+    one_worker()
+    with monkeypatch.context() as patch:
+        patch.setenv(RUNTIME_VARIABLE, str(tmp_path / "elsewhere"))
+        with pytest.raises(ServerError, match="another server uses"):
+            one_worker()
+
+
+def test_only_a_server_of_this_machine_and_environment_is_used() -> None:
+    files = Files.of("default")
+    files.make_folder()
+    lock = Lock(files.alive)
+    assert lock.acquire()
+    ours = connections.Connection(
+        "default",
+        "tls://127.0.0.1:1",
+        None,
+        os.getpid(),
+        1.0,
+        "/state",
+        connections.host(),
+        {"ca": "x", "cert": "x", "key": "x"},
+        "1",
+        ".".join(map(str, sys.version_info[:3])),
+        sys.prefix,
+        1,
+    )
+    assert launch.usable(ours) is ours
+    for change, text in (
+        ({"host": "elsewhere"}, "runs on the machine elsewhere"),
+        ({"prefix": "/other/env"}, "another environment.*/other/env"),
+        ({"python": "2.7.18"}, r"Python 2\.7\.18"),
+    ):
+        connections.write(files, dataclasses.replace(ours, **change))
+        with pytest.raises(ServerError, match=text):
+            one_worker()
+    connections.remove(files)
+    lock.release()

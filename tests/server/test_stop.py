@@ -1,0 +1,258 @@
+"""A server ends when it is told to, when nobody needs it, and with all that is its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from dask_async_run.errors import ServerError, UnfinishedJobsError
+from dask_async_run.job import State
+from dask_async_run.server import connection as connections
+from dask_async_run.server import reaper
+from dask_async_run.server.connection import Files
+from dask_async_run.server.control import ping, stop_server
+from dask_async_run.server.launch import ensure_server
+from dask_async_run.server.locks import held, holder
+from jobs import cell_spec, connected, said
+from waiting import wait_for
+
+pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
+
+BUSY = """
+import subprocess, sys, time
+wild = "import os, time; os.setsid(); os.fork() and os._exit(0); print(os.getpid(), flush=True); time.sleep(1000)"
+print(subprocess.Popen([sys.executable, "-c", wild]).pid, flush=True)
+before = 1
+try:
+    time.sleep(1000)
+finally:
+    print("the end")
+"""
+
+
+def one_worker(**options: Any) -> connections.Connection:
+    return ensure_server(workers=1, dashboard=False, **options)[0]
+
+
+def living(processes: set[psutil.Process]) -> list[psutil.Process]:
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
+    """Then the cell ends as if cancelled, nothing of it is left, and what waits runs later."""
+    connection = one_worker()
+    with connected(connection) as (_, registry):
+        done = registry.create(cell_spec("print('done')", "done"))
+        registry.wait([done.id], 30)
+        running = registry.create(cell_spec(BUSY, "train"))
+        wait_for(lambda: said(registry, running.id).count("\n") >= 2)
+        waiting = registry.create(cell_spec("print('later')", "later"))
+        after = registry.create(cell_spec("1", "after", after=[running.id]))
+    with pytest.raises(UnfinishedJobsError) as caught:
+        stop_server()
+    assert caught.value.jobs == ("train (running)", "later (pending)", "after (pending)")
+    assert [job.id for job in ping(connection).unfinished] == [running.id, waiting.id, after.id]
+
+    processes = reaper.tree(connection.pid)
+    cell = [p for p in processes if "os.setsid" in " ".join(p.cmdline())]
+    assert cell, processes
+    assert stop_server(force=True)
+    assert not living(processes)
+
+    connection = one_worker()
+    with connected(connection) as (_, registry):
+        registry.wait([waiting.id], 30)
+        states = {job.name: (job.state, job.reason) for job in registry.jobs()}
+        assert states["done"][0] == State.FINISHED
+        assert states["train"][0] == State.CANCELLED
+        assert states["later"][0] == State.FINISHED
+        assert states["after"] == (State.CANCELLED, "not run: 'train' was cancelled")
+        assert "the end" in said(registry, running.id)
+        result = registry.result(running.id)
+        assert result is not None
+        assert "before" in result.bound
+    assert stop_server()
+
+
+def test_a_killed_server_takes_its_cells_along() -> None:
+    connection = one_worker()
+    with connected(connection) as (_, registry):
+        job = registry.create(cell_spec(BUSY))
+        wait_for(lambda: said(registry, job.id).count("\n") >= 2)
+    processes = reaper.tree(connection.pid)
+    wild = {p for p in processes if "os.setsid" in " ".join(p.cmdline())}
+    assert wild
+    os.kill(connection.pid, signal.SIGKILL)
+    wait_for(lambda: not living(processes), 15, "the end of all")
+
+    with connected(one_worker()) as (_, registry):
+        again = registry.show(job.id)
+        assert again.state == State.LOST
+        assert said(registry, job.id).count("\n") >= 2
+
+
+def test_a_killed_workers_cells_leave_nothing_and_a_new_worker_comes() -> None:
+    connection = one_worker()
+    with connected(connection) as (_, registry):
+        job = registry.create(cell_spec(BUSY))
+        wait_for(lambda: said(registry, job.id).count("\n") >= 2)
+        server = psutil.Process(connection.pid)
+        (worker,) = (p for p in server.children() if "spawn_main" in " ".join(p.cmdline()))
+        below = set(worker.children(recursive=True))
+        assert any("os.setsid" in " ".join(p.cmdline()) for p in below)
+        worker.kill()
+        wait_for(lambda: not living(below), 15, "the end of the cell and all below it")
+        (view,) = registry.wait([job.id], 10)
+        assert view.state == State.LOST
+        # No zombies either: the server has adopted what nobody waited for.
+        again = registry.create(cell_spec("print(1)"))
+        assert registry.wait([again.id], 40)[0].state == State.FINISHED
+        wait_for(lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in server.children()), 10)
+
+
+def test_a_server_that_hangs_is_only_stopped_by_force(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    connection = one_worker()
+    processes = reaper.tree(connection.pid)
+    psutil.Process(connection.pid).suspend()
+    monkeypatch.setattr("dask_async_run.server.control.ANSWER_TIMEOUT", 2.0)
+    with pytest.raises(ServerError, match="does not answer.*--force"):
+        stop_server()
+    assert living(processes)
+    assert stop_server(force=True)
+    assert not living(processes)
+    assert not Files.of("default").connection.exists()
+
+
+def test_a_server_that_does_not_end_is_killed() -> None:
+    connection = one_worker()
+    processes = reaper.tree(connection.pid)
+    assert stop_server(force=True, timeout=0)
+    assert not living(processes)
+    assert not held(Files.of("default").alive)
+
+
+def test_it_can_be_stopped_although_its_connection_file_is_damaged() -> None:
+    one_worker()
+    files = Files.of("default")
+    files.connection.chmod(0o644)
+    assert stop_server(force=True)
+    assert not held(files.alive)
+
+
+def test_a_terminated_server_ends_in_order() -> None:
+    connection = one_worker()
+    processes = reaper.tree(connection.pid)
+    os.kill(connection.pid, signal.SIGTERM)
+    wait_for(lambda: not living(processes), 30)
+    assert not Files.of("default").connection.exists()
+    assert "got SIGTERM" in Path(connection.log).read_text()
+
+
+def test_a_scheduler_that_somebody_shut_down_takes_the_server_along() -> None:
+    connection = one_worker()
+    processes = reaper.tree(connection.pid)
+    with connected(connection) as (client, _):
+        client.shutdown()
+    wait_for(lambda: not living(processes), 30)
+    assert not held(Files.of("default").alive)
+
+
+def test_nobody_needs_it_any_more() -> None:
+    """Neither a client nor an unfinished job for a while; each keeps it alive."""
+    connection = one_worker(idle_timeout=1.0)
+    processes = reaper.tree(connection.pid)
+    with connected(connection) as (_, registry):
+        job = registry.create(cell_spec("import time; time.sleep(4)"))
+        assert registry.wait([job.id], 1.0)[0].state in (State.PENDING, State.RUNNING)
+    # Nobody is connected; it is the job that keeps it.
+    observer = connections.find("default")
+    assert observer == connection
+    wait_for(lambda: not living(processes), 40)
+    assert "idle for 1 s" in Path(connection.log).read_text()
+    assert connections.find("default") is None
+    with connected(one_worker()) as (_, registry):
+        assert registry.show(job.id).state == State.FINISHED
+
+
+def test_a_client_keeps_it() -> None:
+    connection = one_worker(idle_timeout=0.5)
+    with connected(connection) as (_, registry):
+        job = registry.create(cell_spec("import time; time.sleep(3)"))
+        registry.wait([job.id], 30)
+        idle = threading.Event()
+        idle.wait(2)  # four times the timeout
+        assert ping(connection).clients == 1
+    wait_for(lambda: not held(Files.of("default").alive), 40)
+
+
+@pytest.mark.parametrize("twice", [False, True], ids=["ctrl-c", "ctrl-c-twice"])
+def test_in_the_foreground_ctrl_c_ends_it(folders: Any, twice: bool) -> None:
+    """On a real terminal, where Ctrl-C reaches every process of the server's group."""
+    main, terminal = pty.openpty()
+    command = [sys.executable, "-m", "dask_async_run", "server", "--workers", "1"]
+    server = subprocess.Popen(
+        [*command, "--no-dashboard"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        start_new_session=True,
+        preexec_fn=_take_terminal,
+    )
+    os.close(terminal)
+    seen: list[bytes] = []
+    reader = threading.Thread(target=_read_all, args=(main, seen))
+    reader.start()
+    try:
+        wait_for(lambda: b"is ready" in b"".join(seen), 60, "a ready server")
+        connection = connections.find("default")
+        assert connection is not None
+        assert connection.pid == server.pid == holder(Files.of("default").alive)
+        # A second one says so, and does not disturb.
+        second = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert second.returncode == 1
+        assert "runs already" in second.stderr
+        processes = reaper.tree(server.pid)
+        os.write(main, b"\x03")
+        if twice:
+            wait_for(lambda: b"got SIGINT" in b"".join(seen))
+            os.write(main, b"\x03")
+        code = server.wait(60)
+        wait_for(lambda: not living(processes), 10)
+        assert code in ((0, 1) if twice else (0,)), b"".join(seen).decode()
+        assert b"Traceback" not in b"".join(seen), b"".join(seen).decode()
+    finally:
+        server.kill()
+        server.wait()
+        reader.join(10)
+        os.close(main)
+    assert not (folders.state / "default" / "server.log").exists()
+    assert not held(Files.of("default").alive)
+
+
+def _take_terminal() -> None:
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def _read_all(fd: int, seen: list[bytes]) -> None:
+    while True:
+        try:
+            data = os.read(fd, 65536)
+        except OSError:  # no process has the terminal any more
+            return
+        if not data:
+            return
+        seen.append(data)

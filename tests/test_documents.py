@@ -1,0 +1,87 @@
+"""A fact that is stated twice is the same in both places."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+
+import dask_async_run
+from dask_async_run.job import State
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dask_async_run"
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def test_the_readmes_test_command_is_what_ci_runs() -> None:
+    """.ci/run ends with the README's line, word for word."""
+    command = text(".ci/run").rstrip().splitlines()[-1]
+    assert command.endswith(".venv/bin/tox")
+    assert f"```sh\n{command}\n```" in text("README.md")
+
+
+def test_one_version() -> None:
+    """pyproject.toml, the package, its metadata and the change log's newest entry agree."""
+    found = re.search(r'^version = "(.+)"$', text("pyproject.toml"), re.MULTILINE)
+    assert found is not None
+    released = re.findall(r"^## \[(\d.*?)\]", text("CHANGELOG.md"), re.MULTILINE)
+    assert {found[1], version("dask-async-run"), released[0]} == {dask_async_run.__version__}
+
+
+def test_the_readme_names_every_state() -> None:
+    """And each in code font."""
+    for state in State:
+        assert f"`{state}`" in text("README.md")
+
+
+def test_contributing_has_a_line_for_each_module() -> None:
+    """Its tree lists the modules there are, and no others."""
+    tree = text("CONTRIBUTING.md").split("```")[1]
+    told = set()
+    folders: list[str] = []
+    for line in tree.splitlines():
+        found = re.match(r"( *)(\S+(?:/|\.py))(?=\s|$)", line)
+        if not found:
+            continue
+        depth = len(found[1]) // 2
+        folders = folders[:depth]
+        if found[2].endswith("/"):
+            folders.append(found[2].rstrip("/"))
+        else:
+            told.add("/".join([*folders, found[2]]))
+    there = {
+        path.relative_to(ROOT).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "__init__.py" or path.parent == PACKAGE
+    }
+    assert told == there
+
+
+def test_the_command_is_installed() -> None:
+    """`dask-async-run` is `cli.main`, and the help names what the README names."""
+    (script,) = entry_points(group="console_scripts", name="dask-async-run")
+    assert script.value == "dask_async_run.cli:main"
+    done = subprocess.run(
+        [sys.executable, "-m", "dask_async_run", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    named = set(re.findall(r"dask-async-run ([a-z]+)", text("README.md")))
+    for command in named:
+        assert re.search(rf"^ +{command}\b", done.stdout, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("heavy", ["dask", "distributed", "IPython", "numpy", "traitlets"])
+def test_importing_the_package_is_light(heavy: str) -> None:
+    """Every worker and every IPython session that loads the extension imports it."""
+    code = f"import dask_async_run, sys; sys.exit({heavy!r} in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
