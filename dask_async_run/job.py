@@ -71,8 +71,8 @@ class Payload(_Record):
     @property
     def nbytes(self) -> int:
         """Size of stream and frames in bytes."""
-        inline = self.stream_frame[1] if self.stream_frame else len(self.stream)
-        return inline + sum(size for _, size in self.frames)
+        inline = int(self.stream_frame[1]) if self.stream_frame else len(self.stream)
+        return inline + sum(int(size) for _, size in self.frames)
 
     @property
     def digests(self) -> list[str]:

@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Shell = Any
@@ -55,20 +56,20 @@ class Saver:
 
 def _read_folder(shell: Shell) -> str | None:
     try:
-        return os.getcwd()
+        return str(Path.cwd())
     except OSError:  # it was removed
         return None
 
 
 def _write_folder(folder: str, shell: Shell) -> None:
     # Another host may not have it; the cell says so itself if it needs it.
-    if os.path.isdir(folder):
+    if Path(folder).is_dir():
         os.chdir(folder)
 
 
 def _write_path(path: list[str], shell: Shell) -> None:
     # Another host has other folders; what this process needs itself stays, at the end.
-    here = [entry for entry in path if entry == "" or os.path.exists(entry)]
+    here = [entry for entry in path if entry == "" or Path(entry).exists()]
     sys.path[:] = here + [entry for entry in sys.path if entry not in here]
 
 
@@ -118,7 +119,7 @@ def _write_numpy_random(state: Any, shell: Shell) -> None:
     import numpy
 
     name, keys, *rest = state
-    numpy.random.set_state((name, numpy.frombuffer(keys, dtype=numpy.uint32), *rest))
+    numpy.random.set_state((name, numpy.frombuffer(keys, dtype=numpy.uint32), *rest))  # noqa: NPY002 - the user's
 
 
 # -- libraries' options ----------------------------------------------------------------
@@ -187,7 +188,9 @@ def _write_matplotlib(params: dict[str, Any], shell: Shell) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        dict.update(matplotlib.rcParams, params)
+        # RcParams' own checks refuse some of its own values.
+        raw: Any = matplotlib.rcParams
+        dict.update(raw, params)
 
 
 _INLINE = ("figure_formats", "print_figure_kwargs", "close_figures")
@@ -387,6 +390,14 @@ def write(state: Mapping[str, Any], shell: Shell, importing: bool = True) -> Non
             saver.write(state[saver.name], shell)
 
 
+def freshen() -> None:
+    """Give a forked process random states of its own; a kernel's may replace them."""
+    random.seed()
+    numpy = sys.modules.get("numpy")
+    if numpy is not None:
+        numpy.random.seed()
+
+
 def changes(before: Mapping[str, Any], shell: Shell) -> dict[str, Any]:
     """Answer what is different now from `before` (early and late together)."""
     now = read(shell, early=True) | read(shell, early=False)
@@ -396,5 +407,5 @@ def changes(before: Mapping[str, Any], shell: Shell) -> dict[str, Any]:
 def _same(one: Any, other: Any) -> bool:
     try:
         return bool(one == other)
-    except Exception:  # values of options that do not compare
+    except Exception:  # noqa: BLE001 - values of options that do not compare
         return False

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 from dask_async_run.kernel import session as sessions
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.options import RUN
 from dask_async_run.kernel.submission import submit
+from dask_async_run.server.connection import find
 from dask_async_run.server.launch import ensure_server
 
 
@@ -21,7 +22,7 @@ class Session:
     def __init__(self, inner: sessions.Session) -> None:
         self._inner = inner
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,8 +56,9 @@ class Session:
                 raise TypeError(f"run() has no option {key!r}")
             setattr(arguments, key, list(value.items()) if isinstance(value, dict) else value)
         record, view = submit(self._inner, code, code, arguments)
-        record.handle = Job(self._inner, view)
-        return record.handle
+        job = Job(self._inner, view)
+        record.handle = job
+        return job
 
     def jobs(self, *wanted: str) -> list[Job]:
         """Answer this notebook's jobs, or those that are named, in order of submission."""
@@ -135,7 +137,7 @@ def connect(
         namespace = shell.user_ns if shell is not None else vars(__main__)
     if client is not None:
         return Session(sessions.open_session(shell, namespace, client=client))
-    connection = ensure_server(name, **options)[0] if start else sessions.find(name)
+    connection = ensure_server(name, **options)[0] if start else find(name)
     return Session(sessions.open_session(shell, namespace, connection))
 
 

@@ -34,7 +34,7 @@ def load(shell: Any) -> None:
 def magics_complete(magics: AsyncRun) -> Any:
     """Answer the completer that IPython calls with (shell, event)."""
 
-    def complete(shell: Any, event: Any) -> list[str]:  # noqa: ARG001 - IPython's
+    def complete(shell: Any, event: Any) -> list[str]:
         return magics.complete(event)
 
     return complete

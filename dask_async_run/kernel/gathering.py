@@ -102,7 +102,9 @@ class Gatherer:
         result = session.registry.result(view.id)
         outputs = [o.output for o in session.registry.outputs(view.id).outputs]
         replay = Replay(session.shell)
-        if result is None or not (result.payload.get("stream") or result.payload.get("stream_frame")):
+        if result is None or not (
+            result.payload.get("stream") or result.payload.get("stream_frame")
+        ):
             replay.show(outputs)
             self._done(view, record, ())
             raise _no_result(view, result)
@@ -177,9 +179,7 @@ def _no_result(view: JobView, result: JobResult | None) -> JobStateError:
 
 def _as_here(error: BaseException, outputs: list[Any]) -> BaseException:
     """Give an exception the traceback that was recorded: the cell's lines, none of ours."""
-    lines = next(
-        (o["traceback"] for o in reversed(outputs) if o["output_type"] == "error"), None
-    )
+    lines = next((o["traceback"] for o in reversed(outputs) if o["output_type"] == "error"), None)
     if lines is not None:
         try:
             error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from distributed import Client, Security
@@ -22,7 +22,7 @@ from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
-from dask_async_run.kernel.session import Session, open_session
+from dask_async_run.kernel.session import Session, address_of, open_session
 from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
 from dask_async_run.kernel.tables import JobTable
 from dask_async_run.kernel.waiting import Waiting
@@ -34,10 +34,10 @@ from dask_async_run.server.options import IDLE_TIMEOUT
 _MAGIC = re.compile(r"^\s*%%?async_\w+", re.MULTILINE)
 
 
-def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Any]:
     """Give a magic its parser's help as docstring; parse its line; ``-h`` shows the help."""
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[..., Any]) -> Any:
         def magic(self: AsyncRun, line: str) -> Any:
             arguments = parser.parse_line(line)
             if arguments.help:
@@ -54,7 +54,7 @@ def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 @magics_class
-class AsyncRun(Magics):  # type: ignore[misc]
+class AsyncRun(Magics):
     """The magics of one shell; owns the session.
 
     ``%config AsyncRun`` lists what can be set.
@@ -69,6 +69,8 @@ class AsyncRun(Magics):  # type: ignore[misc]
     auto_gather = Bool(
         False, help="Gather finished jobs before the next cell runs, and say so."
     ).tag(config=True)
+
+    shell: Any
 
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
@@ -132,7 +134,7 @@ class AsyncRun(Magics):  # type: ignore[misc]
         if arguments.cluster or arguments.address or arguments.scheduler_file:
             client = _foreign_client(arguments, self.shell.user_ns)
             self._use(open_session(self.shell, self.shell.user_ns, client=client))
-            print(f"Connected to {client.scheduler.address}. Dashboard: {client.dashboard_link}")
+            print(f"Connected to {address_of(client)}. Dashboard: {client.dashboard_link}")
             return
         idle = IDLE_TIMEOUT if arguments.idle_timeout is None else arguments.idle_timeout
         connection, started = ensure_server(
@@ -157,7 +159,8 @@ class AsyncRun(Magics):  # type: ignore[misc]
     @line_magic
     def async_start_server(self, line: str) -> None:
         """Alias of %async_run_server."""
-        self.async_run_server(line)
+        magic: Any = self.async_run_server
+        magic(line)
 
     @line_magic
     @_magic(options.STOP)
@@ -182,7 +185,7 @@ class AsyncRun(Magics):  # type: ignore[misc]
 
     @line_magic
     @_magic(options.DASHBOARD)
-    def async_dashboard(self, arguments: argparse.Namespace) -> Any:  # noqa: ARG002
+    def async_dashboard(self, arguments: argparse.Namespace) -> Any:
         link = self.session.dashboard
         if link is None:
             print("This server has no dashboard.")
@@ -279,7 +282,8 @@ class AsyncRun(Magics):  # type: ignore[misc]
     @line_magic
     def async_status(self, line: str) -> JobTable:
         """Alias of %async_jobs."""
-        table: JobTable = self.async_jobs(line)
+        magic: Any = self.async_jobs
+        table: JobTable = magic(line)
         return table
 
     @line_magic
@@ -353,7 +357,8 @@ class AsyncRun(Magics):  # type: ignore[misc]
         views = [
             view
             for view in self._session.jobs()
-            if view.state == State.FINISHED and view.id not in self._session.gathered
+            if view.state == State.FINISHED
+            and view.id not in self._session.gathered
             and view.id in self._session.records
         ]
         for view in views:
@@ -430,7 +435,7 @@ def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) ->
         return cluster if isinstance(cluster, Client) else Client(cluster, set_as_default=False)
     address = arguments.address
     file = arguments.scheduler_file
-    if file is None and address and "://" not in address and os.path.exists(address):
+    if file is None and address and "://" not in address and Path(address).exists():
         file = address
     security = None
     if arguments.tls_ca or arguments.tls_cert or arguments.tls_key:

@@ -260,7 +260,9 @@ FORGET = _with_jobs(
 DASHBOARD = Parser("%async_dashboard", "Show the link to the Dask dashboard.", "%async_dashboard")
 
 
-_FLAGS = {option for action in RUN._actions if action.nargs == 0 for option in action.option_strings}
+_FLAGS = {
+    option for action in RUN._actions if action.nargs == 0 for option in action.option_strings
+}
 _OPTION = re.compile(r"\s*(-h\b|--[a-z-]+)(=|\s+|$)")
 _VALUE = re.compile(r"""("[^"]*"|'[^']*'|\S)+""")
 
@@ -287,5 +289,3 @@ def all_options(parser: Parser) -> Iterable[str]:
     """Answer the option strings of a parser, for completion."""
     for action in parser._actions:
         yield from action.option_strings
-
-

@@ -32,8 +32,10 @@ class PlanView:
         captured = prepared.captured
         self.nbytes = len(captured.stream) + sum(b.nbytes for b in captured.buffers)
         self.binds = sorted(prepared.analysis.binds)
-        self.waits_for = [session.records[job].spec.name if job in session.records else job[:8]
-                          for job in prepared.after]
+        self.waits_for = [
+            session.records[job].spec.name if job in session.records else job[:8]
+            for job in prepared.after
+        ]
 
     def _lines(self) -> list[str]:
         lines = [f"{bytes_text(self.nbytes)} would travel, surroundings included."]

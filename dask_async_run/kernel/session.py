@@ -60,7 +60,7 @@ class Session:
         folder = Path(hello["state_folder"])
         if not _sees(folder, hello["host_token"]):
             raise ServerError(
-                f"the cluster at {client.scheduler.address} keeps its frames in {folder}, which "
+                f"the cluster at {address_of(client)} keeps its frames in {folder}, which "
                 "this machine does not see. Clusters on other machines come with a later version."
             )
         self.store = FrameStore(folder / "frames")
@@ -94,6 +94,11 @@ class Session:
         """Disconnect; jobs go on."""
         if self._owns:
             self.client.close()
+
+
+def address_of(client: Client) -> str:
+    """Answer the scheduler's address."""
+    return str(client.scheduler.address) if client.scheduler is not None else "?"
 
 
 def _sees(folder: Path, token: str) -> bool:

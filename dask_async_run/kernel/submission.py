@@ -22,8 +22,10 @@ from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.capture import Captured, Wanted, capture
+from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.containers import LEAF
 from dask_async_run.namespace.inputs import is_hidden
-from dask_async_run.namespace.kinds import ATOMS, LEAF, kind_of
+from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
 
 WARM = ("numpy", "scipy", "pandas", "sklearn", "matplotlib", "matplotlib.pyplot", "sympy", "PIL")
@@ -161,9 +163,7 @@ def _rebound(session: Session) -> set[str]:
     } - {"__name__"}
 
 
-def _capture(
-    session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None = None
-) -> Captured:
+def _capture(session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None = None) -> Captured:
     shell = session.shell
 
     def late(files: set[str]) -> dict[str, Any]:
@@ -171,9 +171,7 @@ def _capture(
         texts = surroundings.sources(files, shell)
         return found | ({"sources": texts} if texts else {})
 
-    return capture(
-        session.namespace, wanted, surroundings.read(shell, early=True), late, seeds
-    )
+    return capture(session.namespace, wanted, surroundings.read(shell, early=True), late, seeds)
 
 
 # -- objects that an earlier job may change in place -----------------------------------
@@ -205,7 +203,9 @@ def _sharing(session: Session, captured: Captured) -> list[Record]:
         if view.state in (State.PENDING, State.RUNNING, State.FINISHED)
     }
     return [
-        record for record in candidates if record.id in alive and not mine.isdisjoint(record.mutable)
+        record
+        for record in candidates
+        if record.id in alive and not mine.isdisjoint(record.mutable)
     ]
 
 

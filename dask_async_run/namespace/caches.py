@@ -132,10 +132,10 @@ def set_lru_state(wrapper: Any, state: State) -> None:
     try:
         function.__code__ = _replay_code(function, answers)
         for number in range(min(misses - len(entries), MAX_HITS)):
-            answers.append(_Miss())
+            answers.append(_MissError())
             try:
-                wrapper(_Miss, number)
-            except _Miss:
+                wrapper(_MissError, number)
+            except _MissError:
                 pass
         for args, kwargs, value in entries:
             answers.append(value)
@@ -148,7 +148,7 @@ def set_lru_state(wrapper: Any, state: State) -> None:
         function.__code__ = original
 
 
-class _Miss(Exception):
+class _MissError(Exception):
     """Raised for a recorded call that left no entry."""
 
 
@@ -169,7 +169,7 @@ def _replay_code(function: types.FunctionType, answers: list[Any]) -> types.Code
 
     def answer() -> Any:
         value = answers.pop()
-        if type(value) is _Miss:
+        if type(value) is _MissError:
             raise value
         return value
 

@@ -127,7 +127,7 @@ def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             NamespacePickler(_Null(), namespace, buffer_callback=lambda b: None).dump(value)
-    except Exception as error:  # a user's __reduce__ may raise anything
+    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -286,7 +286,7 @@ def _write(
     pickler.dump(("modules", _submodules(captured.values.values(), work.identifiers)))
     pickler.dump(("end",))
     captured.stream = file.getvalue()
-    captured.objects = {index: obj for index, obj in pickler.memo.copy().values()}
+    captured.objects = dict(pickler.memo.copy().values())
     return captured
 
 
@@ -309,7 +309,7 @@ def _write_names(
         before = file.tell(), len(captured.buffers)
         try:
             pickler.dump(("name", name, value))
-        except Exception as error:  # a user's __reduce__ may raise anything
+        except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
             raise _explain(name, value, namespace, work, wanted, error) from None
         nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
         parent = work.parents[name]

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from dask_async_run.namespace import opaque
-from dask_async_run.namespace.kinds import ATOMS, kind_of
+from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.kinds import ATOMS
 
 
 class Comparison:
@@ -50,14 +51,12 @@ class Comparison:
         if isinstance(one, (list, tuple)):
             return len(one) == len(other) and all(map(self._alike, one, other))
         if isinstance(one, dict):
-            return list(one) == list(other) and all(
-                map(self._alike, one.values(), other.values())
-            )
+            return list(one) == list(other) and all(map(self._alike, one.values(), other.values()))
         if isinstance(one, (set, frozenset)):
             return self._places(one, self._mine) == self._places(other, self._sent)
         try:
             return bool(one == other) or opaque.same_fingerprint(one, other)
-        except Exception:  # a user's __eq__ may raise, or answer an array
+        except Exception:  # noqa: BLE001 - a user's __eq__ may raise, or answer an array
             return opaque.same_fingerprint(one, other)
 
     @staticmethod
@@ -71,5 +70,7 @@ def _same_pandas(one: Any, other: Any) -> bool:
     if one.ndim == 1:
         labels = one.dtype == other.dtype and one.name == other.name
     else:
-        labels = bool((one.dtypes == other.dtypes).all()) and one.columns.names == other.columns.names
+        labels = (
+            bool((one.dtypes == other.dtypes).all()) and one.columns.names == other.columns.names
+        )
     return bool(labels and one.index.names == other.index.names and one.equals(other))

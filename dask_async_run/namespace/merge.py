@@ -23,10 +23,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.namespace.capture import Captured
+from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
 from dask_async_run.namespace.inputs import Inputs, is_hidden
-from dask_async_run.namespace.kinds import ATOMS, INSTANCE, kind_of, pickles_its_own_way
+from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
+from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.opaque import fingerprinting
 from dask_async_run.namespace.results import Loaded, apply_updates
 
@@ -83,7 +85,9 @@ class Kept:
             if not _is_internal(obj)
         }
         self._classes = {
-            index: dict(vars(obj)) for index, obj in captured.objects.items() if isinstance(obj, type)
+            index: dict(vars(obj))
+            for index, obj in captured.objects.items()
+            if isinstance(obj, type)
         }
         # A copy of what pickles its own way need not look like the original (a
         # figure's callbacks are not sent), so these are remembered themselves.
@@ -121,8 +125,7 @@ class Kept:
         """Whether the attributes that an update is about are as at submission."""
         before, now = self._classes[index], vars(cls)
         return all(
-            before.get(name, _MISSING) is now.get(name, _MISSING)
-            for name in (*state[0], *state[1])
+            before.get(name, _MISSING) is now.get(name, _MISSING) for name in (*state[0], *state[1])
         )
 
     def unchanged(self, index: int) -> bool | None:
@@ -285,7 +288,7 @@ class Merger:
             return fingerprint(one, self._namespace, known) == fingerprint(
                 other, self._namespace, known
             )
-        except Exception:  # what can't be compared is not the same
+        except Exception:  # noqa: BLE001 - what can't be compared is not the same
             return False
 
     # -- changes in place -------------------------------------------------------

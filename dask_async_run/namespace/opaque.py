@@ -1,4 +1,4 @@
-"""Kinds of opaque objects: arrays, pandas objects, random generators, iterators.
+"""Kinds of opaque objects: arrays, pandas objects, random generators, all else in C.
 
 Their own state can't be compared by identity; a fingerprint tells whether it
 changed. How they are changed in place is different for each.
@@ -7,9 +7,6 @@ changed. How they are changed in place is different for each.
 from __future__ import annotations
 
 import array
-import collections
-import itertools
-import operator
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +15,9 @@ from contextvars import ContextVar
 from typing import Any
 
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
-from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, _build, _built_state, same_items
+from dask_async_run.namespace.instances import build, built_state
+from dask_async_run.namespace.iterators import ITERATOR, is_iterator
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
 
@@ -45,7 +44,7 @@ class _Unknown:
 def _fingerprint(value: Any) -> Fingerprint | _Unknown:
     try:
         return fingerprint(value, *_context.get())
-    except Exception:  # whatever a user's __reduce__ raises
+    except Exception:  # noqa: BLE001 - whatever a user's __reduce__ raises
         return _Unknown()
 
 
@@ -172,9 +171,7 @@ PANDAS = Kind(
 # -- what has a getter and a setter for all of its state ---------------------------
 
 
-def _by_accessors(
-    name: str, get: Callable[[Any], Any], put: Callable[[Any, Any], Any]
-) -> Kind:
+def _by_accessors(name: str, get: Callable[[Any], Any], put: Callable[[Any, Any], Any]) -> Kind:
     def apply(obj: Any, state: Any) -> Undo:
         old = get(obj)
         put(obj, state)
@@ -200,67 +197,13 @@ GENERATOR = _by_accessors(
     lambda o: o.bit_generator.state,
     lambda o, s: setattr(o.bit_generator, "state", s),
 )
-BIT_GENERATOR = _by_accessors("bit generator", lambda o: o.state, lambda o, s: setattr(o, "state", s))
+BIT_GENERATOR = _by_accessors(
+    "bit generator", lambda o: o.state, lambda o, s: setattr(o, "state", s)
+)
 RANDOM_STATE = _by_accessors(
     "random state", lambda o: o.get_state(legacy=False), lambda o, s: o.set_state(s)
 )
 PLAIN_ARRAY = _by_accessors("array.array", lambda o: o[:], _put_array)
-
-# -- iterators: changed by advancing them -------------------------------------------
-
-_SIMPLE_ITERATORS: frozenset[type] = frozenset(
-    type(iter(value))
-    for value in ([], (), "", "é", b"", bytearray(), {}, set(), range(0), {}.values(), {}.items())
-) | {type(reversed([])), type(reversed({})), type(iter(range(1 << 70)))}
-
-_EXHAUSTED = None
-
-
-def _position(iterator: Any) -> int | None:
-    """Answer how far an iterator is, up to a constant; None when exhausted."""
-    if type(iterator) is itertools.count:
-        start, step = (*iterator.__reduce__()[1], 1)[:2]
-        return int(start / step)
-    reduced = iterator.__reduce__()
-    if type(iterator) is enumerate:
-        return int(reduced[1][1])
-    if len(reduced) > 2 and isinstance(reduced[2], int):
-        # Lists are iterated from the end backwards by reversed().
-        return -reduced[2] if type(iterator) is type(reversed([])) else reduced[2]
-    left = operator.length_hint(iterator)
-    return -left if left else _EXHAUSTED
-
-
-def _iterator_children(iterator: Any) -> tuple[Any, ...]:
-    if type(iterator) in (itertools.count, enumerate):
-        return ()
-    return tuple(iterator.__reduce__()[1])
-
-
-def _iterator_state(iterator: Any, snapshot: Any) -> Any:
-    position = _position(iterator)
-    if position is _EXHAUSTED:
-        return "exhaust", 0
-    if snapshot is _EXHAUSTED or position < snapshot:
-        raise NotInPlace("an iterator cannot go back")
-    return "advance", position - snapshot
-
-
-def _advance(iterator: Any, state: Any) -> Undo:
-    how, count = state
-    steps = iterator if how == "exhaust" else itertools.islice(iterator, count)
-    collections.deque(steps, maxlen=0)
-    return lambda: None
-
-
-ITERATOR = Kind(
-    "iterator",
-    _iterator_children,
-    _position,
-    lambda o, s: _position(o) == s,
-    _iterator_state,
-    _advance,
-)
 
 # -- everything else ------------------------------------------------------------------
 
@@ -269,7 +212,7 @@ def _made_from(obj: Any) -> Any:
     """Fingerprint of what an object is made from: this can't be changed in place."""
     try:
         reduced = obj.__reduce_ex__(5)
-    except Exception:  # whatever a user's __reduce__ raises
+    except Exception:  # noqa: BLE001 - whatever a user's __reduce__ raises
         return _Unknown()
     return _fingerprint(reduced[:2]) if isinstance(reduced, tuple) else reduced
 
@@ -283,7 +226,7 @@ def _opaque_state(obj: Any, snapshot: Any) -> Any:
         raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
     if not (hasattr(obj, "__setstate__") or hasattr(obj, "__dict__")):
         raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
-    return _built_state(obj)
+    return built_state(obj)
 
 
 def _opaque_children(obj: Any) -> list[Any]:
@@ -296,14 +239,14 @@ OPAQUE = Kind(
     _opaque_snapshot,
     lambda o, s: _equal(o, s[0]),
     _opaque_state,
-    _build,
+    build,
 )
 
 
 def special_kind(obj: Any) -> Kind | None:
     """Answer the kind of an object that a library has a special way for, if any."""
     cls = type(obj)
-    if cls in _SIMPLE_ITERATORS or cls is enumerate or cls is itertools.count:
+    if is_iterator(cls):
         return ITERATOR
     if cls is array.array:
         return PLAIN_ARRAY

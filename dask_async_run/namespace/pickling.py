@@ -30,6 +30,7 @@ import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import cloudpickle
@@ -253,7 +254,7 @@ def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
     if any(id(array) == root_id for array in arrays):
         return True
     spans = sorted(sys.modules["numpy"].lib.array_utils.byte_bounds(a) for a in arrays if a.size)
-    return any(low < end for (_, end), (low, _) in zip(spans, spans[1:], strict=False))
+    return any(low < end for (_, end), (low, _) in pairwise(spans))
 
 
 class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -329,8 +330,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return make_function, made, (state, slots), None, None, set_function_state
 
     @staticmethod
-    def _reduce_class(cls: type) -> Any:
-        reduced = _cp._class_reduce(cls)
+    def _reduce_class(kind: type) -> Any:
+        reduced = _cp._class_reduce(kind)
         if isinstance(reduced, tuple) and len(reduced) == 6:
             maker, args, state = reduced[:3]
             return make_class, (maker, args), state, None, None, set_class_state
@@ -356,7 +357,9 @@ class SeededPickler(NamespacePickler):
 
     seeds: Mapping[int, Any]
 
-    def __init__(self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any):
+    def __init__(
+        self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any
+    ):
         self.seeds = seeds
         super().__init__(file, namespace, **kwargs)
 

@@ -28,7 +28,8 @@ from typing import Any
 
 from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import kinds, opaque
-from dask_async_run.namespace.kinds import NotInPlace, kind_of
+from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.pickling import IN_BAND, NamespaceUnpickler, SeededPickler
 from dask_async_run.namespace.track import Baseline, Token, Tracked
 
@@ -194,7 +195,7 @@ class ResultWriter:
                 states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, tracked.snapshot)
             except NotInPlace as reason:
                 rebound[id(tracked.obj)] = str(reason)
-            except Exception as error:  # a user's __getstate__
+            except Exception as error:  # noqa: BLE001 - a user's __getstate__
                 collected.failed[self._label(tracked)] = f"{type(error).__name__}: {error}"
         if rebound:
             # What holds a rebound object must hold the new one.
@@ -254,7 +255,7 @@ class ResultWriter:
         error.__traceback__ = None
         try:
             self._pickle([("error", error)], {})
-        except Exception:  # whatever the exception's own pickling raises
+        except Exception:  # noqa: BLE001 - whatever the exception's own pickling raises
             return RemoteError(type(error).__name__, str(error))
         try:
             # An exception that pickles may still fail to load:
@@ -264,7 +265,7 @@ class ResultWriter:
                 io.BytesIO(stream), {}, buffers, lambda token: None, keep_classes=True
             )
             unpickler.load()
-        except Exception:
+        except Exception:  # noqa: BLE001 - as above, when it is loaded
             return RemoteError(type(error).__name__, str(error))
         return error
 
@@ -282,7 +283,7 @@ class ResultWriter:
         while True:
             try:
                 stream, buffers = self._pickle([item for _, item in items], seeds)
-            except Exception:  # a user's __reduce__ may raise anything
+            except Exception:
                 bad = self._failing(items, seeds)
                 if not bad:
                     raise
@@ -300,7 +301,7 @@ class ResultWriter:
         for index, (label, item) in enumerate(items):
             try:
                 self._pickle([item], seeds)
-            except Exception as error:  # a user's __reduce__ may raise anything
+            except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
                 bad[index] = label, f"{type(error).__name__}: {error}"
         return bad
 
@@ -378,9 +379,7 @@ def load_result(
     return loaded
 
 
-def apply_updates(
-    updates: Iterable[tuple[Any, str, Any]], resolve: Resolve
-) -> list[kinds.Undo]:
+def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> list[kinds.Undo]:
     """Give objects their new states in place, all or none.
 
     Parameters

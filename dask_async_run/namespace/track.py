@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
-from dask_async_run.namespace.kinds import ATOMS, Kind, kind_of
+from dask_async_run.namespace.kinds import ATOMS, Kind
 from dask_async_run.namespace.opaque import fingerprinting
 
 Token = tuple[int, int]

@@ -71,24 +71,24 @@ class RegistryPlugin(SchedulerPlugin):
     def transition(
         self,
         key: object,
-        start: str,  # noqa: ARG002
+        start: str,
         finish: str,
-        *args: Any,  # noqa: ARG002
-        **kwargs: Any,  # noqa: ARG002
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         if self.host is not None:
             self.host.tasks.transition(key, finish)
 
     def remove_worker(
         self,
-        scheduler: Scheduler,  # noqa: ARG002
+        scheduler: Scheduler,
         worker: str,
-        **kwargs: Any,  # noqa: ARG002
+        **kwargs: Any,
     ) -> None:
         if self.host is not None:
             self.host.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
 
-    def restart(self, scheduler: Scheduler) -> None:  # noqa: ARG002
+    def restart(self, scheduler: Scheduler) -> None:
         if self.host is not None:
             self.host.tasks.restarted()
 

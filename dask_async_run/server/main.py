@@ -66,7 +66,7 @@ def detached(options: Options, pipe: int) -> None:
     _configure_log()
     from dask_async_run.server import process
 
-    def ready(connection: Connection) -> None:  # noqa: ARG001
+    def ready(connection: Connection) -> None:
         speaker.say(ready=True)
         speaker.close()
 

@@ -176,7 +176,6 @@ class Server:
         from distributed import Client, LocalCluster, Security
 
         from dask_async_run.registry import Registry
-
         from dask_async_run.scheduler.plugin import RegistryPlugin
         from dask_async_run.worker.plugin import CellPlugin
 

@@ -43,7 +43,7 @@ class Interrupts:
         signal.signal(signal.SIGINT, self._remember)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
-    def _remember(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _remember(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
 
     @contextmanager

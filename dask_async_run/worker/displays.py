@@ -27,11 +27,11 @@ class CellDisplayPublisher(DisplayPublisher):
         self,
         data: dict[str, Any],
         metadata: dict[str, Any] | None = None,
-        source: object = None,  # noqa: ARG002 - deprecated by IPython, ignored by ipykernel
+        source: object = None,
         *,
         transient: dict[str, Any] | None = None,
         update: bool = False,
-        **kwargs: Any,  # noqa: ARG002 - ipykernel ignores them too
+        **kwargs: Any,
     ) -> None:
         checked: Any = self
         checked._validate_data(data, metadata)

@@ -12,7 +12,7 @@ from typing import Any
 from dask_async_run.worker.processes import die_with_parent
 
 
-def dask_setup(worker: Any) -> None:  # noqa: ARG001  (Dask's signature)
+def dask_setup(worker: Any) -> None:
     """Called by Dask in the worker process, before the worker connects."""
     # Ctrl-C on the terminal of a server that runs in the foreground is the server's
     # affair: it wants to end cells in order. The session stays the server's, which is

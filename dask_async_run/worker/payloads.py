@@ -41,6 +41,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
         Whatever a pickle's own code raises, a module that is not there included.
     """
     store = FrameStore(Path(task["frames"]))
+    surroundings.freshen()
     parents = []
     for message in task.get("parents", ()):
         parent = JobSpec.from_message(message["spec"])

@@ -80,15 +80,12 @@ class Family:
 
     def members(self) -> list[psutil.Process]:
         """Return the living members, head first; whoever was seen once stays known."""
-        try:
-            head = psutil.Process(self.pid)
-            found = [head, *head.children(recursive=True)]
-        except psutil.Error:
-            found = []
-        for process in found:
-            known = self._seen.get(process.pid)
-            if known is None or known != process:
-                self._seen[process.pid] = process
+        for pid in descendants(self.pid):
+            if pid not in self._seen:
+                try:
+                    self._seen[pid] = psutil.Process(pid)
+                except psutil.Error:
+                    pass  # gone meanwhile
         for process in list(self._seen.values()):
             if not process.is_running():
                 del self._seen[process.pid]
@@ -164,23 +161,42 @@ def kill_orphans(keep: Iterable[int]) -> None:
     spared = set(keep)
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:
-        orphans = [child for child in psutil.Process().children() if child.pid not in spared]
+        orphans = [pid for pid in children(os.getpid()) if pid not in spared]
         if not orphans:
             return
-        below = [member for orphan in orphans for member in _below(orphan)]
-        kill_all([*orphans, *below])
         for orphan in orphans:
+            for pid in descendants(orphan):
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
             try:
-                os.waitpid(orphan.pid, 0)
+                os.waitpid(orphan, 0)
             except ChildProcessError:
                 pass
 
 
-def _below(process: psutil.Process) -> list[psutil.Process]:
+def descendants(pid: int) -> list[int]:
+    """Pids of a process and all below it, parents first; the first may be gone."""
+    found = [pid]
+    for parent in found:
+        found += [child for child in children(parent) if child not in found]
+    return found
+
+
+def children(pid: int) -> list[int]:
+    """Pids of a process's children."""
+    found = []
     try:
-        return list(process.children(recursive=True))
-    except psutil.Error:
-        return []
+        # Costs as much as there are children; psutil reads all processes of the machine.
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (thread / "children").read_text().split()]
+    except OSError:
+        if sys.platform == "linux" and Path("/proc/self/task").exists() and not _has_children_files():
+            return _children_anyhow(pid)
+        if sys.platform != "linux":
+            return _children_anyhow(pid)
+    return found
 
 
 def _alive(process: psutil.Process) -> bool:

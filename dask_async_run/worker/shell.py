@@ -121,9 +121,9 @@ class CellShell(InteractiveShell):
     def _show_page(
         self,
         strng: str | dict[str, Any],
-        start: int = 0,  # noqa: ARG002 - names are IPython's
-        screen_lines: int = 0,  # noqa: ARG002
-        pager_cmd: str | None = None,  # noqa: ARG002
+        start: int = 0,
+        screen_lines: int = 0,
+        pager_cmd: str | None = None,
     ) -> None:
         data = strng if isinstance(strng, dict) else {"text/plain": strng}
         self.display_pub.publish(data)
@@ -139,7 +139,7 @@ class CellShell(InteractiveShell):
         self.asked_exit = True
 
     @contextmanager
-    def _tee(self, channel: str) -> Iterator[None]:  # noqa: ARG002 - IPython's
+    def _tee(self, channel: str) -> Iterator[None]:
         # IPython keeps a copy of all that is printed, for a history that ends with
         # this process, at the cost of a Python call and memory for each write.
         yield
@@ -194,7 +194,7 @@ def _refuse_questions() -> None:
     import getpass
 
     def refuse(what: str) -> Any:
-        def refused(*args: object, **kwargs: object) -> NoReturn:  # noqa: ARG001
+        def refused(*args: object, **kwargs: object) -> NoReturn:
             raise StdinNotImplementedError(
                 f"{what} was called, but nobody can answer a cell run by %%async_run: "
                 "it may run for hours with no notebook open. Ask before, in a cell of the "

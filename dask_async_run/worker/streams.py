@@ -133,7 +133,7 @@ class Streams:
             except (OSError, ValueError):
                 return  # the worker is gone, or the cell closed its stdout
 
-    def _audit(self, event: str, args: tuple[Any, ...]) -> None:  # noqa: ARG002
+    def _audit(self, event: str, args: tuple[Any, ...]) -> None:
         if event in _SPAWNING:
             self._channel.foreign()
 

@@ -28,8 +28,8 @@ import nbformat
 from .kernels import Kernel, KernelDiedError, RemoteKernel
 from .outputs import Step
 
-_DURATION = re.compile(r"(?:fit|score)_time_?'\]$")
-"""Paths at which scikit-learn keeps how long something took."""
+_OF_ONE_RUN = re.compile(r"(?:fit|score)_time_?'\]$|\.uuid$")
+"""Paths at which scikit-learn keeps how long something took, and pandas a random name."""
 MOST = 12
 """Differences shown of one cell."""
 
@@ -98,7 +98,7 @@ def differing(plain: dict[str, str], other: dict[str, str]) -> dict[str, str]:
         one, two = plain.get(path), other.get(path)
         if None in (one, two) and path.startswith("surroundings"):
             continue  # of a module that is only loaded in one of the kernels
-        if _DURATION.search(path):
+        if _OF_ONE_RUN.search(path):
             continue
         if one is None:
             found[path] = f"{path}: not there plainly; {_short(str(two))}"

@@ -29,13 +29,20 @@ pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
 
 BUSY = """
 import subprocess, sys, time
-wild = "import os, time; os.setsid(); os.fork() and os._exit(0); print(os.getpid(), flush=True); time.sleep(1000)"
+wild = "import os, time; os.setsid(); os.fork() and os._exit(0); print(1, flush=True)"
+wild += "; time.sleep(1000)"
 print(subprocess.Popen([sys.executable, "-c", wild]).pid, flush=True)
 before = 1
 try:
     time.sleep(1000)
 finally:
     print("the end")
+"""
+
+TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -45,6 +52,11 @@ def one_worker(**options: Any) -> connections.Connection:
 
 def living(processes: set[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def wild(processes: set[psutil.Process]) -> bool:
+    """Whether what `BUSY` orphaned on purpose is among them."""
+    return any("os.setsid" in " ".join(p.cmdline()) for p in living(processes))
 
 
 def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
@@ -63,8 +75,7 @@ def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
     assert [job.id for job in ping(connection).unfinished] == [running.id, waiting.id, after.id]
 
     processes = reaper.tree(connection.pid)
-    cell = [p for p in processes if "os.setsid" in " ".join(p.cmdline())]
-    assert cell, processes
+    assert wild(processes)
     assert stop_server(force=True)
     assert not living(processes)
 
@@ -89,8 +100,7 @@ def test_a_killed_server_takes_its_cells_along() -> None:
         job = registry.create(cell_spec(BUSY))
         wait_for(lambda: said(registry, job.id).count("\n") >= 2)
     processes = reaper.tree(connection.pid)
-    wild = {p for p in processes if "os.setsid" in " ".join(p.cmdline())}
-    assert wild
+    assert wild(processes)
     os.kill(connection.pid, signal.SIGKILL)
     wait_for(lambda: not living(processes), 15, "the end of all")
 
@@ -108,7 +118,7 @@ def test_a_killed_workers_cells_leave_nothing_and_a_new_worker_comes() -> None:
         server = psutil.Process(connection.pid)
         (worker,) = (p for p in server.children() if "spawn_main" in " ".join(p.cmdline()))
         below = set(worker.children(recursive=True))
-        assert any("os.setsid" in " ".join(p.cmdline()) for p in below)
+        assert wild(below)
         worker.kill()
         wait_for(lambda: not living(below), 15, "the end of the cell and all below it")
         (view,) = registry.wait([job.id], 10)
@@ -126,7 +136,7 @@ def test_a_server_that_hangs_is_only_stopped_by_force(
     processes = reaper.tree(connection.pid)
     psutil.Process(connection.pid).suspend()
     monkeypatch.setattr("dask_async_run.server.control.ANSWER_TIMEOUT", 2.0)
-    with pytest.raises(ServerError, match="does not answer.*--force"):
+    with pytest.raises(ServerError, match=r"does not answer.*--force"):
         stop_server()
     assert living(processes)
     assert stop_server(force=True)
@@ -201,13 +211,13 @@ def test_in_the_foreground_ctrl_c_ends_it(folders: Any, twice: bool) -> None:
     """On a real terminal, where Ctrl-C reaches every process of the server's group."""
     main, terminal = pty.openpty()
     command = [sys.executable, "-m", "dask_async_run", "server", "--workers", "1"]
+    command.append("--no-dashboard")
     server = subprocess.Popen(
-        [*command, "--no-dashboard"],
+        [sys.executable, "-c", TAKE_TERMINAL, *command],
         stdin=terminal,
         stdout=terminal,
         stderr=terminal,
         start_new_session=True,
-        preexec_fn=_take_terminal,
     )
     os.close(terminal)
     seen: list[bytes] = []
@@ -238,13 +248,6 @@ def test_in_the_foreground_ctrl_c_ends_it(folders: Any, twice: bool) -> None:
         os.close(main)
     assert not (folders.state / "default" / "server.log").exists()
     assert not held(Files.of("default").alive)
-
-
-def _take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 
 
 def _read_all(fd: int, seen: list[bytes]) -> None:

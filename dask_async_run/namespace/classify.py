@@ -1,0 +1,88 @@
+"""Which kind an object is of."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import fractions
+import pathlib
+import re
+import sys
+import types
+import uuid
+from typing import Any
+
+from dask_async_run.namespace import caches, opaque
+from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF
+from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
+from dask_async_run.namespace.instances import INSTANCE, INSTANCE_TUPLE, is_plain
+from dask_async_run.namespace.kinds import ATOMS, Kind
+from dask_async_run.namespace.pickling import by_reference
+
+_IMMUTABLE_BASES: tuple[type, ...] = (
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    datetime.tzinfo,
+    decimal.Decimal,
+    fractions.Fraction,
+    enum.Enum,
+    pathlib.PurePath,
+    re.Pattern,
+    uuid.UUID,
+)
+
+
+def _library_immutables() -> tuple[type, ...]:
+    """Answer immutable types of libraries, as far as they are imported here."""
+    found = []
+    for module, name in (
+        ("numpy", "generic"),
+        ("numpy", "dtype"),
+        ("numpy", "ufunc"),
+        ("sympy.core.basic", "Basic"),
+        ("pyarrow", "DataType"),
+        ("pyarrow", "Array"),
+        ("pyarrow", "Table"),
+    ):
+        kind = getattr(sys.modules.get(module), name, None)
+        if isinstance(kind, type):
+            found.append(kind)
+    return tuple(found)
+
+
+_EXACT: dict[type, Kind] = dict(CONTAINERS) | IMMUTABLE | {types.CellType: CELL}
+
+
+def kind_of(obj: Any) -> Kind | None:
+    """Answer the kind of an object; None for an atom."""
+    cls = type(obj)
+    if cls in ATOMS:
+        return None
+    exact = _EXACT.get(cls)
+    if exact is not None:
+        return exact
+    if cls is types.FunctionType or isinstance(obj, type) or cls is caches.LruCache:
+        if _known_by_name(obj):
+            return None
+        if isinstance(obj, type):
+            return CLASS
+        return FUNCTION if cls is types.FunctionType else LRU_CACHE
+    if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables())):
+        return LEAF
+    special = opaque.special_kind(obj)
+    if special is not None:
+        return special
+    if isinstance(obj, tuple):
+        return IMMUTABLE[tuple] if not hasattr(obj, "__dict__") else INSTANCE_TUPLE
+    if is_plain(cls):
+        return INSTANCE
+    return opaque.OPAQUE
+
+
+def _known_by_name(obj: Any) -> bool:
+    try:
+        return by_reference(obj)
+    except Exception:  # noqa: BLE001 - an object with a hostile __getattr__
+        return False

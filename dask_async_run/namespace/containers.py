@@ -1,0 +1,135 @@
+"""Kinds of containers, and of what has children but cannot change."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import types
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
+
+
+def _replace_list(obj: Any, items: list[Any]) -> Undo:
+    old = list(list.__iter__(obj))
+    list.__setitem__(obj, slice(None), items)
+    return lambda: list.__setitem__(obj, slice(None), old)
+
+
+def _replace_dict(obj: Any, items: list[tuple[Any, Any]]) -> Undo:
+    # dict's own methods: a subclass may have other ideas.
+    clear = _base_method(obj, "clear")
+    assign = _base_method(obj, "__setitem__")
+    old = list(dict.items(obj))
+
+    def fill(pairs: list[tuple[Any, Any]]) -> None:
+        clear(obj)
+        for key, value in pairs:
+            assign(obj, key, value)
+
+    fill(items)
+    return lambda: fill(old)
+
+
+def _base_method(obj: Any, name: str) -> Any:
+    base = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
+    return getattr(base, name)
+
+
+def _dict_children(obj: Any) -> Iterable[Any]:
+    return [*dict.keys(obj), *dict.values(obj)]
+
+
+def _set_unchanged(obj: Any, snapshot: Any) -> bool:
+    return len(obj) == len(snapshot) and set(map(id, obj)) == set(map(id, snapshot))
+
+
+def _replace_set(obj: Any, items: list[Any]) -> Undo:
+    old = list(obj)
+
+    def fill(new: list[Any]) -> None:
+        set.clear(obj)
+        set.update(obj, new)
+
+    fill(items)
+    return lambda: fill(old)
+
+
+def _replace_bytes(obj: Any, data: bytes) -> Undo:
+    old = bytes(obj)
+    bytearray.__setitem__(obj, slice(None), data)
+    return lambda: bytearray.__setitem__(obj, slice(None), old)
+
+
+def _replace_deque(obj: Any, items: list[Any]) -> Undo:
+    deque = collections.deque
+    old = list(obj)
+
+    def fill(new: list[Any]) -> None:
+        deque.clear(obj)
+        deque.extend(obj, new)
+
+    fill(items)
+    return lambda: fill(old)
+
+
+LIST = Kind(
+    "list",
+    list,
+    list,
+    lambda o, s: same_items(s, list.__iter__(o)),
+    lambda o, s: list(o),
+    _replace_list,
+)
+DICT = Kind(
+    "dict",
+    _dict_children,
+    lambda o: (list(dict.keys(o)), list(dict.values(o))),
+    lambda o, s: same_items(s[0], dict.keys(o)) and same_items(s[1], dict.values(o)),
+    lambda o, s: list(dict.items(o)),
+    _replace_dict,
+)
+SET = Kind("set", list, set, _set_unchanged, lambda o, s: list(o), _replace_set)
+BYTEARRAY = Kind(
+    "bytearray",
+    lambda o: (),
+    bytes,
+    lambda o, s: bytes(o) == s,
+    lambda o, s: bytes(o),
+    _replace_bytes,
+)
+DEQUE = Kind(
+    "deque", list, list, lambda o, s: same_items(s, o), lambda o, s: list(o), _replace_deque
+)
+
+CONTAINERS: list[tuple[type, Kind]] = [
+    (list, LIST),
+    (dict, DICT),
+    (set, SET),
+    (bytearray, BYTEARRAY),
+    (collections.deque, DEQUE),
+]
+
+
+def immutable(name: str, children: Callable[[Any], Iterable[Any]]) -> Kind:
+    def never(obj: Any, state: Any) -> Undo:
+        raise NotInPlace(f"a {name} cannot change")
+
+    return Kind(name, children, lambda o: None, lambda o, s: True, lambda o, s: None, never)
+
+
+LEAF = immutable("leaf", lambda o: ())
+IMMUTABLE: dict[type, Kind] = {
+    tuple: immutable("tuple", lambda o: o),
+    frozenset: immutable("frozenset", lambda o: o),
+    types.MethodType: immutable("method", lambda o: (o.__self__, o.__func__)),
+    functools.partial: immutable("partial", lambda o: (o.func, *o.args, *o.keywords.values())),
+    property: immutable("property", lambda o: (o.fget, o.fset, o.fdel)),
+    classmethod: immutable("classmethod", lambda o: (o.__func__,)),
+    staticmethod: immutable("staticmethod", lambda o: (o.__func__,)),
+    types.MappingProxyType: immutable("mappingproxy", lambda o: list(o.values())),
+    zip: immutable("zip", lambda o: o.__reduce__()[1]),
+    map: immutable("map", lambda o: o.__reduce__()[1]),
+    filter: immutable("filter", lambda o: o.__reduce__()[1]),
+}

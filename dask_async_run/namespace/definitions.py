@@ -1,0 +1,158 @@
+"""Kinds of what a notebook defines: functions, their closures' cells and caches, classes."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from dask_async_run.namespace import caches
+from dask_async_run.namespace.kinds import Kind, Undo, same_items
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return (cell.cell_contents,)
+    except ValueError:
+        return ()
+
+
+def _set_contents(cell: types.CellType, contents: tuple[Any, ...]) -> Undo:
+    old = _contents(cell)
+
+    def put(new: tuple[Any, ...]) -> None:
+        if new:
+            cell.cell_contents = new[0]
+        else:
+            del cell.cell_contents
+
+    put(contents)
+    return lambda: put(old)
+
+
+CELL = Kind(
+    "cell",
+    _contents,
+    lambda o: list(_contents(o)),
+    lambda o, s: same_items(s, _contents(o)),
+    lambda o, s: _contents(o),
+    _set_contents,
+)
+
+_FUNCTION_SLOTS = (
+    "__code__",
+    "__defaults__",
+    "__kwdefaults__",
+    "__name__",
+    "__qualname__",
+    "__doc__",
+)
+
+
+def _function_state(function: Any, snapshot: Any = None) -> Any:
+    return {name: getattr(function, name) for name in _FUNCTION_SLOTS}, dict(function.__dict__)
+
+
+def _function_snapshot(function: Any) -> Any:
+    slots, attributes = _function_state(function)
+    return list(slots.values()), list(attributes), list(attributes.values())
+
+
+def _function_unchanged(function: Any, snapshot: Any) -> bool:
+    now = _function_snapshot(function)
+    return all(same_items(old, new) for old, new in zip(snapshot, now, strict=True))
+
+
+def _set_function(function: Any, state: Any) -> Undo:
+    old = _function_state(function)
+
+    def put(new: Any) -> None:
+        for name, value in new[0].items():
+            setattr(function, name, value)
+        function.__dict__.clear()
+        function.__dict__.update(new[1])
+
+    put(state)
+    return lambda: put(old)
+
+
+FUNCTION = Kind(
+    "function",
+    lambda o: [
+        *(o.__closure__ or ()),
+        *(o.__defaults__ or ()),
+        *(o.__kwdefaults__ or {}).values(),
+        *o.__dict__.values(),
+    ],
+    _function_snapshot,
+    _function_unchanged,
+    _function_state,
+    _set_function,
+)
+
+_CLASS_INTERNALS = {"__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
+
+
+def _class_vars(cls: type) -> dict[str, Any]:
+    return {k: v for k, v in vars(cls).items() if k not in _CLASS_INTERNALS}
+
+
+def _class_unchanged(cls: type, snapshot: Any) -> bool:
+    now = _class_vars(cls)
+    return now.keys() == snapshot.keys() and all(now[k] is snapshot[k] for k in now)
+
+
+def _class_state(cls: type, snapshot: Any) -> Any:
+    now = _class_vars(cls)
+    before = snapshot or {}
+    changed = {k: v for k, v in now.items() if k not in before or before[k] is not v}
+    return changed, [k for k in before if k not in now]
+
+
+def _set_class(cls: type, state: Any) -> Undo:
+    before = _class_vars(cls)
+    changed, deleted = state
+
+    def put(new: dict[str, Any], gone: Iterable[str]) -> None:
+        for name, value in new.items():
+            setattr(cls, name, value)
+        for name in gone:
+            if name in vars(cls):
+                delattr(cls, name)
+
+    put(changed, deleted)
+    touched = [*changed, *deleted]
+    return lambda: put(
+        {k: before[k] for k in touched if k in before}, [k for k in touched if k not in before]
+    )
+
+
+CLASS = Kind(
+    "class",
+    lambda o: [*_class_vars(o).values(), *o.__bases__],
+    _class_vars,
+    _class_unchanged,
+    _class_state,
+    _set_class,
+)
+
+
+def _set_cache(wrapper: Any, state: Any) -> Undo:
+    old = caches.read_state(wrapper)
+    caches.set_lru_state(wrapper, state)
+    return lambda: caches.set_lru_state(wrapper, old)
+
+
+def _cache_snapshot(wrapper: Any) -> Any:
+    attributes, entries, hits, misses = caches.read_state(wrapper)
+    return [*attributes.values(), *(value for _, _, value in entries)], (len(entries), hits, misses)
+
+
+LRU_CACHE = Kind(
+    "lru_cache",
+    lambda o: [o.__wrapped__, *_cache_snapshot(o)[0]],
+    _cache_snapshot,
+    lambda o, s: same_items(s[0], (now := _cache_snapshot(o))[0]) and s[1] == now[1],
+    lambda o, s: caches.read_state(o),
+    _set_cache,
+)

@@ -1,0 +1,236 @@
+"""The kind of instances of Python classes: attributes, slots, perhaps a container inside."""
+
+from __future__ import annotations
+
+import collections
+import types
+from collections.abc import Iterable
+from typing import Any
+
+from dask_async_run.namespace.containers import CONTAINERS
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
+
+_PLAIN_BASES: set[type] = {object, list, dict, set, bytearray, collections.deque}
+_PLAIN_BASES |= {collections.OrderedDict, collections.defaultdict}
+_HEAP_TYPE = 1 << 9
+
+
+@per_class
+def is_plain(cls: type) -> bool:
+    """Whether instances are attributes plus perhaps a known container, no C state."""
+    for base in cls.__mro__:
+        if base in _PLAIN_BASES:
+            continue
+        # A heap type may still be written in C; Python classes alone have both.
+        if not base.__flags__ & _HEAP_TYPE or "__module__" not in base.__dict__:
+            return False
+    return True
+
+
+@per_class
+def _slots(cls: type) -> tuple[tuple[type, str], ...]:
+    """Answer (class, mangled name) of all slots of a class."""
+    found = []
+    for base in cls.__mro__:
+        for name, value in vars(base).items():
+            if type(value) is types.MemberDescriptorType and value.__objclass__ is base:
+                found.append((base, name))
+    return tuple(found)
+
+
+@per_class
+def _container(cls: type) -> Kind | None:
+    return next((kind for base, kind in CONTAINERS if issubclass(cls, base)), None)
+
+
+@per_class
+def pickles_its_own_way(cls: type) -> bool:
+    """Whether a class says itself how its instances are pickled."""
+    hooks = ("__reduce__", "__reduce_ex__", "__setstate__", "__getstate__")
+    own = [base for base in cls.__mro__ if base not in _PLAIN_BASES]
+    return any(hook in vars(base) for base in own for hook in hooks)
+
+
+def _slot_values(obj: Any) -> dict[tuple[type, str], Any]:
+    values = {}
+    for base, name in _slots(type(obj)):
+        try:
+            values[base, name] = vars(base)[name].__get__(obj)
+        except AttributeError:
+            continue
+    return values
+
+
+def _attributes(obj: Any) -> dict[str, Any]:
+    return getattr(obj, "__dict__", None) or {}
+
+
+def _instance_children(obj: Any) -> Iterable[Any]:
+    container = _container(type(obj))
+    inner = container.children(obj) if container else ()
+    factory = [obj.default_factory] if isinstance(obj, collections.defaultdict) else []
+    return [*_attributes(obj).values(), *_slot_values(obj).values(), *factory, *inner, type(obj)]
+
+
+def _instance_snapshot(obj: Any) -> Any:
+    attributes, slots = _attributes(obj), _slot_values(obj)
+    container = _container(type(obj))
+    own = [type(obj), *attributes.values(), *slots.values()]
+    if isinstance(obj, collections.defaultdict):
+        own.append(obj.default_factory)
+    names = (list(attributes), list(slots))
+    return own, names, container.snapshot(obj) if container else None
+
+
+def _instance_unchanged(obj: Any, snapshot: Any) -> bool:
+    own, names, _ = _instance_snapshot(obj)
+    container = _container(type(obj))
+    return (
+        names == snapshot[1]
+        and same_items(snapshot[0], own)
+        and (container is None or container.unchanged(obj, snapshot[2]))
+    )
+
+
+def _instance_state(obj: Any, snapshot: Any) -> Any:
+    """State by the class's own pickling where it has one, else attribute by attribute."""
+    if pickles_its_own_way(type(obj)):
+        return "build", built_state(obj)
+    container = _container(type(obj))
+    slots = [(_slots(type(obj)).index(key), value) for key, value in _slot_values(obj).items()]
+    inner = container.state(obj, None) if container else None
+    factory = obj.default_factory if isinstance(obj, collections.defaultdict) else None
+    return "plain", (type(obj), dict(_attributes(obj)), slots, inner, factory)
+
+
+def _set_instance(obj: Any, state: Any) -> Undo:
+    how, value = state
+    if how == "build":
+        return build(obj, value)
+    cls, attributes, slots, inner, factory = value
+    old = _instance_state_plain(obj)
+    _put_instance(obj, cls, attributes, slots, inner, factory)
+    return lambda: _put_instance(obj, *old)
+
+
+def _instance_state_plain(obj: Any) -> Any:
+    container = _container(type(obj))
+    slots = [(_slots(type(obj)).index(key), value) for key, value in _slot_values(obj).items()]
+    inner = container.state(obj, None) if container else None
+    factory = obj.default_factory if isinstance(obj, collections.defaultdict) else None
+    return type(obj), dict(_attributes(obj)), slots, inner, factory
+
+
+def _put_instance(
+    obj: Any, cls: type, attributes: dict[str, Any], slots: Any, inner: Any, factory: Any
+) -> None:
+    if type(obj) is not cls:
+        obj.__class__ = cls
+    if hasattr(obj, "__dict__"):
+        obj.__dict__.clear()
+        obj.__dict__.update(attributes)
+    filled = dict(slots)
+    for index, (base, name) in enumerate(_slots(cls)):
+        descriptor = vars(base)[name]
+        if index in filled:
+            descriptor.__set__(obj, filled[index])
+        else:
+            try:
+                descriptor.__delete__(obj)
+            except AttributeError:
+                pass
+    container = _container(cls)
+    if container is not None:
+        container.apply(obj, inner)
+    if isinstance(obj, collections.defaultdict):
+        obj.default_factory = factory
+
+
+# -- what pickles its own way: restored as unpickling would, onto the object ----
+
+
+def built_state(obj: Any) -> Any:
+    """Answer (state, list items, dict items) as ``__reduce_ex__`` gives them."""
+    reduced = obj.__reduce_ex__(5)
+    if not isinstance(reduced, tuple):
+        raise NotInPlace("it is known by name only")
+    state, items, pairs = (*reduced[2:], None, None, None)[:3]
+    if len(reduced) > 5 and reduced[5] is not None:
+        raise NotInPlace("it restores its state with a function of its own")
+    return state, list(items) if items else None, list(pairs) if pairs else None
+
+
+def build(obj: Any, built: Any) -> Undo:
+    """Do to `obj` what the BUILD, APPENDS and SETITEMS opcodes do to a new object."""
+    state, items, pairs = built
+    old_attributes = dict(_attributes(obj))
+    old_slots = _slot_values(obj)
+    container = _container(type(obj))
+    old_inner = container.state(obj, None) if container else None
+
+    def undo() -> None:
+        if hasattr(obj, "__dict__"):
+            obj.__dict__.clear()
+            obj.__dict__.update(old_attributes)
+        for (base, name), value in old_slots.items():
+            vars(base)[name].__set__(obj, value)
+        if container is not None:
+            container.apply(obj, old_inner)
+
+    try:
+        _build_now(obj, state, items, pairs, container)
+    except BaseException:
+        undo()
+        raise
+    return undo
+
+
+def _build_now(obj: Any, state: Any, items: Any, pairs: Any, container: Kind | None) -> None:
+    if container is not None:
+        container.apply(obj, items or pairs or [])
+    if state is None:
+        return
+    if hasattr(obj, "__setstate__"):
+        # New objects start empty; what the state leaves out must not survive.
+        if hasattr(obj, "__dict__"):
+            obj.__dict__.clear()
+        obj.__setstate__(state)
+        return
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    if hasattr(obj, "__dict__"):
+        obj.__dict__.clear()
+        obj.__dict__.update(attributes or {})
+    for name, value in (slots or {}).items():
+        setattr(obj, name, value)
+
+
+INSTANCE = Kind(
+    "instance",
+    _instance_children,
+    _instance_snapshot,
+    _instance_unchanged,
+    _instance_state,
+    _set_instance,
+)
+
+
+def _set_tuple_attributes(obj: Any, items: list[tuple[str, Any]]) -> Undo:
+    attributes = vars(obj)
+    old = dict(attributes)
+
+    def put(new: dict[str, Any]) -> None:
+        attributes.clear()
+        attributes.update(new)
+
+    put(dict(items))
+    return lambda: put(old)
+
+
+INSTANCE_TUPLE = Kind(
+    "tuple with attributes",
+    lambda o: [*o, *vars(o).values()],
+    lambda o: (list(vars(o)), list(vars(o).values())),
+    lambda o, s: s[0] == list(vars(o)) and same_items(s[1], vars(o).values()),
+    lambda o, s: list(vars(o).items()),
+    _set_tuple_attributes,
+)
