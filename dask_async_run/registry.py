@@ -255,7 +255,9 @@ class Registry:
         answer = await self._ask("result", job=job)
         return JobResult.from_message(answer) if answer else None
 
-    async def outputs(self, job: str, since: int = 0, wait: float = 0.0) -> Outputs:
+    async def outputs(
+        self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
+    ) -> Outputs:
         """Outputs with numbers above `since`.
 
         Parameters
@@ -263,8 +265,11 @@ class Registry:
         wait : float
             Seconds to wait when there are none and the job has not ended; the scheduler
             may answer sooner with none.
+        tail : str or None
+            The tail that the caller has: another one ends the wait too. None: one that
+            changes from now on does.
         """
-        answer = await self._ask("outputs", job=job, since=since, wait=wait)
+        answer = await self._ask("outputs", job=job, since=since, wait=wait, tail=tail)
         listed = [Output(seq, at, unpack(packed)) for seq, at, packed in answer["outputs"]]
         return Outputs(listed, answer["tail"], answer["state"], answer["done"])
 
@@ -386,8 +391,10 @@ class SyncRegistry:
     def result(self, job: str) -> JobResult | None:
         return self._sync(self._registry.result(job))
 
-    def outputs(self, job: str, since: int = 0, wait: float = 0.0) -> Outputs:
-        return self._sync(self._registry.outputs(job, since, wait))
+    def outputs(
+        self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
+    ) -> Outputs:
+        return self._sync(self._registry.outputs(job, since, wait, tail))
 
     def wait(
         self,
@@ -406,8 +413,8 @@ class SyncRegistry:
     def idle(self) -> Message:
         return self._sync(self._registry.idle())
 
-    def stopping(self, reason: str = "the server was stopped") -> None:
-        self._sync(self._registry.stopping(reason))
+    def stopping(self, reason: str = "the server was stopped", lose: bool = True) -> None:
+        self._sync(self._registry.stopping(reason, lose))
 
     def _sync(self, operation: Coroutine[Any, Any, T]) -> T:
         async def run() -> T:

@@ -14,6 +14,7 @@ import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ from hypothesis import strategies as st
 from dask_async_run.errors import FrameError
 from dask_async_run.frames import STREAM_LIMIT, FrameStore
 from dask_async_run.job import Payload
+
+ARRAY: Any = np.arange(100_000)
 
 
 @pytest.fixture
@@ -40,14 +43,14 @@ def store(tmp_path: Path) -> FrameStore:
         np.arange(12.0).reshape(3, 4),
         np.asfortranarray(np.arange(20.0).reshape(4, 5)),
         np.arange(100_000),
-        pickle.PickleBuffer(np.arange(5)),
+        pickle.PickleBuffer(ARRAY[:5]),
         memoryview(b"12345678").cast("i"),
     ],
     ids=lambda b: f"{type(b).__name__}-{memoryview(b).nbytes}",
 )
-def test_what_is_put_is_what_is_opened(store: FrameStore, buffer: object) -> None:
+def test_what_is_put_is_what_is_opened(store: FrameStore, buffer: Any) -> None:
     """Any contiguous buffer comes back byte for byte, in its order in memory."""
-    frame = store.put(buffer)  # type: ignore[arg-type]
+    frame = store.put(buffer)
     raw = pickle.PickleBuffer(buffer).raw()
     assert frame.size == raw.nbytes
     view = store.open(frame.digest, frame.size)
@@ -59,7 +62,7 @@ def test_what_is_put_is_what_is_opened(store: FrameStore, buffer: object) -> Non
 def test_a_buffer_with_gaps_is_refused(store: FrameStore) -> None:
     """A slice with steps is not contiguous: pickle would not hand it out either."""
     with pytest.raises(BufferError):
-        store.put(np.arange(10)[::2])
+        store.put(ARRAY[::2])
     assert list(store) == []
 
 
@@ -97,10 +100,10 @@ def test_the_name_tells_content_and_size(store: FrameStore) -> None:
 def test_a_mapped_frame_outlives_its_file_and_holds_no_descriptor(store: FrameStore) -> None:
     """2,000 large frames stay readable after removal, and open files are not used up."""
     frame = store.put(bytes(100_000))
-    before = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    before = len(list(Path("/proc/self/fd").iterdir())) if sys.platform == "linux" else 0
     views = [store.open(frame.digest, frame.size) for _ in range(2000)]
     if sys.platform == "linux":
-        assert len(os.listdir("/proc/self/fd")) <= before + 1
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
     store.remove([frame.digest])
     assert not store.has(frame.digest)
     assert bytes(views[-1][:3]) == b"\0\0\0"
@@ -113,7 +116,7 @@ def test_a_mapping_ends_with_its_last_reader(store: FrameStore) -> None:
     def mapped() -> bool:
         return frame.digest in Path("/proc/self/maps").read_text()
 
-    frame = store.put(np.arange(100_000))
+    frame = store.put(ARRAY)
     numbers = np.frombuffer(store.open(frame.digest, frame.size), dtype="int64")
     gc.collect()
     assert mapped()
@@ -236,25 +239,24 @@ def test_a_frame_of_somebody_else_is_not_read(store: FrameStore) -> None:
 # --- writers that are killed, compete, or see their buffer change ---
 
 
+KILLED_WRITER = """
+import os, pathlib, signal, sys
+from dask_async_run.frames import FrameStore
+
+write = os.write
+
+def once(descriptor, data):
+    write(descriptor, data)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+os.write = once
+FrameStore(pathlib.Path(sys.argv[1])).put(bytes(10_000_000))
+"""
+
+
 def test_a_killed_writer_leaves_nothing_that_is_read(store: FrameStore) -> None:
     """A frame has its name only when it is complete; what a dead writer left is swept."""
-    child = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import sys, pathlib, os, signal\n"
-            "from dask_async_run.frames import FrameStore\n"
-            "import dask_async_run.frames as frames\n"
-            "store = FrameStore(pathlib.Path(sys.argv[1]))\n"
-            "write = os.write\n"
-            "def once(fd, data):\n"
-            "    write(fd, data)\n"
-            "    os.kill(os.getpid(), signal.SIGKILL)\n"
-            "os.write = once\n"
-            "store.put(bytes(10_000_000))\n",
-            str(store.folder),
-        ]
-    )
+    child = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(store.folder)])
     assert child.wait(60) == -9
     assert list(store) == []
     (part,) = store.folder.iterdir()
@@ -298,7 +300,7 @@ def test_a_buffer_that_changes_meanwhile_gets_the_name_of_what_was_written(
     store: FrameStore,
 ) -> None:
     """Another thread writes to the array while it is put: name and content still agree."""
-    numbers = np.zeros(4_000_000)
+    numbers: Any = np.zeros(4_000_000)
     stop = threading.Event()
 
     def change() -> None:
@@ -352,9 +354,7 @@ def test_syncing_a_missing_frame_says_so(store: FrameStore) -> None:
 
 
 @pytest.mark.parametrize("length", [0, STREAM_LIMIT, STREAM_LIMIT + 1])
-def test_a_payload_comes_back_and_large_streams_are_frames(
-    store: FrameStore, length: int
-) -> None:
+def test_a_payload_comes_back_and_large_streams_are_frames(store: FrameStore, length: int) -> None:
     """Up to the limit the stream travels in the message, above it as a frame."""
     stream = b"s" * length
     payload = store.put_payload(stream, [b"one", bytearray(2), b"one"])

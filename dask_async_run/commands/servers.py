@@ -36,7 +36,7 @@ def _server(given: argparse.Namespace) -> int:
         idle_timeout=given.idle_timeout,
     )
     if given.detached is not None:
-        main.detached(options, given.detached)
+        return main.detached(options, given.detached)
     main.foreground(options)
     return OK
 

@@ -22,6 +22,7 @@ from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
+from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session, address_of, open_session
 from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
 from dask_async_run.kernel.tables import JobTable
@@ -214,8 +215,7 @@ class AsyncRun(Magics):
         try:
             if arguments.plan:
                 return PlanView(self.session, prepare(self.session, code, arguments))
-            hook = self.shell.displayhook
-            unders = tuple(getattr(hook, name, "") for name in ("_", "__", "___"))
+            unders = Unders(self.shell)
             source = self._source(line, cell)
             record, view = submit(self.session, source, code, arguments, unders)
         except SyntaxError as error:

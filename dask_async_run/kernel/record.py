@@ -11,6 +11,7 @@ from typing import Any
 
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobResult, JobSpec, Payload
+from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream, load_inputs
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.results import Loaded, load_result
@@ -29,8 +30,8 @@ class Record:
         The user's: what functions that come back get as their globals.
     kept : Kept or None
         None in a kernel that did not submit the job.
-    unders : tuple or None
-        ``_``, ``__`` and ``___`` when it was submitted.
+    unders : Unders or None
+        The shell's last results when it was submitted.
 
     Attributes
     ----------
@@ -49,7 +50,7 @@ class Record:
         store: FrameStore,
         namespace: dict[str, Any],
         kept: Kept | None = None,
-        unders: tuple[Any, Any, Any] | None = None,
+        unders: Unders | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.id

@@ -91,7 +91,37 @@ def prompt_count(shell: Any, number: int | None) -> Iterator[None]:
         shell.execution_count = now
 
 
-def set_result(shell: Any, number: int, handle: Any, unders: Any, out: tuple[Any, ...]) -> None:
+_UNDERS = ("_", "__", "___")
+
+
+class Unders:
+    """The shell's last results, ``_``, ``__`` and ``___``, as they were.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+    """
+
+    def __init__(self, shell: Any) -> None:
+        self._results = {name: getattr(shell.displayhook, name) for name in _UNDERS}
+        self._names = {name: shell.user_ns[name] for name in _UNDERS if name in shell.user_ns}
+
+    def restore(self, shell: Any, handle: Any) -> None:
+        """Put them back, where `handle`, a submission's job, has pushed them on."""
+        for name, value in self._results.items():
+            setattr(shell.displayhook, name, value)
+        if shell.user_ns.get("_") is not handle:
+            return
+        for name in _UNDERS:
+            shell.user_ns.pop(name, None)
+            shell.user_ns_hidden.pop(name, None)
+        # Not interactive: IPython then knows that these are not the user's own.
+        shell.push(self._names, interactive=False)
+
+
+def set_result(
+    shell: Any, number: int, handle: Any, unders: Unders | None, out: tuple[Any, ...]
+) -> None:
     """Make ``Out[n]``, ``_n`` and ``_`` what they would be had the cell run here.
 
     Parameters
@@ -101,8 +131,8 @@ def set_result(shell: Any, number: int, handle: Any, unders: Any, out: tuple[Any
         ``n`` of the cell that was submitted.
     handle : object
         What stands there now: the submission's job.
-    unders : tuple or None
-        ``_``, ``__`` and ``___`` before the submission.
+    unders : Unders or None
+        Before the submission.
     out : tuple
         The value of the cell's last expression, or empty.
     """
@@ -112,10 +142,7 @@ def set_result(shell: Any, number: int, handle: Any, unders: Any, out: tuple[Any
         del history[number]
         names.pop(f"_{number}", None)
     if unders is not None and hook._ is handle:
-        hook._, hook.__, hook.___ = unders
-        if names.get("_") is handle:
-            # Not interactive: IPython then knows that these are not the user's own.
-            shell.push(dict(zip(("_", "__", "___"), unders, strict=True)), interactive=False)
+        unders.restore(shell, handle)
     if out and number not in history:
         with prompt_count(shell, number):
             hook.update_user_ns(out[0])

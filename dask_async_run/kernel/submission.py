@@ -19,6 +19,7 @@ from typing import Any
 from dask_async_run import surroundings
 from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.kernel.record import Record
+from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.capture import Captured, Wanted, capture
@@ -241,7 +242,11 @@ def _ordered(session: Session, parents: Mapping[str, Record]) -> list[Record]:
 
 
 def submit(
-    session: Session, source: str, code: str, options: argparse.Namespace, unders: Any = None
+    session: Session,
+    source: str,
+    code: str,
+    options: argparse.Namespace,
+    unders: Unders | None = None,
 ) -> tuple[Record, JobView]:
     """Submit a cell.
 
@@ -254,8 +259,8 @@ def submit(
         What is to run, lines numbered as in `source`.
     options : argparse.Namespace
         Of `dask_async_run.kernel.options.RUN`.
-    unders : tuple or None
-        The shell's ``_``, ``__`` and ``___``.
+    unders : Unders or None
+        The shell's last results.
 
     Returns
     -------

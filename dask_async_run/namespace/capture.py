@@ -14,7 +14,9 @@ One pickle stream holds all inputs, so that aliases stay aliases. It is a row of
 A function of the notebook that is met on the way adds the names that its code
 reads to the work list, so the closure of what the cell needs is found by
 pickling it. Where an array of the stream shares memory with another one, the
-stream is written a second time (`SharedMemory`).
+stream is written a second time (`SharedMemory`); so it is where loading a value
+runs a function of the notebook (``__setstate__``, ``__hash__``) that needs names
+which would come after it.
 
 Runs in the kernel, in the thread of the caller; neither the namespace nor its
 values are changed. Buffers are only referred to: the caller copies them before
@@ -116,6 +118,13 @@ class Wanted:
     hidden: frozenset[str] = frozenset()
 
 
+_RUN_BY_LOADING = frozenset(
+    "__new__ __init__ __setstate__ __reduce__ __hash__ __eq__ __setattr__ __getattr__ "
+    "__getattribute__ __setitem__ __init_subclass__ __set_name__ __call__ append extend".split()
+)
+"""Names of functions that unpickling a notebook object may call."""
+
+
 class _Null:
     def write(self, data: bytes) -> int:
         return len(data)
@@ -148,6 +157,8 @@ class _Work:
         self.current: str | None = None
         self.files: set[str] = set()
         self.elsewhere: set[str] = set()
+        self.needs: dict[str, list[str]] = {}
+        self.disordered = False
         self._add(wanted.reads, mentioned=False)
         self._add(wanted.mentions, mentioned=True)
         if wanted.everything:
@@ -180,10 +191,34 @@ class _Work:
         if function.__globals__ is not self._globals:
             return
         names = global_names(code)
+        if self.current is not None:
+            found = [n for n in names.reads if n in self._namespace]
+            self.needs.setdefault(self.current, []).extend(found)
+            if function.__name__ in _RUN_BY_LOADING:
+                self.disordered |= any(n not in self.parents or n in self._queue for n in found)
         self._add(names.reads, mentioned=False)
         self._add(names.weak, mentioned=True)
         if names.dynamic:
             self.all()
+
+    def reorder(self, earlier: _Work) -> None:
+        """Queue everything that `earlier` found, what a name needs before it."""
+        order: list[str] = []
+        seen: set[str] = set()
+        for root in earlier.parents:
+            stack = [(root, iter(earlier.needs.get(root, ())))]
+            seen.add(root)
+            while stack:
+                name, needs = stack[-1]
+                after = next((n for n in needs if n not in seen and n in earlier.parents), None)
+                if after is None:
+                    order.append(name)
+                    stack.pop()
+                else:
+                    seen.add(after)
+                    stack.append((after, iter(earlier.needs.get(after, ()))))
+        self.parents, self.mentioned = dict(earlier.parents), set(earlier.mentioned)
+        self._queue = order
 
     def __iter__(self) -> Iterator[str]:
         while self._queue:
@@ -237,12 +272,16 @@ def capture(
         A value that the cell reads, at any depth, cannot be pickled.
     """
     shared = SharedMemory()
+    earlier: _Work | None = None
     while True:
         with warnings.catch_warnings():
             # Pickling itertools objects warns that it will be gone in 3.14.
             warnings.simplefilter("ignore", DeprecationWarning)
-            captured = _write(namespace, wanted, early or {}, late, shared, seeds)
-        if not shared.found():
+            captured, work = _write(namespace, wanted, early or {}, late, shared, seeds, earlier)
+        again = shared.found()
+        if earlier is None and work.disordered:
+            earlier, again = work, True
+        if not again:
             return captured
 
 
@@ -253,11 +292,14 @@ def _write(
     late: Callable[[set[str]], Mapping[str, Any]],
     shared: SharedMemory,
     seeds: Mapping[int, Any] | None,
-) -> Captured:
+    earlier: _Work | None,
+) -> tuple[Captured, _Work]:
     # Another thread of the user may bind names while we look.
     snapshot = dict(namespace)
     captured = Captured()
     work = _Work(wanted, namespace, snapshot)
+    if earlier is not None:
+        work.reorder(earlier)
     captured.files, captured.elsewhere = work.files, work.elsewhere
     file = io.BytesIO()
 
@@ -287,7 +329,7 @@ def _write(
     pickler.dump(("end",))
     captured.stream = file.getvalue()
     captured.objects = dict(pickler.memo.copy().values())
-    return captured
+    return captured, work
 
 
 def _write_names(

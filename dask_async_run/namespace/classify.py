@@ -6,6 +6,7 @@ import datetime
 import decimal
 import enum
 import fractions
+import logging
 import pathlib
 import re
 import sys
@@ -14,11 +15,11 @@ import uuid
 from typing import Any
 
 from dask_async_run.namespace import caches, opaque
-from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF
+from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF, WEAK_CONTAINERS
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
 from dask_async_run.namespace.instances import INSTANCE, INSTANCE_TUPLE, is_plain
 from dask_async_run.namespace.kinds import ATOMS, Kind
-from dask_async_run.namespace.pickling import by_reference
+from dask_async_run.namespace.pickling import by_reference, is_singleton
 
 _IMMUTABLE_BASES: tuple[type, ...] = (
     datetime.date,
@@ -28,6 +29,7 @@ _IMMUTABLE_BASES: tuple[type, ...] = (
     decimal.Decimal,
     fractions.Fraction,
     enum.Enum,
+    logging.Logger,
     pathlib.PurePath,
     re.Pattern,
     uuid.UUID,
@@ -52,7 +54,9 @@ def _library_immutables() -> tuple[type, ...]:
     return tuple(found)
 
 
-_EXACT: dict[type, Kind] = dict(CONTAINERS) | IMMUTABLE | {types.CellType: CELL}
+_EXACT: dict[type, Kind] = (
+    dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
+)
 
 
 def kind_of(obj: Any) -> Kind | None:
@@ -62,6 +66,11 @@ def kind_of(obj: Any) -> Kind | None:
         return None
     exact = _EXACT.get(cls)
     if exact is not None:
+        # len is a method of a module, [].append is one of a list.
+        if cls is types.BuiltinMethodType and isinstance(
+            obj.__self__, (types.ModuleType, type, type(None))
+        ):
+            return None
         return exact
     if cls is types.FunctionType or isinstance(obj, type) or cls is caches.LruCache:
         if _known_by_name(obj):
@@ -69,6 +78,8 @@ def kind_of(obj: Any) -> Kind | None:
         if isinstance(obj, type):
             return CLASS
         return FUNCTION if cls is types.FunctionType else LRU_CACHE
+    if is_singleton(obj):
+        return None
     if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables())):
         return LEAF
     special = opaque.special_kind(obj)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import collections
 import functools
+import gc
 import types
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -21,7 +23,7 @@ def _replace_dict(obj: Any, items: list[tuple[Any, Any]]) -> Undo:
     # dict's own methods: a subclass may have other ideas.
     clear = _base_method(obj, "clear")
     assign = _base_method(obj, "__setitem__")
-    old = list(dict.items(obj))
+    old = _items(obj)
 
     def fill(pairs: list[tuple[Any, Any]]) -> None:
         clear(obj)
@@ -35,6 +37,16 @@ def _replace_dict(obj: Any, items: list[tuple[Any, Any]]) -> Undo:
 def _base_method(obj: Any, name: str) -> Any:
     base = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
     return getattr(base, name)
+
+
+def _items(obj: Any) -> list[tuple[Any, Any]]:
+    # An OrderedDict keeps an order of its own.
+    return list(_base_method(obj, "items")(obj))
+
+
+def _dict_snapshot(obj: Any) -> Any:
+    items = _items(obj)
+    return [key for key, _ in items], [value for _, value in items]
 
 
 def _dict_children(obj: Any) -> Iterable[Any]:
@@ -85,9 +97,9 @@ LIST = Kind(
 DICT = Kind(
     "dict",
     _dict_children,
-    lambda o: (list(dict.keys(o)), list(dict.values(o))),
-    lambda o, s: same_items(s[0], dict.keys(o)) and same_items(s[1], dict.values(o)),
-    lambda o, s: list(dict.items(o)),
+    _dict_snapshot,
+    lambda o, s: all(map(same_items, s, _dict_snapshot(o))),
+    lambda o, s: _items(o),
     _replace_dict,
 )
 SET = Kind("set", list, set, _set_unchanged, lambda o, s: list(o), _replace_set)
@@ -112,6 +124,44 @@ CONTAINERS: list[tuple[type, Kind]] = [
 ]
 
 
+# -- weak ones: what they hold is looked at while it is alive ------------------
+
+
+def _replace_weak(obj: Any, items: list[Any]) -> Undo:
+    old = _weak_items(obj)
+
+    def fill(new: list[Any]) -> None:
+        obj.clear()
+        obj.update(new)
+
+    fill(items)
+    return lambda: fill(old)
+
+
+def _weak_items(obj: Any) -> list[Any]:
+    return list(obj) if isinstance(obj, weakref.WeakSet) else list(obj.items())
+
+
+def _weak_children(obj: Any) -> list[Any]:
+    items = _weak_items(obj)
+    return items if isinstance(obj, weakref.WeakSet) else [part for pair in items for part in pair]
+
+
+WEAK = Kind(
+    "weak container",
+    _weak_children,
+    _weak_children,
+    lambda o, s: set(map(id, s)) == set(map(id, _weak_children(o))),
+    lambda o, s: _weak_items(o),
+    _replace_weak,
+)
+WEAK_CONTAINERS: dict[type, Kind] = {
+    weakref.WeakKeyDictionary: WEAK,
+    weakref.WeakValueDictionary: WEAK,
+    weakref.WeakSet: WEAK,
+}
+
+
 def immutable(name: str, children: Callable[[Any], Iterable[Any]]) -> Kind:
     def never(obj: Any, state: Any) -> Undo:
         raise NotInPlace(f"a {name} cannot change")
@@ -128,7 +178,10 @@ IMMUTABLE: dict[type, Kind] = {
     property: immutable("property", lambda o: (o.fget, o.fset, o.fdel)),
     classmethod: immutable("classmethod", lambda o: (o.__func__,)),
     staticmethod: immutable("staticmethod", lambda o: (o.__func__,)),
-    types.MappingProxyType: immutable("mappingproxy", lambda o: list(o.values())),
+    types.MappingProxyType: immutable("mappingproxy", lambda o: gc.get_referents(o)),
+    weakref.ref: immutable("weak reference", lambda o: (o(),)),
+    memoryview: immutable("memoryview", lambda o: (o.obj,)),
+    types.BuiltinMethodType: immutable("method", lambda o: (o.__self__,)),
     zip: immutable("zip", lambda o: o.__reduce__()[1]),
     map: immutable("map", lambda o: o.__reduce__()[1]),
     filter: immutable("filter", lambda o: o.__reduce__()[1]),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _abc
+import abc
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -97,21 +99,36 @@ def _class_vars(cls: type) -> dict[str, Any]:
     return {k: v for k, v in vars(cls).items() if k not in _CLASS_INTERNALS}
 
 
+def _registered(cls: type) -> list[type]:
+    """Answer the virtual subclasses of an abstract class."""
+    if not isinstance(cls, abc.ABCMeta):
+        return []
+    found = (reference() for reference in _abc._get_dump(cls)[0])  # type: ignore[attr-defined]
+    return [kind for kind in found if kind is not None]
+
+
+def _class_snapshot(cls: type) -> Any:
+    return _class_vars(cls), _registered(cls)
+
+
 def _class_unchanged(cls: type, snapshot: Any) -> bool:
-    now = _class_vars(cls)
-    return now.keys() == snapshot.keys() and all(now[k] is snapshot[k] for k in now)
+    now, registered = _class_snapshot(cls)
+    before, old = snapshot
+    same = now.keys() == before.keys() and all(now[k] is before[k] for k in now)
+    return same and set(registered) == set(old)
 
 
 def _class_state(cls: type, snapshot: Any) -> Any:
-    now = _class_vars(cls)
-    before = snapshot or {}
+    now, registered = _class_snapshot(cls)
+    before, old = snapshot or ({}, [])
     changed = {k: v for k, v in now.items() if k not in before or before[k] is not v}
-    return changed, [k for k in before if k not in now]
+    gone = [k for k in before if k not in now]
+    return changed, gone, [kind for kind in registered if kind not in old]
 
 
 def _set_class(cls: type, state: Any) -> Undo:
     before = _class_vars(cls)
-    changed, deleted = state
+    changed, deleted, registered = state
 
     def put(new: dict[str, Any], gone: Iterable[str]) -> None:
         for name, value in new.items():
@@ -121,6 +138,8 @@ def _set_class(cls: type, state: Any) -> Undo:
                 delattr(cls, name)
 
     put(changed, deleted)
+    for kind in registered:  # for good: Python knows no way back
+        cls.register(kind)  # type: ignore[attr-defined]
     touched = [*changed, *deleted]
     return lambda: put(
         {k: before[k] for k in touched if k in before}, [k for k in touched if k not in before]
@@ -130,7 +149,7 @@ def _set_class(cls: type, state: Any) -> Undo:
 CLASS = Kind(
     "class",
     lambda o: [*_class_vars(o).values(), *o.__bases__],
-    _class_vars,
+    _class_snapshot,
     _class_unchanged,
     _class_state,
     _set_class,

@@ -106,18 +106,20 @@ def load_inputs(
     )
     names: dict[str, Any] = {}
     late: dict[str, Any] = {}
-    while (item := unpickler.load())[0] != "end":
-        match item:
-            case ("early", early):
-                if prepare is not None:
-                    prepare(early)
-            case ("name", name, value):
-                names[name] = value
-            case ("late", late_items):
-                late = late_items
-            case ("modules", modules):
-                for module in modules:
-                    find_module(module)
+    with unpickler.lending() as lend:
+        while (item := unpickler.load())[0] != "end":
+            match item:
+                case ("early", early):
+                    if prepare is not None:
+                        prepare(early)
+                case ("name", name, value):
+                    names[name] = value
+                    lend(name, value)
+                case ("late", late_items):
+                    late = late_items
+                case ("modules", modules):
+                    for module in modules:
+                        find_module(module)
     return Inputs(names, late, unpickler.memo.copy())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import copyreg
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -21,10 +22,35 @@ def is_plain(cls: type) -> bool:
     for base in cls.__mro__:
         if base in _PLAIN_BASES:
             continue
-        # A heap type may still be written in C; Python classes alone have both.
-        if not base.__flags__ & _HEAP_TYPE or "__module__" not in base.__dict__:
+        if not base.__flags__ & _HEAP_TYPE or _is_written_in_c(base):
             return False
     return True
+
+
+_C_DESCRIPTORS = (
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+
+
+def _is_written_in_c(cls: type) -> bool:
+    """Whether a heap type was made by C code, by what no ``class`` statement makes."""
+    slots = vars(cls).get("__slots__", ())
+    for name, value in vars(cls).items():
+        if getattr(value, "__objclass__", None) is cls:
+            if isinstance(value, _C_DESCRIPTORS):
+                return True
+            if type(value) is types.GetSetDescriptorType and name not in _OF_PYTHON:
+                return True
+            if type(value) is types.MemberDescriptorType and not slots:
+                return True
+        if name == "__new__" and type(value) is types.BuiltinMethodType:
+            return value.__self__ is cls  # not one that was assigned
+    return False
+
+
+_OF_PYTHON = ("__dict__", "__weakref__")
 
 
 @per_class
@@ -95,7 +121,15 @@ def _instance_unchanged(obj: Any, snapshot: Any) -> bool:
 def _instance_state(obj: Any, snapshot: Any) -> Any:
     """State by the class's own pickling where it has one, else attribute by attribute."""
     if pickles_its_own_way(type(obj)):
-        return "build", built_state(obj)
+        built = built_state(obj)
+        if any(part is not None for part in built):
+            return "build", built
+        maker = obj.__reduce_ex__(5)[0]
+        if maker is copyreg.__newobj__:  # type: ignore[attr-defined]
+            return "build", built
+        if maker is not type(obj):
+            raise NotInPlace("it is made by a function")
+        # All is in the arguments of its class (Counter): attribute by attribute, then.
     container = _container(type(obj))
     slots = [(_slots(type(obj)).index(key), value) for key, value in _slot_values(obj).items()]
     inner = container.state(obj, None) if container else None
@@ -190,7 +224,7 @@ def _build_now(obj: Any, state: Any, items: Any, pairs: Any, container: Kind | N
         container.apply(obj, items or pairs or [])
     if state is None:
         return
-    if hasattr(obj, "__setstate__"):
+    if hasattr(type(obj), "__setstate__"):
         # New objects start empty; what the state leaves out must not survive.
         if hasattr(obj, "__dict__"):
             obj.__dict__.clear()

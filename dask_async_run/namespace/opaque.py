@@ -7,6 +7,7 @@ changed. How they are changed in place is different for each.
 from __future__ import annotations
 
 import array
+import io
 import random
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerpr
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
+from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
 
@@ -53,6 +55,26 @@ def same_fingerprint(one: Any, other: Any) -> bool:
     return bool(_fingerprint(one) == _fingerprint(other))
 
 
+def same_after_a_trip(one: Any, other: Any) -> bool:
+    """Whether copies of two values have equal fingerprints.
+
+    A pickle tells which parts are one object: two equal texts of which one was
+    interned pickle in other ways until both have been loaded.
+    """
+    try:
+        return same_fingerprint(_copy(one), _copy(other))
+    except Exception:  # noqa: BLE001 - whatever a user's __setstate__ raises
+        return False
+
+
+def _copy(value: Any) -> Any:
+    namespace, _ = _context.get()
+    file = io.BytesIO()
+    NamespacePickler(file, namespace).dump(value)
+    file.seek(0)
+    return NamespaceUnpickler(file, namespace, keep_classes=True).load()
+
+
 def _equal(obj: Any, snapshot: Any) -> bool:
     return bool(_fingerprint(obj) == snapshot)
 
@@ -67,7 +89,12 @@ def _none(obj: Any) -> tuple[Any, ...]:
 def _array_snapshot(obj: Any) -> Any:
     if not obj.flags.writeable and not _some_base_is_writeable(obj):
         return None
-    return obj.shape, obj.dtype, _fingerprint(obj)
+    return obj.shape, obj.dtype, _contents(obj), obj.flags.writeable
+
+
+def _contents(obj: Any) -> Any:
+    # Strides say how an array lies in memory, and are others in a copy of it.
+    return _fingerprint(obj if obj.flags.forc else obj.copy())
 
 
 def _some_base_is_writeable(obj: Any) -> bool:
@@ -82,29 +109,67 @@ def _some_base_is_writeable(obj: Any) -> bool:
 def _array_unchanged(obj: Any, snapshot: Any) -> bool:
     if snapshot is None:
         return not obj.flags.writeable
-    return obj.shape == snapshot[0] and obj.dtype == snapshot[1] and _equal(obj, snapshot[2])
+    same = (obj.shape, obj.dtype, obj.flags.writeable) == (*snapshot[:2], snapshot[3])
+    return same and bool(_contents(obj) == snapshot[2])
 
 
 def _array_state(obj: Any, snapshot: Any) -> Any:
     if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
         raise NotInPlace("its shape or dtype changed")
     # A view is another object, so it is written out and not as a token.
-    return obj.view()
+    return obj.view(), obj.flags.writeable
 
 
 def _set_array(obj: Any, state: Any) -> Undo:
-    if (obj.shape, obj.dtype) != (state.shape, state.dtype) or not obj.flags.writeable:
-        raise NotInPlace("its shape or dtype is another one here, or it is read-only")
-    old = obj.copy()
-    obj[...] = state
+    array, writeable = state
+    if (obj.shape, obj.dtype) != (array.shape, array.dtype):
+        raise NotInPlace("its shape or dtype is another one here")
+    old = obj.copy(), obj.flags.writeable
 
-    def undo() -> None:
-        obj[...] = old
+    def put(values: Any, writeable: bool) -> None:
+        if not obj.flags.writeable:
+            try:
+                obj.flags.writeable = True
+            except ValueError:
+                raise NotInPlace("it is read-only here") from None
+        obj[...] = values
+        if not writeable:
+            obj.flags.writeable = False
 
-    return undo
+    put(array, writeable)
+    return lambda: put(*old)
 
 
 ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _set_array)
+
+
+def _masked_state(obj: Any, snapshot: Any) -> Any:
+    if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
+        raise NotInPlace("its shape or dtype changed")
+    return obj.data.copy(), obj.mask, obj.fill_value
+
+
+def _set_masked(obj: Any, state: Any) -> Undo:
+    def put(data: Any, mask: Any, fill_value: Any) -> None:
+        if (obj.shape, obj.dtype) != (data.shape, data.dtype) or not obj.flags.writeable:
+            raise NotInPlace("its shape or dtype is another one here, or it is read-only")
+        obj.data[...] = data
+        obj.mask = mask
+        obj.fill_value = fill_value
+
+    old = _masked_state(obj, None)
+    put(*state)
+    return lambda: put(*old)
+
+
+MASKED = Kind(
+    "masked array",
+    _none,
+    lambda o: (o.shape, o.dtype, _fingerprint(_masked_state(o, None))),
+    lambda o, s: (o.shape, o.dtype) == s[:2] and _equal(_masked_state(o, None), s[2]),
+    _masked_state,
+    _set_masked,
+)
 
 
 def _set_object_array(obj: Any, items: Any) -> Undo:
@@ -243,6 +308,10 @@ OPAQUE = Kind(
 )
 
 
+BY_FINGERPRINT = (OPAQUE, MASKED)
+"""Kinds whose snapshots may differ for equal values."""
+
+
 def special_kind(obj: Any) -> Kind | None:
     """Answer the kind of an object that a library has a special way for, if any."""
     cls = type(obj)
@@ -254,8 +323,10 @@ def special_kind(obj: Any) -> Kind | None:
         return RANDOM
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        if cls is numpy.ndarray:
+        if cls in (numpy.ndarray, numpy.matrix, numpy.recarray):
             return OBJECT_ARRAY if obj.dtype == object else ARRAY
+        if "numpy.ma" in sys.modules and cls is numpy.ma.MaskedArray:
+            return MASKED
         if isinstance(obj, numpy.random.Generator):
             return GENERATOR
         if isinstance(obj, numpy.random.BitGenerator):

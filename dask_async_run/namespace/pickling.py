@@ -23,13 +23,15 @@ and the like); ``tests/namespace/test_pickling.py`` notices when they change.
 from __future__ import annotations
 
 import functools
+import gc
 import io
 import pickle
 import re
 import sys
 import types
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -80,17 +82,52 @@ def set_function_state(function: types.FunctionType, state: tuple[Any, Any]) -> 
         setattr(function, name, value)
 
 
+def set_plain_state(obj: Any, state: Any) -> None:
+    """Give an instance its attributes as the default would, its own access methods aside."""
+    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
+    if attributes:
+        object.__getattribute__(obj, "__dict__").update(attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
+
+
+def make_own_dict(cls: type) -> Any:
+    """Build a dict that is its own ``__dict__``."""
+    obj = cls.__new__(cls)
+    object.__setattr__(obj, "__dict__", obj)
+    return obj
+
+
 def make_cell() -> types.CellType:
     return types.CellType()
 
 
-def set_cell(cell: types.CellType, contents: Any) -> None:
-    cell.cell_contents = contents
+def set_cell(cell: types.CellType, contents: tuple[Any]) -> None:
+    (cell.cell_contents,) = contents
 
 
 def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
-    """Build a notebook class, or find the one of the same identity."""
-    return maker(*args)
+    """Build a notebook class, or find the one of the same identity.
+
+    It was made before: what the notebook does when a class is made (register it,
+    say) is in the state of what it did that to, and must not be done again.
+    """
+    if maker is not _cp._make_skeleton_class:
+        return maker(*args)
+    metas = [(kind, hook) for kind in args[0].__mro__ for hook in ("__new__", "__init__")]
+    bases = {kind for base in args[2] for kind in getattr(base, "__mro__", ())}
+    hooks = {
+        (kind, hook): vars(kind)[hook]
+        for kind, hook in [*metas, *((kind, "__init_subclass__") for kind in bases)]
+        if kind.__module__ == "__main__" and hook in vars(kind)
+    }
+    try:
+        for kind, hook in hooks:
+            type.__delattr__(kind, hook)
+        return maker(*args)
+    finally:
+        for (kind, hook), function in hooks.items():
+            type.__setattr__(kind, hook, function)
 
 
 def set_class_state(cls: type, state: Any) -> None:
@@ -139,7 +176,8 @@ def _reduce_cell(cell: types.CellType) -> Any:
         contents = cell.cell_contents
     except ValueError:
         return make_cell, ()
-    return make_cell, (), contents, None, None, set_cell
+    # In a tuple: a state of None is no state, and the cell would stay empty.
+    return make_cell, (), (contents,), None, None, set_cell
 
 
 def _reduce_match(match: re.Match[str]) -> Any:
@@ -156,14 +194,19 @@ def _reduce_file(file: io.TextIOWrapper) -> Any:
 
 
 def _reduce_memoryview(view: memoryview) -> Any:
-    data = bytes(view) if view.readonly else bytearray(view)
-    if view.format == "B" and view.ndim == 1:
-        return memoryview, (data,)
+    whole = memoryview(view.obj)
+    if whole.nbytes == view.nbytes and whole.contiguous and whole.readonly == view.readonly:
+        data: Any = view.obj  # the memory stays shared with it
+    else:
+        data = bytes(view) if view.readonly else bytearray(view)
     return _cast_memoryview, (data, view.format, view.shape)
 
 
 def _cast_memoryview(data: Any, fmt: str, shape: tuple[int, ...]) -> memoryview:
-    return memoryview(data).cast(fmt, shape)  # type: ignore[call-overload, no-any-return]
+    view = memoryview(data)
+    if view.format == fmt and view.shape == shape:
+        return view
+    return view.cast("B").cast(fmt, shape)  # type: ignore[call-overload, no-any-return]
 
 
 def _reduce_cached_property(value: Any) -> Any:
@@ -175,11 +218,21 @@ def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
     target = reference()
     if target is None:
         raise TypeError("cannot pickle a weak reference whose target is gone")
-    return weakref.ref, (target,)
+    if reference.__callback__ is None:
+        return weakref.ref, (target,)
+    return weakref.ref, (target, reference.__callback__)
 
 
 def _reduce_weak_dict(value: Any) -> Any:
     return type(value), (dict(value),)
+
+
+def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
+    # A view of a dict that others change (`registry` of a singledispatch
+    # function) stays one; what shows a class's attributes is a copy.
+    (shown,) = gc.get_referents(proxy)
+    alive = type(shown) is dict and "__module__" not in shown
+    return types.MappingProxyType, (shown if alive else dict(proxy),)
 
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
@@ -191,7 +244,64 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.ref: _reduce_weakref,
     weakref.WeakKeyDictionary: _reduce_weak_dict,
     weakref.WeakValueDictionary: _reduce_weak_dict,
+    types.MappingProxyType: _reduce_proxy,
 }
+
+_SINGLETONS = (
+    ("os", "environ"),
+    ("random", "_inst"),
+    ("secrets", "_sysrand"),
+    ("numpy.random.mtrand", "_rand"),
+    ("matplotlib", "rcParams"),
+)
+"""Libraries' objects that a notebook may have under a name of its own.
+
+``from random import randint`` is a method of such an object: a copy of it would
+not follow ``random.seed``. What of their state has to travel, surroundings do.
+"""
+
+
+def singletons() -> dict[int, tuple[str, str]]:
+    """Answer ``id`` of the singletons of the libraries that are imported to their names."""
+    found = {}
+    for module, name in _SINGLETONS:
+        obj = getattr(sys.modules.get(module), name, None)
+        if obj is not None:
+            found[id(obj)] = module, name
+    return found
+
+
+_SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib"})
+"""Modules of the types of `_SINGLETONS`."""
+
+
+def is_singleton(obj: Any) -> bool:
+    """Whether an object is one of the `singletons`."""
+    return type(obj).__module__ in _SINGLETON_TYPES and id(obj) in singletons()
+
+
+def find_singleton(module: str, name: str) -> Any:
+    return getattr(find_module(module), name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _guards_attributes(cls: type) -> bool:
+    """Whether a notebook class has attribute access of its own, and default pickling.
+
+    ``def __getattr__(self, name): return self._data[name]`` never ends for an
+    instance without attributes, which is asked for its ``__setstate__``.
+    """
+    own = [vars(base) for base in cls.__mro__ if base.__module__ == "__main__"]
+    guards = ("__getattr__", "__getattribute__", "__setattr__")
+    hooks = ("__reduce__", "__reduce_ex__", "__setstate__", "__getstate__")
+    return any(name in names for names in own for name in guards) and not any(
+        hook in vars(base) for base in cls.__mro__ if base is not object for hook in hooks
+    )
+
+
+def _reduce_guarded(obj: Any) -> Any:
+    reduced = object.__reduce_ex__(obj, 5)
+    return (*reduced, None, None, None)[:5] + (set_plain_state,)
 
 
 def by_reference(obj: Any) -> bool:
@@ -233,6 +343,8 @@ class SharedMemory:
         root = self.root(array)
         if id(array) in self._private or array.dtype.hasobject:
             return None
+        if type(array).__name__ not in ("ndarray", "matrix", "recarray", "memmap"):
+            return None  # of other subclasses a view would lose what they add: a mask
         self._groups.setdefault(id(root), {})[id(array)] = array
         if array is root or id(root) not in self.shared:
             return None
@@ -285,6 +397,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._namespace = namespace
         self._reference = NamespaceReference()
         self._on_code = on_code
+        self._singletons = singletons()
         self._shared = shared
         numpy = sys.modules.get("numpy")
         self._array_types: tuple[type, ...] = ()
@@ -301,6 +414,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_function(obj)
         if isinstance(obj, type):
             return self._reduce_class(obj)
+        singleton = self._singletons.get(id(obj))
+        if singleton is not None:
+            return find_singleton, singleton
         reducer = _REDUCERS.get(kind)
         if reducer is not None:
             return reducer(obj)
@@ -310,6 +426,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._shared.keep_private(obj)  # type: ignore[union-attr]
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
+        elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
+            return make_own_dict, (kind,), None, None, iter(dict.items(obj))
+        elif _guards_attributes(kind):
+            return _reduce_guarded(obj)
         return NotImplemented
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
@@ -334,6 +454,13 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         reduced = _cp._class_reduce(kind)
         if isinstance(reduced, tuple) and len(reduced) == 6:
             maker, args, state = reduced[:3]
+            slotted = "__slots__" in vars(kind) and not issubclass(kind, tuple)
+            if maker is _cp._make_skeleton_class and slotted:
+                # Slots exist from the start or not at all.
+                args[3]["__slots__"] = kind.__slots__  # type: ignore[attr-defined]
+                for name, value in vars(kind).items():
+                    if type(value) is types.MemberDescriptorType:
+                        state[0].pop(name, None)  # also those of private names
             return make_class, (maker, args), state, None, None, set_class_state
         return reduced
 
@@ -386,6 +513,26 @@ class NamespaceUnpickler(pickle.Unpickler):
 
     _OURS: ClassVar[str] = __name__
 
+    @contextmanager
+    def lending(self) -> Iterator[Callable[[str, Any], None]]:
+        """Answer a function that gives the namespace a name while the rest is loaded.
+
+        A user's ``__setstate__`` or ``__hash__`` is run by loading, and may read
+        names that come with it. Names that are there already are left alone.
+        """
+        lent: list[str] = []
+
+        def lend(name: str, value: Any) -> None:
+            if name not in self._namespace:
+                self._namespace[name] = value
+                lent.append(name)
+
+        try:
+            yield lend
+        finally:
+            for name in lent:
+                self._namespace.pop(name, None)
+
     def __init__(
         self,
         file: Any,
@@ -422,7 +569,7 @@ class NamespaceUnpickler(pickle.Unpickler):
         if known is not None:
             self._known_classes.add(known)
             return known  # type: ignore[no-any-return]
-        return maker(*args)
+        return make_class(maker, args)
 
     def _set_new_class_state(self, cls: type, state: Any) -> None:
         if cls not in self._known_classes:

@@ -29,6 +29,7 @@ from typing import Any
 from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import kinds, opaque
 from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.pickling import IN_BAND, NamespaceUnpickler, SeededPickler
 from dask_async_run.namespace.track import Baseline, Token, Tracked
@@ -151,7 +152,8 @@ class ResultWriter:
         now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
         before = {n: v for n, v in self._before.items() if not self._hidden(n)}
         collected = Collected()
-        updates, rebound = self._updates(collected)
+        with opaque.fingerprinting(self._namespace, KnownBuffers()):
+            updates, rebound = self._updates(collected)
         bound = [n for n, v in now.items() if before.get(n, _MISSING) is not v or n in also]
         for name, reason in self._rebound_names(rebound, now):
             if name not in bound:
@@ -178,7 +180,7 @@ class ResultWriter:
         ]
         if error is not None:
             items.append(("", ("error", self._portable(error))))
-        self._dump(items, collected, {id(o): None for o in rebound})
+        self._dump(items, collected, rebound)
         collected.bound = [n for n in bound if n not in collected.failed]
         collected.deleted = deleted
         collected.mutated = mutated
@@ -277,7 +279,7 @@ class ResultWriter:
         }
 
     def _dump(
-        self, items: list[tuple[str, Item]], collected: Collected, without: Mapping[int, None]
+        self, items: list[tuple[str, Item]], collected: Collected, without: Mapping[int, str]
     ) -> None:
         seeds = {key: token for key, token in self._seeds().items() if key not in without}
         while True:
@@ -355,26 +357,28 @@ def load_result(
     """
     unpickler = NamespaceUnpickler(io.BytesIO(stream), namespace, buffers, resolve, keep_classes)
     loaded = Loaded()
-    while (item := unpickler.load())[0] != "end":
-        match item:
-            case ("bind", name, value):
-                loaded.bound[name] = value
-            case ("delete", name):
-                loaded.deleted.append(name)
-            case ("update", token, kind, state):
-                loaded.updates.append((token, kind, state))
-            case ("changed", names):
-                loaded.changed = names
-            case ("out", value):
-                loaded.out = (value,)
-            case ("surroundings", part):
-                loaded.surroundings.update(part)
-            case ("error", error):
-                loaded.error = error
-            case ("note", name, why):
-                loaded.notes[name] = why
-            case _:
-                raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
+    with unpickler.lending() as lend:
+        while (item := unpickler.load())[0] != "end":
+            match item:
+                case ("bind", name, value):
+                    loaded.bound[name] = value
+                    lend(name, value)
+                case ("delete", name):
+                    loaded.deleted.append(name)
+                case ("update", token, kind, state):
+                    loaded.updates.append((token, kind, state))
+                case ("changed", names):
+                    loaded.changed = names
+                case ("out", value):
+                    loaded.out = (value,)
+                case ("surroundings", part):
+                    loaded.surroundings.update(part)
+                case ("error", error):
+                    loaded.error = error
+                case ("note", name, why):
+                    loaded.notes[name] = why
+                case _:
+                    raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
     loaded.objects = unpickler.memo.copy()
     return loaded
 

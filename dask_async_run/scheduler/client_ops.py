@@ -9,11 +9,12 @@ import asyncio
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
 from dask_async_run.job import JobSpec, JobView, Message
+from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.machine import (
     CancelAsked,
     Created,
@@ -105,18 +106,20 @@ class ClientOps:
         result = self._journal.result(job)
         return result.to_message() if result else None
 
-    async def outputs(self, job: str, since: int = 0, wait: float = 0.0) -> Message:
+    async def outputs(
+        self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
+    ) -> Message:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait, MAX_WAIT)
         self._registry.row(job)
-        tail = self._tail(job)
+        known = self._tail(job) if tail is None else tail
         while True:
             ended = job not in self._registry.machine.records
             outputs = self._journal.outputs(job, since)
             left = deadline - loop.time()
-            if outputs or ended or left <= 0 or self._tail(job) != tail:
+            if outputs or ended or left <= 0 or self._tail(job) != known:
                 break
-            if not await self._registry.news.wait([job], left):
+            if not await self._wait(self._registry.news, [job], left):
                 deadline = 0.0
         row = self._registry.row(job)
         return {
@@ -139,7 +142,7 @@ class ClientOps:
         unfinished = {job for job in jobs if job in records}
         while unfinished and not (any and len(unfinished) < len(set(jobs))):
             left = deadline - loop.time()
-            if left <= 0 or not await self._registry.changes.wait(unfinished, left):
+            if left <= 0 or not await self._wait(self._registry.changes, unfinished, left):
                 break
             unfinished &= records.keys()
         return self._registry.rows(jobs=jobs)
@@ -171,7 +174,9 @@ class ClientOps:
         self._check_exist(jobs)
         views = [JobView.from_message(row) for row in self._registry.rows(jobs=jobs)]
         for view in views:
-            self._check_forgettable(view)
+            self._check_ended(view)
+        for view in views:
+            self._check_not_needed(view)
         for view in views:
             self._registry.collector.consider(self._journal.frames(view.id))
             self._journal.delete(view.id)
@@ -188,6 +193,12 @@ class ClientOps:
     async def stopping(self, reason: str, lose: bool = True) -> None:
         self._registry.apply(Stopping(reason, time.time(), lose))
         await self._registry.committed()
+
+    async def _wait(self, bell: Bell, jobs: Collection[str], seconds: float) -> bool:
+        rung = await bell.wait(jobs, seconds)
+        if self._registry.closed:
+            raise ServerError("the server is stopping. %async_run_server starts it again.")
+        return rung
 
     def _tail(self, job: str) -> str:
         live = self._registry.live.get(job)
@@ -206,13 +217,15 @@ class ClientOps:
         if unknown:
             raise NoSuchJobError(min(unknown), self._journal.names())
 
-    def _check_forgettable(self, view: JobView) -> None:
+    def _check_ended(self, view: JobView) -> None:
         if view.id in self._registry.machine.records:
             raise JobStateError(
                 view.name,
                 view.state,
                 f"it cannot be forgotten before it has ended. %async_cancel {view.label} ends it",
             )
+
+    def _check_not_needed(self, view: JobView) -> None:
         for job, live in self._registry.live.items():
             if view.id in live.parents:
                 follower = self._registry.machine.records[job]

@@ -49,7 +49,7 @@ class Journal(JournalReader):
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
         super().__init__(path, connection)
-        self._lock = lock
+        self._lock: int | None = lock
         self._writes: list[tuple[str, Sequence[Any]]] = []
 
     @classmethod
@@ -89,11 +89,15 @@ class Journal(JournalReader):
         return JournalReader(path, open_to_read(path))
 
     def close(self) -> None:
+        """Write what is left to write, and let go; once is enough."""
+        if self._lock is None:
+            return
+        lock, self._lock = self._lock, None
         try:
             self.flush()
         finally:
             super().close()
-            os.close(self._lock)
+            os.close(lock)
 
     # --- writing ---
 
@@ -124,8 +128,8 @@ class Journal(JournalReader):
         """Version that the next job of this name gets."""
         row = self._one(
             "SELECT max(version) AS version FROM jobs WHERE notebook = ? AND name = ?",
-            notebook,
-            name,
+            text(notebook),
+            text(name),
         )
         return ((row["version"] if row else None) or 0) + 1
 

@@ -68,17 +68,6 @@ class RegistryPlugin(SchedulerPlugin):
         if host is not None:
             await host.close()
 
-    def transition(
-        self,
-        key: object,
-        start: str,
-        finish: str,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        if self.host is not None:
-            self.host.tasks.transition(key, finish)
-
     def remove_worker(
         self,
         scheduler: Scheduler,

@@ -120,7 +120,7 @@ class JobRegistry:
         self._rung: set[str] = set()
         self._changed: set[str] = set()
         self._to_save: list[str] = []
-        self._closed = False
+        self.closed = False
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.collector = Collector(self.store)
@@ -150,7 +150,7 @@ class JobRegistry:
 
     async def close(self) -> None:
         """Wake those who wait, write what there is to write, and let go of the folder."""
-        self._closed = True
+        self.closed = True
         self.changes.close()
         self.news.close()
         for telling in self._telling:
@@ -207,7 +207,7 @@ class JobRegistry:
 
     def _submit_later(self, job: str) -> None:
         record = self.machine.records.get(job)
-        if record is not None and record.state is State.PENDING and not self._closed:
+        if record is not None and record.state is State.PENDING and not self.closed:
             self.cluster.submit(self._spec(job))
 
     async def _tell(self, job: str, worker: str) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from distributed import Client, Future
-from distributed.scheduler import Scheduler
+from distributed.scheduler import KilledWorker, Scheduler
 from distributed.security import Security
 
 from dask_async_run.job import JobSpec
@@ -53,10 +53,12 @@ class Tasks:
         self._ended = ended
         self._vanished = vanished
         self._client: Client | None = None
+        self._connecting = asyncio.Lock()
         self._count = 0
         self._jobs: dict[str, str] = {}  # Dask key: job
         self._keys: dict[str, str] = {}  # job: Dask key
         self._futures: dict[str, Future[Any]] = {}  # of tasks that have not ended, by key
+        self._watching: set[asyncio.Task[None]] = set()
         self._names: dict[str, str] = {}  # name under which it is published: job
         self._orders: list[Callable[[Client], None]] = []
         self._publications: dict[str, Future[Any] | None] = {}
@@ -97,29 +99,8 @@ class Tasks:
             self._publications[name] = None
             self._publish.set()
 
-    # --- what the scheduler tells ---
-
-    def transition(self, key: object, finish: str) -> None:
-        """Notice that a task of the scheduler has got into state `finish`."""
-        if finish not in ("memory", "erred", "forgotten"):
-            return
-        job = self._jobs.get(key) if isinstance(key, str) else None
-        if job is None:
-            return
-        assert isinstance(key, str)
-        problem = ""
-        if finish == "erred":
-            problem = getattr(self._scheduler.tasks.get(key), "exception_text", "") or "an error"
-        self._forget(job, cancel=False)
-        # KilledWorker says nothing about this task: all that waited on a worker when it
-        # was killed are counted as suspects.
-        if finish == "forgotten" or problem.startswith("KilledWorker"):
-            self._vanished(job)
-        else:
-            self._ended(job, problem.splitlines()[0][:300] if problem else "")
-
     def restarted(self) -> None:
-        """``Client.restart`` was called: all tasks are gone, and published names with them."""
+        """Notice that ``Client.restart`` was called: tasks and published names are gone."""
         for name in self._names:
             self._publications.setdefault(name, None)
         self._names.clear()
@@ -128,14 +109,20 @@ class Tasks:
         # meanwhile: so the next orders go to a new one.
         client, self._client = self._client, None
         self._futures.clear()
+        jobs = list(self._keys)
+        self._jobs.clear()
+        self._keys.clear()
+        for job in jobs:
+            self._vanished(job)
         if client is not None:
             self._background.append(asyncio.create_task(_close(client)))
 
     async def close(self) -> None:
         """Disconnect; the tasks are forgotten by Dask."""
-        for task in self._background:
+        ours = [*self._background, *self._watching]
+        for task in ours:
             task.cancel()
-        await asyncio.gather(*self._background, return_exceptions=True)
+        await asyncio.gather(*ours, return_exceptions=True)
         if self._client is not None:
             await _close(self._client)
 
@@ -161,10 +148,27 @@ class Tasks:
             self._ended(spec.id, f"{type(error).__name__}: {error}"[:300])
             return
         self._futures[key] = future
+        watching = asyncio.create_task(self._watch(key, future))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
         name = published_name(spec)
         self._names[name] = spec.id
         self._publications[name] = future
         self._publish.set()
+
+    async def _watch(self, key: str, future: Future[Any]) -> None:
+        exception = await future.exception()
+        job = self._jobs.get(key)
+        if job is None:
+            return  # withdrawn, or replaced by another one
+        status = future.status
+        self._forget(job, cancel=False)
+        # KilledWorker says nothing about this task: all that waited on a worker when it
+        # was killed are counted as suspects.
+        if status not in ("finished", "error") or isinstance(exception, KilledWorker):
+            self._vanished(job)
+        else:
+            self._ended(job, repr(exception)[:300] if exception else "")
 
     def _forget(self, job: str, cancel: bool) -> None:
         key = self._keys.pop(job, None)
@@ -212,21 +216,30 @@ class Tasks:
                 logger.warning("names of jobs could not be published: %s", error)
 
     async def _connected(self) -> Client:
+        async with self._connecting:  # one client for both, so that their orders stay in order
+            return await self._connect()
+
+    async def _connect(self) -> Client:
         while self._client is None or self._client.status != "running":
             client, self._client = self._client, None
             if client is not None:
                 await _close(client)
+            client = Client(
+                self._scheduler.address,
+                security=_client_security(self._scheduler.security),
+                asynchronous=True,
+                set_as_default=False,
+                name=CLIENT_NAME,
+            )
             try:
-                self._client = await Client(
-                    self._scheduler.address,
-                    security=_client_security(self._scheduler.security),
-                    asynchronous=True,
-                    set_as_default=False,
-                    name=CLIENT_NAME,
-                )
-            except (OSError, TimeoutError) as error:
+                self._client = await client
+            except OSError as error:
+                await _close(client)
                 logger.warning("the registry cannot connect to its own scheduler: %s", error)
                 await asyncio.sleep(1)
+            except BaseException:
+                await _close(client)
+                raise
         return self._client
 
 

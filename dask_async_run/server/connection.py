@@ -26,7 +26,7 @@ from dask_async_run.folders import (
     runtime_folder,
     server_name,
 )
-from dask_async_run.server.locks import held
+from dask_async_run.server.locks import held, holder
 
 _LARGEST = 1 << 20
 """Bytes; a connection file has about 6,000."""
@@ -60,7 +60,7 @@ class Connection:
     state_folder : str
         Its journal, frames and log.
     host : str
-        The machine it runs on: its addresses only mean something there.
+        The machine it runs on, for people: its addresses only mean something there.
     tls : dict
         PEM texts ``ca``, ``cert`` and ``key``. Never shown, logged or sent.
     version : str
@@ -226,6 +226,16 @@ def _checked(message: Any) -> Connection:
     return Connection(**kept)
 
 
+def elsewhere(connection: Connection) -> bool:
+    """Whether its living server runs where this process cannot see it.
+
+    On another machine, or in another container, which shares the folder. Not told by
+    the machine's name: a laptop's changes with the network it is in.
+    """
+    alive = Files.of(connection.name).alive
+    return holder(alive) != connection.pid and held(alive)
+
+
 def host() -> str:
-    """Name of this machine, as connection files have it."""
+    """Name of this machine, for people."""
     return socket.gethostname()

@@ -100,7 +100,7 @@ def stop_server(
     files = Files.of(name)
     if not held(files.alive):
         return False
-    pid = holder(files.alive)
+    pid = _holder(files)
     try:
         connection = connections.find(name)
     except ServerError:
@@ -117,11 +117,19 @@ def stop_server(
     while held(files.alive) and time.monotonic() < deadline:
         processes |= reaper.tree(pid)
         time.sleep(_POLL)
-    if reaper.kill_all(psutil.wait_procs(processes, timeout=1.0)[1]):
+    if reaper.end_tree(psutil.wait_procs(processes, timeout=1.0)[1], timeout=5.0):
         raise ServerError(f"processes of the server {name!r} cannot be ended.")
     if not held(files.alive):
         connections.remove(files)
     return True
+
+
+def _holder(files: Files) -> int | None:
+    """Pid of the living server; None if it is not to be seen from here."""
+    deadline = time.monotonic() + 1.0  # between taking the lock and saying so
+    while (pid := holder(files.alive)) is None and time.monotonic() < deadline:
+        time.sleep(_POLL)
+    return pid
 
 
 def _request(name: str, pid: int, connection: Connection | None, force: bool) -> None:
@@ -201,11 +209,10 @@ def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitabl
     ServerError
         It does not answer within `timeout` seconds, or runs on another machine.
     """
-    here = connections.host()
-    if connection.host != here:
+    if connections.elsewhere(connection):
         raise ServerError(
             f"the server {connection.name!r} runs on the machine {connection.host}, not on this "
-            f"one ({here}): ask there."
+            f"one ({connections.host()}): ask there."
         )
     with ThreadPoolExecutor(1, "dask_async_run control") as pool:
         talking = pool.submit(

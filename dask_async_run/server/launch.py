@@ -25,7 +25,7 @@ from dask_async_run.server.handshake import Listener
 from dask_async_run.server.locks import held, locked
 from dask_async_run.server.options import IDLE_TIMEOUT, Options, server_environment
 
-START_TIMEOUT = 120.0
+START_TIMEOUT = 180.0
 """Seconds that a server may take until a task has run on it."""
 
 _HEALING = 6.0
@@ -136,7 +136,7 @@ def usable(there: Connection) -> Connection:
     ServerError
         It runs on another machine, or in another Python environment.
     """
-    if there.host != connections.host():
+    if connections.elsewhere(there):
         raise ServerError(
             f"the server {there.name!r} runs on the machine {there.host}, not on this one "
             f"({connections.host()}), which shares the folder of its connection file. Use it "
@@ -209,9 +209,9 @@ def _listen(
     try:
         while (message := listener.next(deadline)) is not None:
             pid = message.get("pid", pid)
-            # Its runtime folder was emptied under a living server, which is about to put its
-            # files back (see `Server.heal`).
-            if message.get("busy") and (there := _healed(files)) is not None:
+            # Another server has the state folder. Either its runtime folder was emptied, and
+            # it is about to put its files back (see `heal`), or its starter was killed.
+            if message.get("busy") and (there := _healed(files, deadline)) is not None:
                 return usable(there), False
             if "error" in message:
                 raise ServerError(message["error"], str(log.path(state)))
@@ -236,9 +236,10 @@ def _listen(
         raise
 
 
-def _healed(files: Files) -> Connection | None:
-    deadline = time.monotonic() + _HEALING
-    while time.monotonic() < deadline:
+def _healed(files: Files, deadline: float) -> Connection | None:
+    """The server that was there first, as soon as it can be found."""
+    patience = time.monotonic() + _HEALING
+    while time.monotonic() < patience:
         if (there := wait_for_living(files, deadline)) is not None:
             return there
         time.sleep(_POLL)
@@ -252,7 +253,7 @@ def _said(state: Path, begun: int) -> str:
 
 def _end(pid: int | None) -> None:
     if pid is not None:
-        reaper.kill_all(reaper.tree(pid))
+        reaper.end_tree(reaper.tree(pid), timeout=5.0)
 
 
 def _working_folder() -> str:

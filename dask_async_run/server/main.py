@@ -53,8 +53,8 @@ def foreground(options: Options) -> None:
         starting.release()
 
 
-def detached(options: Options, pipe: int) -> None:
-    """Be a server that its starter is no longer the parent of; never returns.
+def detached(options: Options, pipe: int) -> int:
+    """Be a server that its starter is no longer the parent of; returns the exit code.
 
     The starter (`launch`) has given us a session of our own. One more fork: a kernel
     would keep us as a child, to be ended with its process tree, and as a zombie.
@@ -70,20 +70,18 @@ def detached(options: Options, pipe: int) -> None:
         speaker.say(ready=True)
         speaker.close()
 
-    code = 1
     try:
         process.run(options.checked(), ready)
-        code = 0
     except ServerError as error:
         logger.error("%s", error)
         speaker.say(error=error.problem, busy=isinstance(error, process.BusyError))
+        return 1
     except BaseException:
         logger.exception("The server failed")
+        return 1
     finally:
         speaker.close()
-        logging.shutdown()
-        # At once: threads of a cluster that did not close in order keep nobody waiting.
-        os._exit(code)
+    return 0
 
 
 def _welcome(connection: Connection) -> str:

@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import logging
 import os
 import platform
 import shutil
 import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dask_async_run import __version__
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import STATE_VARIABLE, private_folder, state_folder
 from dask_async_run.job import State
 from dask_async_run.messages import pack
+from dask_async_run.server import cluster as clusters
 from dask_async_run.server import connection as connections
 from dask_async_run.server import log, reaper
 from dask_async_run.server.connection import Connection, Files
 from dask_async_run.server.locks import Lock
-from dask_async_run.server.options import Options, dask_config
+from dask_async_run.server.options import Options
 
 logger = logging.getLogger("dask_async_run.server")
 
@@ -41,11 +43,11 @@ CANCEL_TIMEOUT = 15.0
 CLOSE_TIMEOUT = 20.0
 """Seconds that the cluster has to close before its processes are killed."""
 
+LINGER = 5.0
+"""Seconds that Python has to end when the server has ended."""
+
 LOCK_TIMEOUT = 5.0
 """Seconds to wait for the locks of a server that is just ending."""
-
-DASHBOARD_PORT = 8787
-"""Where the dashboard is, if the port is free; else anywhere."""
 
 
 def run(options: Options, ready: Callable[[Connection], None]) -> None:
@@ -60,48 +62,42 @@ def run(options: Options, ready: Callable[[Connection], None]) -> None:
 
     Raises
     ------
+    BusyError
+        Another server uses the same folders.
     ServerError
-        Another server uses the same folders (with attribute ``busy``), or they
-        cannot be used.
+        They cannot be used.
+
+    Notes
+    -----
+    This process is expected to end then: it holds its locks until it does.
     """
     files = Files.of(options.name)
     files.make_folder()
     state = private_folder(state_folder(options.name), STATE_VARIABLE)
-    with _exclusive(files, state) as alive:
-        import dask
-        import distributed  # noqa: F401  (its defaults first)
-
-        preloads = dask.config.get("distributed.worker.preload")
-        dask.config.set(dask_config(options.workers or 1, _cores(), preloads))
-        reaper.become_subreaper()
-        asyncio.run(Server(options, files, state, alive).run(ready))
+    alive = _lock(files, state)
+    reaper.become_subreaper()
+    asyncio.run(Server(options, files, state, alive).run(ready))
 
 
 class BusyError(ServerError):
     """Another living server has this state folder."""
 
 
-@contextlib.contextmanager
-def _exclusive(files: Files, state: Path) -> Iterator[Lock]:
-    """Hold both locks: the state folder's (one owner of the journal), and ``alive``.
+def _lock(files: Files, state: Path) -> Lock:
+    """Take both locks: the state folder's (one owner of the journal), and ``alive``.
 
     In this order: a server whose runtime folder was emptied takes ``alive`` again
     (`Server.heal`), and who waits for its state folder must not be in its way.
     """
-    owner = Lock(state / "server.lock")
-    alive = Lock(files.alive)
-    try:
-        for lock in (owner, alive):
-            if not lock.acquire(LOCK_TIMEOUT):
-                raise BusyError(
-                    f"another server uses {lock.path.parent}. Stop it first: "
-                    f"dask-async-run stop --name {files.name}"
-                )
-            lock.write(f"{os.getpid()}\n")
-        yield alive
-    finally:
-        alive.release()
-        owner.release()
+    owner, alive = Lock(state / "server.lock"), Lock(files.alive)
+    for lock in (owner, alive):
+        if not lock.acquire(LOCK_TIMEOUT):
+            raise BusyError(
+                f"another server uses {lock.path.parent}. Stop it first: "
+                f"dask-async-run stop --name {files.name}"
+            )
+        lock.write(f"{os.getpid()}\n")
+    return alive
 
 
 class Server:
@@ -136,7 +132,8 @@ class Server:
     async def run(self, ready: Callable[[Connection], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.add_signal_handler(number, self._signalled, number)
+            if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+                loop.add_signal_handler(number, self._signalled, number)
         try:
             if await self._until_stopped(self._start()):
                 assert self.connection is not None
@@ -172,39 +169,14 @@ class Server:
         self._stop.set()
 
     async def _start(self) -> None:
-        import dask
-        from distributed import Client, LocalCluster, Security
+        from distributed import Security
 
         from dask_async_run.registry import Registry
-        from dask_async_run.scheduler.plugin import RegistryPlugin
-        from dask_async_run.worker.plugin import CellPlugin
 
-        scratch = self.state / "scratch"
-        shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left
-        scratch.mkdir(mode=0o700)
-        dask.config.set({"temporary-directory": str(scratch)})
         started = time.time()
         security = Security.temporary()
-        dashboard = f"127.0.0.1:{DASHBOARD_PORT}" if self.options.dashboard else None
-        self.cluster = LocalCluster(
-            name=f"dask_async_run {self.options.name}",
-            asynchronous=True,
-            protocol="tls://",
-            host="127.0.0.1",
-            security=security,
-            n_workers=self.options.workers,
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=self.options.memory_bytes,
-            dashboard_address=dashboard,
-            silence_logs=False,
-        )
-        await self.cluster
-        async with Client(self.cluster, asynchronous=True) as client:
-            # Cells first: the registry submits what it finds pending as soon as it is there.
-            await client.register_plugin(CellPlugin())
-            await client.register_plugin(RegistryPlugin(str(self.state)))
-            await client.submit(os.getpid, pure=False)
+        self.cluster = clusters.make_cluster(self.options, self.state, security)
+        await clusters.start(self.cluster, self.state)
         scheduler = self.cluster.scheduler
         self.registry = Registry(self._call)
         scheduler.handlers["async_run_server"] = self.answer
@@ -221,7 +193,7 @@ class Server:
                 "cert": security.tls_client_cert,
                 "key": security.tls_client_key,
             },
-            version=importlib.metadata.version("dask_async_run"),
+            version=__version__,
             python=platform.python_version(),
             prefix=sys.prefix,
             workers=self.options.workers or 1,
@@ -240,18 +212,13 @@ class Server:
         # the lock.
         connections.remove(self.files)
         if self.cluster is not None:
-            if self.registry is not None:
-                try:
-                    await asyncio.wait_for(self._stop_cells(), CANCEL_TIMEOUT + 5)
-                except Exception:  # whatever it is, the server ends
-                    logger.warning("Running cells did not end in order", exc_info=True)
-            try:
-                await asyncio.wait_for(self.cluster.close(), CLOSE_TIMEOUT)
-            except Exception:  # whatever it is, the processes go
-                logger.warning("The cluster did not close in order", exc_info=True)
+            if self.registry is not None and clusters.lives(self.cluster):
+                await _attempt("Running cells", self._stop_cells(), CANCEL_TIMEOUT + 5)
+            await _attempt("The cluster", clusters.close(self.cluster), CLOSE_TIMEOUT)
         reaper.end_descendants()
         shutil.rmtree(self.state / "scratch", ignore_errors=True)
         logger.info("Server %r has ended: %s", self.options.name, self._why or "could not start")
+        _end_soon()
 
     # -- jobs ---------------------------------------------------------------
 
@@ -293,20 +260,23 @@ class Server:
 
     async def _watch(self) -> None:
         tick = min(TICK, self.options.idle_timeout / 4 or TICK)
-        while True:
+        while not self._stop.is_set():
             await asyncio.sleep(tick)
-            if self.cluster.scheduler.status.name in ("closing", "closed", "failed"):
-                self.stop("somebody shut the scheduler down")
-                return
-            self.heal()
-            log.trim(self.state)
-            reaper.end_orphans()
-            if len(self.cluster.scheduler.workers) < (self.options.workers or 1):
-                # Nannies start dead workers again; this starts dead nannies again.
-                self.cluster.scale(self.options.workers)
-            if await self._idle():
-                self.stop(f"idle for {self.options.idle_timeout:.0f} s")
-                return
+            try:
+                await self._look()
+            except Exception:  # whatever it is, cells run on
+                logger.exception("Something is wrong with the server")
+
+    async def _look(self) -> None:
+        if not clusters.lives(self.cluster):
+            self.stop("somebody shut the scheduler down")
+            return
+        self.heal()
+        log.trim(self.state)
+        reaper.end_orphans()
+        clusters.replace_dead_nannies(self.cluster, self.options.workers or 1)
+        if await self._idle():
+            self.stop(f"idle for {self.options.idle_timeout:.0f} s")
 
     def heal(self) -> None:
         """Put back what somebody removed from the runtime folder, or damaged there."""
@@ -344,7 +314,19 @@ class Server:
         return now - self._idle_since >= self.options.idle_timeout
 
 
-def _cores() -> int:
-    from dask.system import CPU_COUNT
+def _end_soon() -> None:
+    """End this process even if some thread keeps Python from ending.
 
-    return int(CPU_COUNT)
+    The ordinary way first: multiprocessing removes its semaphores from shared memory.
+    """
+    ending = threading.Timer(LINGER, os._exit, [1])
+    ending.daemon = True
+    ending.start()
+
+
+async def _attempt(what: str, work: Awaitable[Any], seconds: float) -> None:
+    """Await `work`, which the end of the server does not depend on."""
+    try:
+        await asyncio.wait_for(work, seconds)
+    except Exception:  # whatever it is, the processes go
+        logger.warning("%s did not end in order", what, exc_info=True)

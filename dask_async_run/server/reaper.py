@@ -58,6 +58,18 @@ def tree(pid: int) -> set[psutil.Process]:
         return set()
 
 
+def is_tracker(process: psutil.Process) -> bool:
+    """Whether this is multiprocessing's resource tracker.
+
+    It ends by itself once all those are gone whose semaphores it watches, and removes
+    what they left in shared memory; killed, it would leave it there for ever.
+    """
+    try:
+        return "multiprocessing.resource_tracker" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
 def kill_all(processes: Iterable[psutil.Process], timeout: float = 5.0) -> list[psutil.Process]:
     """Send SIGKILL to all; returns those that still live after `timeout` seconds."""
     processes = list(processes)
@@ -68,11 +80,25 @@ def kill_all(processes: Iterable[psutil.Process], timeout: float = 5.0) -> list[
     return living
 
 
+def end_tree(processes: Iterable[psutil.Process], timeout: float) -> list[psutil.Process]:
+    """Kill processes of a tree, the tracker only if it does not follow by itself.
+
+    Returns
+    -------
+    list of Process
+        Those that still live.
+    """
+    processes = list(processes)
+    trackers = [process for process in processes if is_tracker(process)]
+    living = kill_all([process for process in processes if process not in trackers], timeout)
+    return living + kill_all(psutil.wait_procs(trackers, timeout=timeout)[1], timeout)
+
+
 def end_descendants() -> None:
-    """Kill everything below this process: the last thing that a server does."""
+    """Kill all below this process but the tracker: the last thing that a server does."""
     # Again and again: what is killed may just have forked.
     for _ in range(10):
-        below = {p for p in tree(os.getpid()) if p.pid != os.getpid()}
+        below = {p for p in tree(os.getpid()) if p.pid != os.getpid() and not is_tracker(p)}
         if not below:
             return
         kill_all(below, timeout=2.0)

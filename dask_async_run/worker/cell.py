@@ -66,8 +66,8 @@ def main(shell: CellShell, task_fd: int, messages_fd: int) -> NoReturn:
     shell : CellShell
         The template's; used if it is what the task asks for.
     task_fd : int
-        A file: a msgpack'd dict with ``spec`` (`JobSpec`), ``parents`` (list of dicts with
-        ``spec`` and ``result``), ``frames`` (the frame store's folder).
+        A file that holds a msgpack'd dict with ``spec`` (`JobSpec`), ``parents`` (list of
+        dicts with ``spec`` and ``result``), ``frames`` (the frame store's folder).
     messages_fd : int
         The message socket.
     """
@@ -75,10 +75,7 @@ def main(shell: CellShell, task_fd: int, messages_fd: int) -> NoReturn:
     channel = Channel(messages_fd)
     streams = Streams(channel)
     streams.install()
-    faulthandler.enable(file=2)
-    with os.fdopen(task_fd, "rb") as file:
-        file.seek(0)
-        task: Message = msgpack.unpackb(file.read(), raw=False, strict_map_key=False)
+    task = _take_task(task_fd)
     spec = JobSpec.from_message(task["spec"])
     shell = _fitting_shell(shell, spec)
     shell.attach(channel)
@@ -118,6 +115,19 @@ def _run(
     outcome = State.FAILED if error is not None else State.FINISHED
     reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
     return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}
+
+
+def _take_task(fd: int) -> Message:
+    """Read the task; its file is from now on where a crash is reported."""
+    with os.fdopen(os.dup(fd), "rb") as file:
+        file.seek(0)
+        task: Message = msgpack.unpackb(
+            file.read(), raw=False, strict_map_key=False, unicode_errors="surrogatepass"
+        )
+    os.ftruncate(fd, 0)
+    os.lseek(fd, 0, os.SEEK_SET)
+    faulthandler.enable(file=fd)
+    return task
 
 
 def _fitting_shell(shell: CellShell, spec: JobSpec) -> CellShell:

@@ -32,8 +32,8 @@ class Channel:
 
     Attributes
     ----------
-    flush_text : callable
-        Flushes the one door that buffers text (stdout); set by who makes it.
+    text_door, flush_text
+        The one door that buffers text (stdout), and what flushes it; set by who makes it.
     in_child : bool
         Whether this is a fork of the cell process. There, nobody takes turns:
         the socket's answers belong to the parent.
@@ -42,6 +42,7 @@ class Channel:
     def __init__(self, fd: int) -> None:
         self.lock = threading.RLock()
         self.in_child = False
+        self.text_door: object = None
         self.flush_text: Callable[[], None] = lambda: None
         self._fd = fd
         self._writer = MessageWriter(fd)
@@ -53,11 +54,14 @@ class Channel:
 
     def take_turn(self, speaker: object) -> None:
         """Make `speaker` the one that writes next to its pipe; hold `lock`."""
-        if self._speaker is speaker or self.in_child:
+        if self.in_child:
             return
-        self.flush_text()
-        self._sync()
-        self._speaker = speaker
+        if speaker is not self.text_door:
+            # Text that waits to be sent is older than what `speaker` is about to say.
+            self.flush_text()
+        if self._speaker is not speaker:
+            self._sync()
+            self._speaker = speaker
 
     def foreign(self) -> None:
         """Let what was written so far be read; somebody else may write now."""

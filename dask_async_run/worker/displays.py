@@ -13,15 +13,14 @@ from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 
 from dask_async_run.worker.channel import Channel
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
-"""Refers to a widget model that only lives in the cell process: no front end can show it."""
+from dask_async_run.worker.widgets import Widgets
 
 
 class CellDisplayPublisher(DisplayPublisher):
     """What ``display`` and ``clear_output`` lead to; like ipykernel's, over a `Channel`."""
 
     channel: Channel
+    widgets: Widgets
 
     def publish(
         self,
@@ -45,16 +44,18 @@ class CellDisplayPublisher(DisplayPublisher):
             # The socket is the parent's: what a fork shows comes as text.
             print(output["data"].get("text/plain", ""))
         else:
-            self.channel.send("output", output)
+            self.channel.send("output", self.widgets.shown(output))
 
     def clear_output(self, wait: bool = False) -> None:
-        self.channel.send("output", {"output_type": "clear_output", "wait": bool(wait)})
+        if not self.widgets.cleared():
+            self.channel.send("output", {"output_type": "clear_output", "wait": bool(wait)})
 
 
 class CellDisplayHook(DisplayHook):
     """What shows the value of a cell's last expression; like ipykernel's."""
 
     channel: Channel
+    widgets: Widgets
     _shown: dict[str, Any] | None = None
 
     def start_displayhook(self) -> None:
@@ -79,7 +80,7 @@ class CellDisplayHook(DisplayHook):
             if self.channel.in_child:
                 print(shown["data"].get("text/plain", ""))
             else:
-                self.channel.send("output", shown)
+                self.channel.send("output", self.widgets.shown(shown))
 
 
 def error_output(
@@ -107,9 +108,7 @@ def error_text(error: BaseException | None) -> tuple[str, str]:
 
 
 def showable(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mime bundle in plain values, without what no front end could show."""
-    if WIDGET in data and "text/plain" in data:
-        data = {mime: value for mime, value in data.items() if mime != WIDGET}
+    """Return a mime bundle in plain values."""
     return {str(mime): plain(value) for mime, value in data.items()}
 
 

@@ -20,6 +20,8 @@ from dask_async_run.worker.wire import ACK, MessageReader
 
 PIPE = 2**20
 """Bytes that a pipe holds, where the system lets it, and that are read from it at once."""
+PAUSE = 0.01
+"""Seconds after which text is read at the latest while more comes."""
 _READ = 256 * 1024
 
 
@@ -59,6 +61,8 @@ class Doors:
         self._messages = MessageReader()
         self._told = b""
         self._selector = selectors.DefaultSelector()
+        self._urgent = selectors.DefaultSelector()
+        self._text_came = False
         self._out, out = os.pipe()
         self._err, err = os.pipe()
         self._status, status = os.pipe()
@@ -84,12 +88,20 @@ class Doors:
         for fd in self._open:
             os.set_blocking(fd, False)
             self._selector.register(fd, selectors.EVENT_READ)
+            if fd not in self._decoders:
+                self._urgent.register(fd, selectors.EVENT_READ)
+        self._task = _task_file(task)
         # To be handed over, then closed here.
-        self.cell_fds = CellFds(_task_file(task), out, err, theirs.detach(), status)
+        self.cell_fds = CellFds(os.dup(self._task), out, err, theirs.detach(), status)
 
     def wait(self, timeout: float) -> None:
         """Wait until there is something to read, `wake` is called or time is up."""
-        self._selector.select(max(0.0, timeout))
+        if self._text_came:
+            # More may come, many times in a millisecond: waking for each would slow the
+            # cell down. What it waits for an answer to does not wait.
+            self._urgent.select(max(0.0, min(timeout, PAUSE)))
+        else:
+            self._selector.select(max(0.0, timeout))
 
     def wake(self) -> None:
         """End a `wait`; from any thread."""
@@ -110,8 +122,10 @@ class Doors:
             self._receive(self._woken.fileno())
         told = self._receive(self._status)
         received = self._receive(self._socket.fileno())
+        self._text_came = False
         for fd, name in ((self._out, "stdout"), (self._err, "stderr")):
             if data := self._receive(fd, PIPE):
+                self._text_came = True
                 self._on_text(name, self._decoders[fd].decode(data))
         for kind, body in self._messages.feed(received):
             if kind == "sync":
@@ -135,10 +149,17 @@ class Doors:
     def close(self) -> None:
         """Close everything on this side."""
         self._selector.close()
-        for fd in (self._out, self._err, self._status):
+        self._urgent.close()
+        for fd in (self._out, self._err, self._status, self._task):
             os.close(fd)
         for sock in (self._socket, self._woken, self._waker):
             sock.close()
+
+    def crash_report(self) -> str:
+        """Return what `faulthandler` wrote when the process died of a fatal signal."""
+        with os.fdopen(os.dup(self._task), "rb") as file:
+            file.seek(0)
+            return file.read().decode("utf-8", "replace")
 
     _seen = 0
 
@@ -156,6 +177,8 @@ class Doors:
             if not part:
                 self._open.discard(fd)
                 self._selector.unregister(fd)
+                if fd not in self._decoders:
+                    self._urgent.unregister(fd)
                 break
             parts.append(part)
             size += len(part)

@@ -24,13 +24,22 @@ class Ladder:
     ----------
     grace : float
         Seconds between two signals.
+
+    Attributes
+    ----------
+    state : State or None
+        What the job will be; None while nobody wants the cell stopped.
+    used : list of Signals
+        What was sent so far.
     """
 
     grace: float
     state: State | None = None
-    why: str = ""
     used: list[signal.Signals] = field(default_factory=list)
+    _why: str = ""
+    _rung: int = 0
     _next: float = 0.0
+    _patient: bool = True
 
     def start(self, now: float, state: State, why: str) -> None:
         """Begin, unless it has begun.
@@ -45,12 +54,17 @@ class Ladder:
             For people: "cancelled", "ran longer than 2 s".
         """
         if self.state is None:
-            self.state, self.why, self._next = state, why, now
+            self.state, self._why, self._next = state, why, now
+
+    def kill(self, now: float) -> None:
+        """Make SIGKILL the next signal, due now; once begun."""
+        if self._rung < len(_RUNGS):
+            self._rung, self._next, self._patient = len(_RUNGS) - 1, now, False
 
     @property
     def deadline(self) -> float | None:
         """When the next signal is due; None if none is."""
-        return self._next if self.state and len(self.used) < len(_RUNGS) else None
+        return self._next if self.state and self._rung < len(_RUNGS) else None
 
     def due(self, now: float, collecting: bool) -> signal.Signals | None:
         """Return the signal to send now, if any; it counts as sent.
@@ -59,30 +73,22 @@ class Ladder:
         ----------
         now : float
         collecting : bool
-            Whether the cell's code has ended and its result is being made: an
-            interrupt that came too late must not cost the result.
+            Whether the cell's code has ended and its result is being made: that is not
+            cut short, or a cancel would cost what was done before it.
         """
         if self.deadline is None or now < self._next:
             return None
-        if collecting and self.used:
-            started = self._next - self.grace
-            if now < started + COLLECTING_GRACE:
-                self._next = started + COLLECTING_GRACE
-                return None
-        rung = _RUNGS[len(self.used)]
+        if collecting and self._patient:
+            self._patient = False
+            self._next = now + max(0.0, COLLECTING_GRACE - self.grace)
+            return None
+        rung = _RUNGS[self._rung]
         self.used.append(rung)
+        self._rung += 1
         self._next = now + self.grace
         return rung
-
-    def kill(self, now: float) -> None:
-        """Make SIGKILL due at once."""
-        if len(self.used) < len(_RUNGS):
-            self.used = list(_RUNGS[:-1])
-            self._next = now
 
     @property
     def reason(self) -> str:
         """What was done, for people."""
-        if not self.used:
-            return self.why
-        return f"{self.why}; stopped by {self.used[-1].name}"
+        return f"{self._why}; stopped by {self.used[-1].name}" if self.used else self._why

@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import psutil
 
@@ -185,18 +186,27 @@ def descendants(pid: int) -> list[int]:
 
 
 def children(pid: int) -> list[int]:
-    """Pids of a process's children."""
-    found = []
+    """Pids of a process's children; none if it is gone.
+
+    One that ends meanwhile may hide another: who needs all asks again.
+    """
+    found: list[int] = []
+    if not _LISTED:
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return found
     try:
-        # Costs as much as there are children; psutil reads all processes of the machine.
+        # psutil would read all processes of the machine.
         for thread in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(child) for child in (thread / "children").read_text().split()]
+            listed = (thread / "children").read_bytes()
+            found += map(int, listed.split())
     except OSError:
-        if sys.platform == "linux" and Path("/proc/self/task").exists() and not _has_children_files():
-            return _children_anyhow(pid)
-        if sys.platform != "linux":
-            return _children_anyhow(pid)
+        pass
     return found
+
+
+_LISTED = Path(f"/proc/self/task/{os.getpid()}/children").exists()
 
 
 def _alive(process: psutil.Process) -> bool:

@@ -50,6 +50,6 @@ def discard_shell(shell: CellShell) -> None:
     atexit.unregister(shell.atexit_operations)
     type(shell).clear_instance()
     builtins.__dict__.pop("_", None)
-    sys.last_type = sys.last_value = sys.last_traceback = None
-    if hasattr(sys, "last_exc"):
-        del sys.last_exc
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)

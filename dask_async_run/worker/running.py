@@ -43,6 +43,7 @@ def run(shell: CellShell, code: str) -> BaseException | None:
     else:
         result = untyped.run_cell(code, store_history=True)
     _await_threads()
+    shell.widgets.refresh()
     error: BaseException | None = result.error_before_exec or result.error_in_exec
     return error
 

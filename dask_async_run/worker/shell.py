@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any, NoReturn
+from subprocess import CalledProcessError
+from typing import Any
 
 from IPython.core import page
 from IPython.core.compilerop import CachingCompiler, code_name
@@ -27,6 +28,9 @@ from traitlets.config import Config
 
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
+from dask_async_run.worker.questions import refusal, refuse_questions
+from dask_async_run.worker.terminal import run_in_terminal
+from dask_async_run.worker.widgets import Widgets
 
 KERNEL_CLASS = "ZMQInteractiveShell"
 _MODULES = {
@@ -93,12 +97,13 @@ class CellShell(InteractiveShell):
     rich = True
 
     def attach(self, channel: Channel) -> None:
-        """Send displays and errors to `channel`."""
+        """Send displays and errors to `channel`; widgets' comms end here."""
         self.channel = channel
-        publisher: Any = self.display_pub
-        publisher.channel = channel
-        hook: Any = self.displayhook
-        hook.channel = channel
+        self.widgets = Widgets(lambda output: channel.send("output", output))
+        self.widgets.install()
+        for part in (self.display_pub, self.displayhook):
+            shows: Any = part
+            shows.channel, shows.widgets = channel, self.widgets
 
     def init_environment(self) -> None:
         if self.rich:
@@ -138,6 +143,22 @@ class CellShell(InteractiveShell):
     def ask_exit(self) -> None:
         self.asked_exit = True
 
+    def debugger(self, force: bool = False) -> None:
+        """Refuse: nobody is there to answer a debugger.
+
+        ``%debug`` calls it, and fails. So does IPython after it has shown an error, if
+        ``%pdb`` is on: then the error is what counts, and this is only said.
+        """
+        if not force and not self.call_pdb:
+            return
+        refuse = refusal("a debugger")
+        if sys.exc_info()[1] is None:
+            refuse()
+        try:
+            refuse()
+        except StdinNotImplementedError as error:
+            print(error, file=sys.stderr)
+
     @contextmanager
     def _tee(self, channel: str) -> Iterator[None]:
         # IPython keeps a copy of all that is printed, for a history that ends with
@@ -153,11 +174,16 @@ class CellShell(InteractiveShell):
         In a notebook through a pseudo-terminal, its text through ``sys.stdout`` (so that
         ``%%capture`` sees it); in a terminal directly.
         """
-        base: Any = super()
-        if self.rich:
-            base.system_piped(cmd)
-        else:
-            base.system_raw(cmd)
+        untyped: Any = self
+        if not self.rich:
+            untyped.system_raw(cmd)
+            return
+        if cmd.rstrip().endswith("&"):
+            raise OSError("Background processes not supported.")  # as IPython says
+        code = run_in_terminal(untyped.var_expand(cmd, depth=1))
+        self.user_ns["_exit_code"] = code
+        if getattr(self, "system_raise_on_error", False) and code != 0:
+            raise CalledProcessError(code, cmd)
 
 
 InteractiveShellABC.register(CellShell)
@@ -184,25 +210,5 @@ def make_shell(class_name: str = KERNEL_CLASS, *, rich: bool = True) -> CellShel
     # traitlets' metaclass makes the class; `type` finds it from the base.
     metaclass: Any = type(CellShell)
     shell: CellShell = metaclass(class_name, (CellShell,), attributes).instance(config=config)
-    _refuse_questions()
+    refuse_questions()
     return shell
-
-
-def _refuse_questions() -> None:
-    """Make ``input()`` and debuggers an error: nobody is there to answer."""
-    import builtins
-    import getpass
-
-    def refuse(what: str) -> Any:
-        def refused(*args: object, **kwargs: object) -> NoReturn:
-            raise StdinNotImplementedError(
-                f"{what} was called, but nobody can answer a cell run by %%async_run: "
-                "it may run for hours with no notebook open. Ask before, in a cell of the "
-                "notebook, and let this one read the answer from a variable."
-            )
-
-        return refused
-
-    builtins.input = refuse("input()")
-    getpass.getpass = refuse("getpass()")
-    sys.breakpointhook = refuse("breakpoint()")

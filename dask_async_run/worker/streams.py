@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import io
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -86,7 +87,8 @@ class Streams:
             settable.buffer.raw.name = name
         self.stdout._CHUNK_SIZE = BLOCK  # type: ignore[attr-defined]
         self._out.on_burst = self._send_blocks
-        channel.flush_text = self.stdout.flush
+        channel.text_door = self._out
+        channel.flush_text = self._flush_text
 
     def install(self) -> None:
         """Make them this process's streams, for good; call once, in the main thread."""
@@ -111,6 +113,12 @@ class Streams:
         """Send what C code has buffered; may block if another thread reads through C."""
         ctypes.CDLL(None).fflush(None)
 
+    def _flush_text(self) -> None:
+        try:
+            self.stdout.flush()
+        except ValueError:
+            pass  # the cell closed its stdout; what it shows otherwise still counts
+
     def _send_blocks(self) -> None:
         self.stdout.reconfigure(line_buffering=False)
 
@@ -120,6 +128,9 @@ class Streams:
         self.stdout.reconfigure(line_buffering=True)
 
     def _send_regularly(self) -> None:
+        # Signals are the main thread's: one that this thread takes would interrupt the main
+        # thread even where that has blocked it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         pause = threading.Event()
         while not pause.wait(INTERVAL):
             try:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from dask_async_run.job import JobResult, JobSpec, Message, State
+from dask_async_run.worker.crash import readable_crash
 from dask_async_run.worker.doors import Doors
 from dask_async_run.worker.ladder import Ladder
 from dask_async_run.worker.processes import Family, describe_status
@@ -145,6 +146,11 @@ class Supervisor:
                 self._enforce(now)
                 self._record(now)
             self._doors.drain()
+            if self._reply is None:
+                spec = self._spec
+                report = self._doors.crash_report()
+                crash = readable_crash(report, spec.filename, spec.execution_count)
+                self._recorder.text("stderr", crash)
             self._recorder.close()
             self._record_rest()
             return self._ending()
@@ -212,7 +218,9 @@ class Supervisor:
             ladder.start(
                 now, State.FAILED, f"used {used} of memory, more than the {allowed} allowed"
             )
-            if self._memory > MEMORY_EXCESS * spec.memory:
+            # Making the result takes memory too, for a short while.
+            excess = 2 * MEMORY_EXCESS if self._phase == "collecting" else MEMORY_EXCESS
+            if self._memory > excess * spec.memory:
                 ladder.kill(now)
         rung = ladder.due(now, collecting=self._phase == "collecting")
         if rung is not None:
@@ -287,11 +295,13 @@ class Supervisor:
             return Ending(self._ladder.state, self._ladder.reason)
         if self._doors.status is None:
             return Ending(State.LOST, "the worker's template process died, and the cell with it")
-        how = describe_status(self._doors.status)
-        memory = f" It had used up to {readable_size(self._peak)} of memory." if self._peak else ""
+        reason = f"the cell's process died: {describe_status(self._doors.status)}"
         if os.WIFSIGNALED(self._doors.status) and os.WTERMSIG(self._doors.status) == signal.SIGKILL:
-            memory += " Nobody here sent that signal: was the machine out of memory?"
-        return Ending(State.FAILED, f"the cell's process died: {how}.{memory}")
+            used = (
+                f"; it had used up to {readable_size(self._peak)} of memory" if self._peak else ""
+            )
+            reason += f", not by us{used}: was the machine out of memory?"
+        return Ending(State.FAILED, reason)
 
 
 def readable_size(nbytes: float) -> str:

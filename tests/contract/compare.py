@@ -104,9 +104,17 @@ def differing(plain: dict[str, str], other: dict[str, str]) -> dict[str, str]:
             found[path] = f"{path}: not there plainly; {_short(str(two))}"
         elif two is None:
             found[path] = f"{path}: missing; plainly {_short(one)}"
+        elif one != two and path.startswith("surroundings"):
+            found[path] = f"{path}: {_lines(one, two)}"
         elif one != two:
             found[path] = f"{path}: {_where(one, two)}"
     return found
+
+
+def _lines(plain: str, other: str) -> str:
+    one, two = plain.splitlines(), other.splitlines()
+    only = [_short(x) for x in one if x not in two], [_short(x) for x in two if x not in one]
+    return f"plainly {only[0]}, here {only[1]}"
 
 
 def _short(text: str, length: int = 200) -> str:
@@ -173,6 +181,12 @@ class Judge:
         self._known = found
         return Verdict(number, source, tuple(told), refused, (between - begun, ended - between))
 
+    def in_both_kernels(self, number: int, source: str) -> None:
+        """Run a cell plainly in both kernels; it is not judged."""
+        for kernel in (self.plain, self.other):
+            kernel.plainly(number, self.numbered(source, kernel))
+        self._known = differing(self.plain.look(), self.other.look())
+
     def numbered(self, source: str, kernel: Kernel) -> str:
         """`source` with ``Out[3]``, ``In[3]``, ``_3``, ``_i3`` as they are numbered in `kernel`."""
         counts = {number: count for count, number in kernel.numbers.items()}
@@ -185,18 +199,25 @@ class Judge:
         return re.sub(r"(?<![\w.])(_i?)(\d+)(\b)", renumber, source)
 
 
-def code_cells(path: Path) -> list[str]:
-    """Sources of a notebook's code cells that have any."""
+def code_cells(path: Path) -> list[tuple[str, bool]]:
+    """Sources of a notebook's code cells that have any, and whether each is tagged ``in-kernel``.
+
+    A cell with that tag makes what can't travel; nobody would send it elsewhere.
+    """
     notebook = nbformat.read(path, as_version=4)
-    return [c.source for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    cells = [c for c in notebook.cells if c.cell_type == "code" and c.source.strip()]
+    return [(c.source, "in-kernel" in c.metadata.get("tags", ())) for c in cells]
 
 
 def judge_notebook(path: Path, judge: Judge) -> Score:
     """Compare a notebook cell by cell, from a fresh pair of kernels on."""
     score = Score(path.name)
-    for number, source in enumerate(code_cells(path), 1):
+    for number, (source, in_kernel) in enumerate(code_cells(path), 1):
         try:
-            score.verdicts.append(judge.cell(number, source))
+            if in_kernel:
+                judge.in_both_kernels(number, source)
+            else:
+                score.verdicts.append(judge.cell(number, source))
         except (KernelDiedError, TimeoutError) as error:
             score.verdicts.append(Verdict(number, source, (f"the judge gave up: {error}",)))
             break

@@ -77,8 +77,8 @@ class Kernel:
         # The order of sets of strings is part of what a cell prints.
         full = {**os.environ, "PYTHONHASHSEED": "0", **env}
         self._manager: Any = KernelManager(kernel_name="python3")
-        quiet = ["--IPKernelApp.log_level=40"]
-        self._manager.start_kernel(env=full, cwd=str(folder), extra_arguments=quiet)
+        with (folder.parent / f"{folder.name}.log").open("wb") as log:
+            self._manager.start_kernel(env=full, cwd=str(folder), stdout=log, stderr=log)
         try:
             self._client: Any = self._manager.blocking_client()
             self._client.start_channels()

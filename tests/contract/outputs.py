@@ -30,6 +30,7 @@ _OF_ONE_RUN = (
 _FILE_OF_A_CELL = re.compile(r"(?:\S*/ipykernel_\d+/\d+\.py|<ipython-input-[^>]*>):(\d+)")
 _LINE_OF_A_CELL = re.compile(r'File "(?:\S*/ipykernel_\d+/\d+\.py|<ipython-input[^"]*)", line (\d+)')
 _SYNTAX = re.compile(r"\((?:\d+\.py|<ipython-input-[^>]*>), line (\d+)\)")
+_ON_LINE = re.compile(r"\bon line (\d+)\b")
 _CELL_FRAME = re.compile(r"^\s*Cell In\[(\d+)\], line (\d+)(.*)$")
 _FILE_FRAME = re.compile(r"^\s*File (\S+):(\d+)(.*)$")
 _ARROW = re.compile(r"^-+> ?\d+ (.*)$")
@@ -134,6 +135,7 @@ class Document:
             text = pattern.sub(replacement, text)
         text = _TIMING.sub(lambda m: _NUMBER.sub("T", m[0]), text)
         text = _FILE_OF_A_CELL.sub(lambda m: f"CELL:{int(m[1]) - added}", text)
+        text = _ON_LINE.sub(lambda m: f"on line {int(m[1]) - added}", text)
         text = _LINE_OF_A_CELL.sub(lambda m: f"File CELL, line {int(m[1]) - added}", text)
         return _SYNTAX.sub(lambda m: f"(CELL, line {int(m[1]) - added})", text)
 

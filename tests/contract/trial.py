@@ -58,7 +58,7 @@ def try_case(judge: Judge, case: Case) -> list[str]:
         said = stdout_of(other[LATER]).strip()
         return wrong + ([f"later says {said!r}"] if said != case.expected else [])
     for number in (CELL, BETWEEN, LATER):
-        if case.remarks and number == CELL and remote:
+        if case.remarks and number in (CELL, BETWEEN) and remote:
             continue
         read = (
             judge.plain.document.read(number, plain[number]),

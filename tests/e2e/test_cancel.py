@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from realkernel import RealKernel
+from waiting import wait_for
 
 
 @dataclass(frozen=True)
@@ -25,23 +26,31 @@ class Case:
         The signal that ends it.
     raises : bool
         Whether it gets to see a KeyboardInterrupt.
+    before : str
+        What it does before it prints.
+    busy : bool
+        Whether it uses the processor: then it is in the middle of it when it has used some.
     """
 
     name: str
     body: str
     signal: str
     raises: bool
+    before: str = "pass"
+    busy: bool = False
 
 
 CASES = [
     Case("sleeping", "time.sleep(1000)", "SIGINT", raises=True),
-    Case("python", "while True: pass", "SIGINT", raises=True),
+    Case("python", "while True: pass", "SIGINT", raises=True, busy=True),
     # Python's handler of SIGINT only runs between two bytecodes: here there is none for minutes.
     Case(
         "numpy",
-        "import numpy; numpy.linalg.eigvals(numpy.random.rand(4000, 4000))",
+        "numpy.linalg.eigvals(matrix)",
         "SIGTERM",
-        False,
+        raises=False,
+        before="import numpy; matrix = numpy.random.rand(5000, 5000)",
+        busy=True,
     ),
     Case(
         "ignoring",
@@ -66,7 +75,7 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
     observer = shared_server.observer
     shared_kernel.do(
         f"%%async_run --name {case.name}\n"
-        "import signal, subprocess, time\n"
+        f"import signal, subprocess, time; {case.before}\n"
         "child = subprocess.Popen(['sleep', '1000'], start_new_session=True).pid\n"
         "print('begun', child, flush=True)\n"
         f"{case.body}\n"
@@ -77,6 +86,9 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
     running = observer.wait(case.name, "running")
     assert running.pid is not None
     cell = psutil.Process(running.pid)
+    if case.busy:
+        used = cell.cpu_times().user
+        wait_for(lambda: cell.cpu_times().user > used + 0.5, what="the cell is busy")
     shared_kernel.do(f"%async_cancel {case.name}")
 
     job = observer.wait(case.name)

@@ -104,7 +104,7 @@ def test_two_kernels_gather_from_one_server(open_kernel: OpenKernel, observer: O
     first, second = open_kernel("a.ipynb"), open_kernel("b.ipynb")
     first.do(SERVE)
     answer = second.do(SERVE)
-    assert "already running" in answer.text
+    assert "Already running" in answer.text
     first.do("%%async_run --name train\nvalue = 'of a'; print(value)")
     second.do("%%async_run --name train\nvalue = 'of b'; print(value)")
     assert second.do("%async_gather").stdout == "of b\n"
@@ -127,7 +127,7 @@ def test_two_kernels_start_the_server_at_once(open_kernel: OpenKernel) -> None:
     started = [kernel.submit("%async_run_server --workers 2 --no-dashboard") for kernel in kernels]
     said = [kernel.finish(ran) for kernel, ran in zip(kernels, started, strict=True)]
     assert [ran.error for ran in said] == [None, None]
-    assert sum("already running" in ran.text for ran in said) == 1
+    assert sum("Already running" in ran.text for ran in said) == 1
     assert len(server_processes()) == 1
     for kernel in kernels:
         kernel.do("%async_run import os; pid = os.getppid()")

@@ -16,16 +16,16 @@ from leftovers import MARK, marked_processes
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
 
-# What differs from run to run: times, sizes of figures, addresses, processes.
-VARIES = re.compile(r"\d[\d.,:]*")
+# What differs from run to run: a job's progress, times, addresses, processes.
+VARIES = re.compile(r"^.*\b(?:pending|running|finished)\b.*$|\d[\d.,:]*( s| min)?", re.MULTILINE)
 
 
 def essence(output: Any) -> dict[str, Any]:
     """An output without what differs from run to run; a picture is its kind."""
     if output["output_type"] == "stream":
-        return {"stream": output["name"], "text": VARIES.sub("0", output["text"])}
+        return {"stream": output["name"], "text": VARIES.sub("*", output["text"])}
     data = output["data"]
-    return {"text": VARIES.sub("0", data.get("text/plain", "")), "kinds": sorted(data)}
+    return {"text": VARIES.sub("*", data.get("text/plain", "")), "kinds": sorted(data)}
 
 
 def merged(outputs: list[Any]) -> list[dict[str, Any]]:
@@ -39,17 +39,16 @@ def merged(outputs: list[Any]) -> list[dict[str, Any]]:
     return result
 
 
-@pytest.fixture
-def executed(folders: Any, tmp_path: Path) -> Any:
-    """The notebook, executed as ``jupyter execute`` does."""
+def execute(folder: Path) -> Any:
+    """Answer the notebook, executed as ``jupyter execute`` does."""
     notebook: Any = nbformat.read(NOTEBOOK, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+        notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}
     )
-    client.execute(env={**os.environ, "JPY_SESSION_NAME": str(tmp_path / NOTEBOOK.name)})
+    client.execute(env={**os.environ, "JPY_SESSION_NAME": str(folder / NOTEBOOK.name)})
     return notebook
 
 
@@ -60,9 +59,11 @@ def find(notebook: Any, first_line: str) -> Any:
     return cells[0]
 
 
-@pytest.mark.timeout(180)
-def test_quickstart(executed: Any) -> None:
-    """Gathered output is what the cell puts out plainly, and the server is gone at the end."""
+@pytest.mark.timeout(300)
+def test_quickstart(tmp_path: Path) -> None:
+    """It shows what the cells put out plainly and what its saved copy shows; no server is left."""
+    executed = execute(tmp_path)
+    assert marked_processes(os.environ[MARK]) == []
     gathered = find(executed, "%async_gather train").outputs
     kinds = [o.output_type for o in gathered]
     assert kinds == ["stream"] * (len(kinds) - 2) + ["execute_result", "display_data"]
@@ -73,14 +74,9 @@ def test_quickstart(executed: Any) -> None:
     assert gathered[-2].data["text/plain"] == "{'C': 10, 'gamma': 0.0005}"
     picture = base64.b64decode(gathered[-1].data["image/png"])
     assert picture.startswith(b"\x89PNG")
-    counted = find(executed, "wrong, round(share, 4)").outputs
-    assert re.fullmatch(r"\(\d+, 0\.\d+\)", counted[0].data["text/plain"])
-    assert marked_processes(os.environ[MARK]) == []
+    counted = find(executed, "round(spread, 4)").outputs
+    assert "0.0" in counted[0].data["text/plain"]
 
-
-@pytest.mark.timeout(180)
-def test_saved_outputs_are_current(executed: Any) -> None:
-    """What a reader of the saved notebook sees is what it does now, numbers aside."""
     saved: Any = nbformat.read(NOTEBOOK, as_version=4)
     for before, now in zip(saved.cells, executed.cells, strict=True):
         if before.cell_type == "code":

@@ -7,10 +7,13 @@ import json
 import pickle
 import threading
 import uuid
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from dask_async_run.job import JobResult, JobSpec, Message, Payload, State
 from dask_async_run.worker.supervisor import Ending, Supervisor
@@ -77,6 +80,47 @@ class Recorded:
         return ran
 
 
+class Slow(Recorded):
+    """Answers no record until it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._waiting: Future[bool] | None = None
+        self._released = False
+
+    def record(
+        self, batch: int, outputs: list[dict[str, Any]], tail: str | None, info: Message
+    ) -> Future[bool]:
+        answer = super().record(batch, outputs, tail, info)
+        if self._released:
+            return answer
+        self._waiting = Future()
+        return self._waiting
+
+    def release(self) -> None:
+        self._released = True
+        if self._waiting is not None:
+            self._waiting.set_result(True)
+
+
+class Failing(Recorded):
+    """Fails every other record."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failures = 0
+
+    def record(
+        self, batch: int, outputs: list[dict[str, Any]], tail: str | None, info: Message
+    ) -> Future[bool]:
+        if self.failures <= self.records:
+            self.failures += 1
+            answer: Future[bool] = Future()
+            answer.set_exception(OSError("no answer"))
+            return answer
+        return super().record(batch, outputs, tail, info)
+
+
 @dataclass
 class CellRun:
     """A cell that runs in a thread of this process."""
@@ -136,7 +180,10 @@ class Cells:
     template: TemplateHandle
     frames: Path
 
-    def start(self, code: str, sink: Recorded | None = None, **spec: Any) -> CellRun:
+    def prepare(
+        self, code: str, sink: Recorded, limit: float | None = None, **spec: Any
+    ) -> Supervisor:
+        """Make a supervisor; `limit` is the job's timeout, the rest are `JobSpec`'s fields."""
         defaults: dict[str, Any] = {
             "id": uuid.uuid4().hex,
             "notebook": "notebook",
@@ -148,13 +195,24 @@ class Cells:
             "inputs": NO_INPUTS,
             "shell": {"class": "ZMQInteractiveShell", "kernel": True},
         }
-        job = JobSpec(**{**defaults, **spec})
-        sink = sink or Recorded()
+        job = JobSpec(**{**defaults, **spec, "timeout": limit})
         task = {"spec": job.to_message(), "parents": [], "frames": str(self.frames)}
-        supervisor = Supervisor(job, task, sink)
+        return Supervisor(job, task, sink)
+
+    def start(
+        self,
+        code: str,
+        sink: Recorded | None = None,
+        environ: dict[str, str] | None = None,
+        warm: Sequence[str] = (),
+        **spec: Any,
+    ) -> CellRun:
+        """Begin to run a cell; everything else as in `prepare`."""
+        sink = sink or Recorded()
+        supervisor = self.prepare(code, sink, **spec)
         endings: list[Ending] = []
         thread = threading.Thread(
-            target=lambda: endings.append(supervisor.run(self.template, warm=job.warm)),
+            target=lambda: endings.append(supervisor.run(self.template, environ, warm)),
             name="supervisor",
         )
         thread.start()
@@ -162,6 +220,14 @@ class Cells:
 
     def run(self, code: str, timeout: float = 30, **spec: Any) -> Ended:
         return self.start(code, **spec).end(timeout)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process lives and is no zombie."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def png_size(data: str) -> tuple[int, int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import dask
 from distributed import Client, LocalCluster
 
 import scripted
@@ -32,12 +33,19 @@ class Site:
             "n_workers": 2,
             "threads_per_worker": 1,
         }
+        # A nanny that takes longer to start its worker again, as on a loaded machine, is
+        # given up by its cluster.
+        self._config = dask.config.set({"distributed.deploy.lost-worker-timeout": "120s"})
         self.cluster = LocalCluster(
             host="127.0.0.1", dashboard_address=":0", **{**defaults, **options}
         )
         self.client = Client(self.cluster)
-        self.client.register_plugin(scripted.Stopper())
-        self.client.register_plugin(RegistryPlugin(str(folder), run))
+        try:
+            self.client.register_plugin(scripted.Stopper())
+            self.client.register_plugin(RegistryPlugin(str(folder), run))
+        except BaseException:
+            self.close()
+            raise
         self.registry = SyncRegistry(self.client)
 
     def __enter__(self) -> Self:
@@ -54,10 +62,15 @@ class Site:
     def close(self) -> None:
         self.client.close()
         self.cluster.close()
+        self._config.__exit__(None, None, None)
+
+    @property
+    def scheduler(self) -> Any:
+        return self.cluster.scheduler
 
     @property
     def host(self) -> RegistryHost:
-        host: RegistryHost = self.cluster.scheduler.extensions[NAME]
+        host: RegistryHost = self.scheduler.extensions[NAME]
         return host
 
     def submit(self, name: str = "job", *steps: str, **options: Any) -> JobSpec:

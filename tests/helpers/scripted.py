@@ -69,7 +69,8 @@ def play(job: str) -> dict[str, str]:
     registry = Registry.of_worker(worker)
 
     def ask(call: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(call, worker.loop.asyncio_loop).result(DEADLINE)
+        loop: Any = worker.loop
+        return asyncio.run_coroutine_threadsafe(call, loop.asyncio_loop).result(DEADLINE)
 
     claim = ask(registry.claim(job, worker.address, "here"))
     if not claim.granted:

@@ -277,7 +277,9 @@ CASES = [
             f"store a lost: it could not be run: its task vanished {MAX_SUBMISSIONS} times",
         ],
     ),
-    Case("a running job does not need its task", [create("a"), claim("a")], TaskVanished("a", 6), []),
+    Case(
+        "a running job does not need its task", [create("a"), claim("a")], TaskVanished("a", 6), []
+    ),
     Case(
         "a task that fails before the claim is tried again a little later",
         [create("a")],
@@ -296,7 +298,12 @@ CASES = [
         TaskEnded("a", "", 6.0),
         ["store a lost: what ran it failed: its task ended without saying how"],
     ),
-    Case("a task may end after its job", [create("a"), claim("a"), end("a")], TaskEnded("a", "", 6), []),
+    Case(
+        "a task may end after its job",
+        [create("a"), claim("a"), end("a")],
+        TaskEnded("a", "", 6),
+        [],
+    ),
     # --- the server's own end ---
     Case(
         "a server that is going to stop lets nothing begin",
@@ -483,8 +490,8 @@ def test_laws(made: list[tuple[set[int], int]], events: list[Event]) -> None:
             handle(end(job))
     assert not machine.records
     assert not machine.followers
-    for job in after:
+    for job, parents_of_it in after.items():
         assert granted[job] <= 1 + retries[job], "a cell ran more often than was asked for"
-        if any(ended[p] is not F for p in after[job]):
+        if any(ended[p] is not F for p in parents_of_it):
             assert ended[job] is State.CANCELLED
             assert granted[job] == 0

@@ -39,7 +39,8 @@ def python(tmp_path: Path) -> Iterator[Starter]:
                 text=True,
                 **options,
             )
-            stack.callback(lambda: (process.kill(), process.communicate()))
+            stack.callback(process.communicate)
+            stack.callback(process.kill)
             return process
 
         yield start

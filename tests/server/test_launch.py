@@ -304,6 +304,7 @@ def test_only_a_server_of_this_machine_and_environment_is_used() -> None:
     files.make_folder()
     lock = Lock(files.alive)
     assert lock.acquire()
+    lock.write(str(os.getpid()))
     ours = connections.Connection(
         "default",
         "tls://127.0.0.1:1",
@@ -319,11 +320,12 @@ def test_only_a_server_of_this_machine_and_environment_is_used() -> None:
         1,
     )
     assert launch.usable(ours) is ours
-    for change, text in (
-        ({"host": "elsewhere"}, "runs on the machine elsewhere"),
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"host": "elsewhere", "pid": 4}, "runs on the machine elsewhere"),
         ({"prefix": "/other/env"}, "another environment.*/other/env"),
         ({"python": "2.7.18"}, r"Python 2\.7\.18"),
-    ):
+    ]
+    for change, text in changes:
         connections.write(files, dataclasses.replace(ours, **change))
         with pytest.raises(ServerError, match=text):
             one_worker()

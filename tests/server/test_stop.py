@@ -39,6 +39,13 @@ finally:
     print("the end")
 """
 
+SHUTDOWN = """
+from dask_async_run.server.connection import find
+from distributed import Client
+connection = find("default")
+Client(connection.address, security=connection.security()).shutdown()
+"""
+
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -52,6 +59,13 @@ def one_worker(**options: Any) -> connections.Connection:
 
 def living(processes: set[psutil.Process]) -> list[psutil.Process]:
     return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def semaphores(pid: int) -> list[Path]:
+    """Semaphores that the process has in shared memory; told by inode, since glibc renames."""
+    lines = [line.split() for line in Path(f"/proc/{pid}/maps").read_text().splitlines()]
+    inodes = {int(line[4]) for line in lines if "/dev/shm/sem." in line[-1] or "(deleted)" in line}
+    return [path for path in Path("/dev/shm").glob("sem.mp-*") if path.stat().st_ino in inodes]
 
 
 def wild(processes: set[psutil.Process]) -> bool:
@@ -76,8 +90,11 @@ def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
 
     processes = reaper.tree(connection.pid)
     assert wild(processes)
+    shared = semaphores(connection.pid)
+    assert shared
     assert stop_server(force=True)
     assert not living(processes)
+    assert not any(path.exists() for path in shared)
 
     connection = one_worker()
     with connected(connection) as (_, registry):
@@ -101,8 +118,10 @@ def test_a_killed_server_takes_its_cells_along() -> None:
         wait_for(lambda: said(registry, job.id).count("\n") >= 2)
     processes = reaper.tree(connection.pid)
     assert wild(processes)
+    shared = semaphores(connection.pid)
     os.kill(connection.pid, signal.SIGKILL)
     wait_for(lambda: not living(processes), 15, "the end of all")
+    assert not any(path.exists() for path in shared)
 
     with connected(one_worker()) as (_, registry):
         again = registry.show(job.id)
@@ -129,6 +148,15 @@ def test_a_killed_workers_cells_leave_nothing_and_a_new_worker_comes() -> None:
         wait_for(lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in server.children()), 10)
 
 
+def test_retired_workers_come_back() -> None:
+    """Else a job would wait for ever in a server that somebody's Dask code emptied."""
+    connection = one_worker()
+    with connected(connection) as (client, registry):
+        client.retire_workers()
+        job = registry.create(cell_spec("1"))
+        assert registry.wait([job.id], 40)[0].state == State.FINISHED
+
+
 def test_a_server_that_hangs_is_only_stopped_by_force(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -147,8 +175,10 @@ def test_a_server_that_hangs_is_only_stopped_by_force(
 def test_a_server_that_does_not_end_is_killed() -> None:
     connection = one_worker()
     processes = reaper.tree(connection.pid)
+    shared = semaphores(connection.pid)
     assert stop_server(force=True, timeout=0)
     assert not living(processes)
+    assert not any(path.exists() for path in shared)
     assert not held(Files.of("default").alive)
 
 
@@ -169,12 +199,12 @@ def test_a_terminated_server_ends_in_order() -> None:
     assert "got SIGTERM" in Path(connection.log).read_text()
 
 
-def test_a_scheduler_that_somebody_shut_down_takes_the_server_along() -> None:
+def test_a_scheduler_that_somebody_shut_down_takes_the_server_along(python: Any) -> None:
     connection = one_worker()
     processes = reaper.tree(connection.pid)
-    with connected(connection) as (client, _):
-        client.shutdown()
-    wait_for(lambda: not living(processes), 30)
+    client = python(SHUTDOWN)
+    wait_for(lambda: not living(processes), 15)
+    assert client.wait(30) == 0
     assert not held(Files.of("default").alive)
 
 

@@ -25,7 +25,7 @@ from .walk import Walk
 ALWAYS = frozenset(
     "__name__ __doc__ __package__ __loader__ __spec__ __builtin__ __builtins__ __file__ "
     "_ih _oh _dh In Out get_ipython exit quit open _ __ ___ _i _ii _iii __session__ "
-    "__warningregistry__".split()
+    "__warningregistry__ __nonzero__".split()
 )
 """What IPython keeps in every namespace."""
 

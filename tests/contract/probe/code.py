@@ -47,8 +47,10 @@ def function_node(function: types.FunctionType, namespace: dict[str, Any]) -> No
     label = (
         f"function {function.__module__}.{function.__qualname__} (name {function.__name__}), "
         f"code {text_of_code(code)}, globals: {_globals_of(function, namespace)}, "
-        f"doc: {short(repr(function.__doc__), 80)}, source: {_source(function)!r}"
+        f"doc: {short(repr(function.__doc__), 80)}"
     )
+    if function.__globals__ is namespace:
+        label += f", source: {_source(function)!r}"
     children: list[tuple[str, Any]] = []
     for name in ("__defaults__", "__kwdefaults__"):
         if getattr(function, name) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+import builtins
 import collections
 import copyreg
 import dataclasses
@@ -200,6 +201,13 @@ def _partial(value: Any) -> Node:
     return Node("partial", [(".func", value.func), (".args", value.args), (".kw", value.keywords)])
 
 
+def _lru_cache(value: Any) -> Node:
+    if where := importable(value):
+        return Node(f"lru_cache {where}")  # a library's: what it holds is its own business
+    held = [(f".{name}", attribute) for name, attribute in sorted(vars(value).items())]
+    return Node(f"lru_cache {value.cache_info()}", held)
+
+
 def _cell(value: Any) -> Node:
     try:
         return Node("cell", [(".contents", value.cell_contents)])
@@ -216,8 +224,8 @@ def _generator(value: Any) -> Node:
 
 
 def _error(value: BaseException) -> Node:
-    children = [(".args", value.args), *attributes(value)]
-    children += [(f".{n}", getattr(value, n)) for n in ("__cause__", "__context__")]
+    held = [(edge, held) for edge, held in attributes(value) if edge != "._render_traceback_"]
+    children = [(".args", value.args), (".__cause__", value.__cause__), *held]
     return Node(f"exception {name_of(type(value))}", children)
 
 
@@ -244,10 +252,7 @@ _SIMPLE: list[tuple[Any, Callable[[Any], Node]]] = [
     (property, _property),
     ((staticmethod, classmethod), lambda v: Node(type(v).__name__, [(".func", v.__func__)])),
     (functools.partial, _partial),
-    (
-        functools._lru_cache_wrapper,
-        lambda v: Node(f"lru_cache {v.cache_info()}", sorted_dict(v)),
-    ),
+    (functools._lru_cache_wrapper, _lru_cache),
     (random.Random, lambda v: Node(f"Random {short(repr(v.getstate()), 80)}")),
     (array.array, lambda v: Node(f"array {v.typecode} {short(repr(v.tolist()))}")),
     (memoryview, lambda v: Node(f"memoryview {v.format} {v.shape}", [(".obj", v.obj)])),
@@ -259,10 +264,6 @@ _SIMPLE: list[tuple[Any, Callable[[Any], Node]]] = [
     (typing.TypeVar, lambda v: Node(f"TypeVar {v}")),
     (dataclasses.Field, lambda v: Node("field", slots_of(v))),
 ]
-
-
-def sorted_dict(value: Any) -> list[tuple[str, Any]]:
-    return [(f".{name}", held) for name, held in sorted(vars(value).items())]
 
 
 def _mutable_bytes(value: bytearray) -> Node:
@@ -283,6 +284,8 @@ def node_of(value: Any, walk: Walk, path: str) -> Node:
         return Node(walk.plain(f"{type(value).__name__} {value!r}"), tracked=False)
     if isinstance(value, bytearray):
         return _mutable_bytes(value)
+    if value is vars(builtins):
+        return Node("the builtins")
     if type(value).__name__ in ("dict_keys", "dict_values", "dict_items"):
         return Node(type(value).__name__, [(".mapping", dict(value.mapping))])
     found = science_node(value, walk, path) or container_node(value, walk)

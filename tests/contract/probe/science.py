@@ -58,7 +58,7 @@ def _array_node(np: Any, value: Any, walk: Walk, path: str) -> Node:
     flags = value.flags
     label = (
         f"{_kind(value)} {value.dtype!r} {value.shape} "
-        f"{'C' if flags.c_contiguous else 'F' if flags.f_contiguous else 'strided'}"
+        f"{'F' if flags.f_contiguous and not flags.c_contiguous else 'C'}"
         f"{'' if flags.writeable else ' read-only'}"
     )
     children: list[tuple[str, Any]] = []
@@ -70,7 +70,7 @@ def _array_node(np: Any, value: Any, walk: Walk, path: str) -> Node:
             low, high = np.lib.array_utils.byte_bounds(value)
         except AttributeError:  # numpy 1
             low, high = np.byte_bounds(value)
-        walk.arrays.append((path, low, high))
+        walk.arrays.append((path, low, high, value))
     if value.dtype == object:
         children += [(f"[{i}]", item) for i, item in enumerate(value.ravel().tolist())]
     else:

@@ -8,12 +8,13 @@ import locale
 import logging
 import os
 import random
+import re
 import sys
 import warnings
 from collections.abc import Callable
 from typing import Any
 
-from .walk import digest, short
+from .walk import digest
 
 _NOISE = ("_", "SHLVL", "OLDPWD", "DASK_ASYNC_RUN", "KMP_", "COLUMNS", "LINES")
 
@@ -36,6 +37,21 @@ def _formatters() -> list[str]:
         found += [f"{mime} {formatter.enabled} {kind}" for kind in sorted(kinds)]
     text = _shell().display_formatter.formatters["text/plain"]
     return [*found, f"float_format {text.float_format!r}, {text.float_precision!r}"]
+
+
+def _filters() -> list[str]:
+    """Without those that libraries add when they are imported, whenever that is."""
+    return [
+        repr(entry)
+        for entry in warnings.filters
+        if entry[2].__module__ == "builtins"
+        and not (entry[1] and re.search("numpy|matrix", entry[1].pattern))
+    ]
+
+
+def _decimal() -> list[str]:
+    c = decimal.getcontext()
+    return [f"{c.prec} {c.rounding} {c.Emin} {c.Emax} {[k for k, on in c.traps.items() if on]}"]
 
 
 def _numpy_random() -> list[str]:
@@ -67,8 +83,8 @@ _OWN: dict[str, Callable[[], list[str]]] = {
     "sys.path": lambda: list(sys.path),
     "environment": _environment,
     "random": lambda: [digest(repr(random.getstate()))],
-    "warnings": lambda: list(map(repr, warnings.filters)),
-    "decimal": lambda: [repr(decimal.getcontext())],
+    "warnings": _filters,
+    "decimal": _decimal,
     "logging": lambda: [f"{logging.root.level}", *map(repr, logging.root.handlers)],
     "locale": lambda: [repr(locale.setlocale(locale.LC_ALL))],
     "recursion": lambda: [repr(sys.getrecursionlimit())],
@@ -102,10 +118,10 @@ def describe() -> dict[str, str]:
     for name, tell in _OWN.items():
         now, then = tell(), _beginning[name]
         changes = [f"+ {x}" for x in now if x not in then] + [f"- {x}" for x in then if x not in now]
-        found[name] = short("\n".join(changes), 4000)
+        found[name] = "\n".join(changes)
     for name, (module, tell) in _OF_LIBRARIES.items():
         if module in sys.modules:
-            found[name] = short("\n".join(tell()), 4000)
+            found[name] = "\n".join(tell())
     return found
 
 

@@ -64,7 +64,7 @@ class Walk:
         self.root = root
         self.entries: dict[str, str] = {}
         self.seen: dict[int, str] = {}
-        self.arrays: list[tuple[str, int, int]] = []
+        self.arrays: list[tuple[str, int, int, Any]] = []
         self._alive: list[Any] = []  # temporary objects must not share an id
         self._queue: deque[tuple[str, Any]] = deque()
         for name, module in (("numpy", "numpy"), ("math", "math")):
@@ -126,9 +126,19 @@ class Walk:
         By their addresses, not by ``base``: what an array's memory belongs to is
         the business of whoever made it, a frame mapped from a file included.
         """
-        last: tuple[str, int, int] | None = None
-        for path, low, high in sorted(self.arrays, key=lambda a: (a[1], -a[2], a[0])):
-            if last is not None and low < last[2]:
+        last: tuple[str, int, int, Any] | None = None
+        for entry in sorted(self.arrays, key=lambda a: (a[1], -a[2], a[0])):
+            path, low, high, array = entry
+            if last is not None and low < last[2] and _share(array, last[3]):
                 self.entries[f"{path} (memory)"] = f"{last[0]} + {low - last[1]}"
             if last is None or high > last[2]:
-                last = (path, low, high)
+                last = entry
+
+
+def _share(one: Any, two: Any) -> bool:
+    """Whether two arrays have a byte in common; True if that is too hard to tell."""
+    numpy = sys.modules["numpy"]
+    try:
+        return bool(numpy.shares_memory(one, two, max_work=10_000))
+    except numpy.exceptions.TooHardError:
+        return True

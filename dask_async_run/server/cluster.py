@@ -1,0 +1,90 @@
+"""The Dask cluster inside a server process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from dask_async_run.server.options import Options, dask_config
+
+DASHBOARD_PORT = 8787
+"""Where the dashboard is, if the port is free; else anywhere."""
+
+
+def make_cluster(options: Options, state: Path, security: Any) -> Any:
+    """Return a `LocalCluster` that is not started yet; `start` does.
+
+    Parameters
+    ----------
+    options : Options
+        With `workers` filled in.
+    state : Path
+        The state folder; workers keep what they spill in its folder ``scratch``.
+    security : distributed.Security
+        Credentials that all of its processes and every client have.
+    """
+    import dask
+    from dask.system import CPU_COUNT
+    from distributed import LocalCluster
+
+    workers = options.workers or 1
+    scratch = state / "scratch"
+    shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left
+    scratch.mkdir(mode=0o700)
+    preloads = dask.config.get("distributed.worker.preload")
+    dask.config.set({"temporary-directory": str(scratch)})
+    dask.config.set(dask_config(workers, CPU_COUNT, preloads))
+    return LocalCluster(
+        name=f"dask_async_run {options.name}",
+        asynchronous=True,
+        protocol="tls://",
+        host="127.0.0.1",
+        security=security,
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        memory_limit=options.memory_bytes,
+        dashboard_address=f"127.0.0.1:{DASHBOARD_PORT}" if options.dashboard else None,
+        silence_logs=False,
+    )
+
+
+async def start(cluster: Any, state: Path) -> None:
+    """Start the cluster, give it registry and cells; a task has run on it on return."""
+    from distributed import Client
+
+    from dask_async_run.scheduler.plugin import RegistryPlugin
+    from dask_async_run.worker.plugin import CellPlugin
+
+    await cluster
+    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+        await client.register_plugin(RegistryPlugin(str(state)))
+        await client.register_plugin(CellPlugin())
+        await client.submit(os.getpid, pure=False)
+
+
+def lives(cluster: Any) -> bool:
+    """Whether its scheduler runs: any client may have shut it down."""
+    return cluster.scheduler is not None and cluster.scheduler.status.name == "running"
+
+
+def replace_dead_nannies(cluster: Any, workers: int) -> None:
+    """Have `workers` nannies again, soon.
+
+    A nanny starts its worker again, unless that fails or somebody retired the worker:
+    then it ends too. Dask only forgets it after ``lost-worker-timeout``.
+    """
+    for name, nanny in list(cluster.workers.items()):
+        if nanny.status.name in ("closed", "failed"):
+            del cluster.workers[name]
+    if len(cluster.workers) < workers:
+        cluster.scale(workers)
+
+
+async def close(cluster: Any) -> None:
+    """Stop the workers, then the scheduler."""
+    if not lives(cluster):
+        cluster.shutdown_scheduler = False  # else it would be waited for
+    await cluster.close()

@@ -1,0 +1,27 @@
+"""Whole notebooks, plainly and cell by cell through `%%async_run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .compare import judge_notebook, kernel_pair
+
+NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
+
+
+def test_there_are_notebooks() -> None:
+    """At least ten notebooks are judged."""
+    assert len(NOTEBOOKS) >= 10
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_is_the_same(server_folder: Path, notebook: Path) -> None:
+    """The score is 100 %: no cell differs, none is refused."""
+    with kernel_pair(server_folder, notebook=notebook) as judge:
+        score = judge_notebook(notebook, judge)
+    print(score)
+    assert score.verdicts
+    assert not [str(verdict) for verdict in score.verdicts if not verdict.same], str(score)

@@ -1,0 +1,432 @@
+"""The journal: what is committed is there, for whoever reads it, whatever was killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import stat
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dask_async_run.errors import ServerError
+from dask_async_run.job import JobResult, JobSpec, Payload, State
+from dask_async_run.messages import pack
+from dask_async_run.scheduler import schema
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.reader import JournalReader
+from scripted import job_spec
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "journal.sqlite"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    journal = Journal.open(path)
+    yield journal
+    journal.close()
+
+
+def add(journal: Journal, name: str = "a", **options: object) -> tuple[JobSpec, Record]:
+    spec = job_spec(name, **options)
+    record = Record(
+        spec.id,
+        spec.notebook,
+        spec.name,
+        journal.next_version(spec.notebook, spec.name),
+        frozenset(spec.after),
+    )
+    journal.create(record, spec, time.time())
+    return spec, record
+
+
+def finish(journal: Journal, record: Record, result: JobResult | None = None) -> None:
+    record.state, record.ended = State.FINISHED, time.time()
+    journal.store(record, time.time())
+    if result is not None:
+        journal.store_result(record.id, result, time.time())
+
+
+def test_what_is_written_can_be_read_with_and_without_a_server(
+    journal: Journal, path: Path
+) -> None:
+    """Everything about a job, through a second, read-only connection too."""
+    spec, record = add(journal, inputs=Payload(b"in", [["d1", 4]]).to_message())
+    record.state, record.started, record.worker = State.RUNNING, 2.0, "w"
+    journal.store(record, 2.0)
+    journal.append(spec.id, 1, [pack({"n": 1}), pack({"n": 2})], 3.0)
+    journal.progress(spec.id, 2, "line \udcff", 77)
+    result = JobResult(Payload(b"out", [["d2", 5]]).to_message(), bound=["x"], ename="E", nbytes=8)
+    finish(journal, record, result)
+    journal.mark(spec.id, "gathered")
+    journal.flush()
+    with Journal.open_readonly(path) as reader:
+        for source in (journal, reader):
+            (view,) = source.views("nb")
+            assert (view.id, view.label, view.state, view.version) == (spec.id, "a", "finished", 1)
+            assert (view.outputs, view.last_line, view.pid) == (2, "line \\udcff", 77)
+            assert (view.nbytes, view.ename, view.gathered, view.saved) == (8, "E", True, False)
+            assert (view.source, view.started) == (spec.source, 2.0)
+            assert view.result == {
+                **result.to_message(),
+                "payload": {"stream": b"", "frames": [["d2", 5]], "stream_frame": None},
+            }
+            assert source.spec(spec.id) == spec
+            assert source.result(spec.id) == result
+            assert source.outputs(spec.id, 1) == [(2, 3.0, pack({"n": 2}))]
+            assert [e["state"] for e in source.events(spec.id)] == ["running", "finished"]
+            assert source.frames(spec.id).keys() == {"d1", "d2"}
+            assert source.is_named("d2")
+            assert not source.is_named("d3")
+            assert (source.unsaved(), source.names()) == ([spec.id], ["a"])
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            reader._execute("DELETE FROM jobs")
+
+
+def test_versions_and_latest(journal: Journal) -> None:
+    """A name's jobs are numbered within their notebook; the highest is the latest."""
+    for name, notebook in [("a", "n"), ("a", "n"), ("a", "m"), ("b", "n"), ("a", "n")]:
+        add(journal, name, notebook=notebook)
+    assert [v.label for v in journal.views()] == ["a@1", "a@2", "a", "b", "a"]
+    assert [v.label for v in journal.views("n")] == ["a@1", "a@2", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    "name", ["", "é 🎉", "a'b\"c", "a/b@2", "x" * 10_000, "\udcff", "a\0b", "%"]
+)
+def test_any_name_will_do(journal: Journal, name: str) -> None:
+    """Names that users think of are only data here."""
+    add(journal, name, notebook=name)
+    add(journal, name, notebook=name)
+    assert [v.version for v in journal.views(name)] == [1, 2]
+
+
+def test_outputs_come_in_bounded_portions(journal: Journal) -> None:
+    """A watcher of a flood does not make the scheduler read all of it at once."""
+    spec, _ = add(journal)
+    journal.append(spec.id, 1, [bytes(1000)] * 10, 0.0)
+    seen = 0
+    portions = 0
+    while rows := journal.outputs(spec.id, seen, limit=2500):
+        assert [row[0] for row in rows] == list(range(seen + 1, seen + 1 + len(rows)))
+        seen = rows[-1][0]
+        portions += 1
+    assert (seen, portions) == (10, 4)
+
+
+def test_the_tail_is_replaced(journal: Journal) -> None:
+    """Only the latest end of a flood counts; an empty one is none."""
+    spec, _ = add(journal)
+    for tail in ("one", "two"):
+        journal.store_tail(spec.id, tail)
+    assert journal.tail(spec.id) == "two"
+    journal.store_tail(spec.id, "")
+    assert journal.tail(spec.id) == ""
+
+
+def test_deleting_leaves_nothing_of_the_job_and_all_of_the_others(journal: Journal) -> None:
+    """Every table is cleared of it."""
+    specs = []
+    for name in "ab":
+        spec, record = add(journal, name, inputs=Payload(b"", [["d", 1]]).to_message())
+        journal.append(spec.id, 1, [b"x"], 0.0)
+        journal.store_tail(spec.id, "t")
+        finish(journal, record, JobResult())
+        specs.append(spec)
+    journal.delete(specs[0].id)
+    for table in ("specs", "results", "outputs", "tails", "events", "frames"):
+        assert {row["job"] for row in journal._all(f"SELECT job FROM {table}")} == {specs[1].id}
+    assert journal.known([s.id for s in specs]) == {specs[1].id}
+
+
+def test_unfinished_jobs_are_found_again(path: Path) -> None:
+    """What a later server has to take up, in order of submission, with what it decides by."""
+    with Journal.open(path) as journal:
+        done, record = add(journal, "done")
+        finish(journal, record)
+        waiting, _ = add(journal, "waiting", after=[done.id], retries=2)
+        running, record = add(journal, "running")
+        record.state, record.attempt, record.worker = State.RUNNING, 1, "w"
+        journal.store(record, 1.0)
+    with Journal.open(path) as journal:
+        one, two = journal.unfinished()
+        assert (one.id, one.state, one.after, one.retries) == (
+            waiting.id,
+            State.PENDING,
+            frozenset([done.id]),
+            2,
+        )
+        assert (two.id, two.state, two.attempt, two.worker) == (running.id, State.RUNNING, 1, "w")
+        assert journal.ended([done.id, running.id]) == {done.id: ("done", State.FINISHED)}
+
+
+# --- one owner, private, of a known version, in one piece ---
+
+
+def test_a_journal_has_one_writer(journal: Journal, path: Path) -> None:
+    """A second server on the same folder is refused while the first lives."""
+    with pytest.raises(ServerError, match="another server runs on this state folder"):
+        Journal.open(path)
+    journal.close()
+    Journal.open(path).close()
+    Journal.open(path).close()
+
+
+def test_files_are_private_from_the_start(path: Path) -> None:
+    """0600 whatever the umask; a journal that others can read is refused."""
+    umask = os.umask(0)
+    try:
+        with Journal.open(path) as journal:
+            add(journal)
+            modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.iterdir()}
+    finally:
+        os.umask(umask)
+    assert set(modes.values()) == {0o600}
+    assert len(modes) == 4  # the journal, its two companions, its lock
+    path.chmod(0o644)
+    with pytest.raises(ServerError, match="open to other users"):
+        Journal.open(path)
+
+
+def test_a_newer_journal_is_refused(path: Path) -> None:
+    """After a downgrade nothing is misread or destroyed."""
+    Journal.open(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute(f"PRAGMA user_version = {schema.SCHEMA_VERSION + 1}")
+    connection.close()
+    for opening in (Journal.open, Journal.open_readonly):
+        with pytest.raises(ServerError, match="newer dask_async_run"):
+            opening(path)
+
+
+def test_an_older_journal_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each step is applied once; jobs are kept; the old one is readable before."""
+    with Journal.open(path) as journal:
+        spec, _ = add(journal)
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", schema.SCHEMA_VERSION + 2)
+    monkeypatch.setattr(
+        schema,
+        "_MIGRATIONS",
+        {
+            schema.SCHEMA_VERSION - 2: "ALTER TABLE jobs ADD COLUMN size INTEGER;",
+            schema.SCHEMA_VERSION - 1: "UPDATE jobs SET size = 5;",
+        },
+    )
+    with Journal.open_readonly(path) as reader:
+        assert [v.id for v in reader.views()] == [spec.id]
+    for _ in range(2):
+        with Journal.open(path) as journal:
+            assert [row["size"] for row in journal._all("SELECT size FROM jobs")] == [5]
+            assert journal._all("PRAGMA user_version")[0][0] == schema.SCHEMA_VERSION
+
+
+def test_there_may_be_no_journal_yet(path: Path) -> None:
+    """Reading one that does not exist says so, and does not make one."""
+    with pytest.raises(ServerError, match="no server has run there"):
+        Journal.open_readonly(path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("damage", ["rubbish", "header", "empty"])
+def test_a_damaged_journal_is_a_clear_error(path: Path, damage: str) -> None:
+    """What SQLite cannot read is named, with a way out; an empty file is a new journal."""
+    Journal.open(path).close()
+    content = path.read_bytes()
+    path.write_bytes(
+        {"rubbish": os.urandom(8192), "header": bytes(100) + content[100:], "empty": b""}[damage]
+    )
+    if damage == "empty":
+        with pytest.raises(ServerError, match="no server has run there"):
+            Journal.open_readonly(path)
+        Journal.open(path).close()
+        return
+    for opening in (Journal.open, Journal.open_readonly):
+        with pytest.raises(ServerError, match="Move it away"):
+            opening(path)
+
+
+# --- what dies, what is full ---
+
+_KILLED = """
+import os, pathlib, signal, sys
+sys.path.insert(0, sys.argv[2])
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.reader import JournalReader
+from scripted import job_spec
+
+journal = Journal.open(pathlib.Path(sys.argv[1]))
+for n in range(50):
+    spec = job_spec(f"job-{n}")
+    journal.create(Record(spec.id, "nb", spec.name), spec, 0.0)
+journal.append(spec.id, 1, [b"committed"], 0.0)
+journal.flush()
+journal.append(spec.id, 2, [b"not committed"], 0.0)
+print(spec.id, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_was_committed_survives_a_kill(path: Path) -> None:
+    """Without any orderly end; readable both before and after the next server opened it."""
+    helpers = Path(__file__).parent.parent / "helpers"
+    done = subprocess.run(
+        [sys.executable, "-c", _KILLED, str(path), str(helpers)], capture_output=True, text=True
+    )
+    assert done.returncode == -9, done.stderr
+    last = done.stdout.strip()
+
+    openings: list[Callable[[Path], JournalReader]]
+    openings = [Journal.open_readonly, Journal.open, Journal.open_readonly]
+    for opening in openings:
+        with opening(path) as journal:
+            assert len(journal.views()) == 50
+            assert journal.outputs(last) == [(1, 0.0, b"committed")]
+
+
+def test_cut_off_in_the_middle_of_a_write_the_journal_is_as_before_it(
+    path: Path, tmp_path: Path
+) -> None:
+    """Whatever length of the log reached the disk: some prefix of the jobs is there, whole."""
+    journal = Journal.open(path)
+    for n in range(5):
+        add(journal, f"job-{n}")
+    log = path.with_name("journal.sqlite-wal").read_bytes()
+    seen = set()
+    for cut in range(0, len(log), 1000):
+        copy = tmp_path / f"cut-{cut}" / path.name
+        copy.parent.mkdir()
+        shutil.copy(path, copy)
+        copy.chmod(0o600)
+        copy.with_name("journal.sqlite-wal").write_bytes(log[:cut])
+        try:
+            with Journal.open(copy) as again:
+                names = [v.name for v in again.views()]
+        except ServerError:
+            names = []  # before its tables were there
+        assert names == [f"job-{n}" for n in range(len(names))]
+        seen.add(len(names))
+    journal.close()
+    assert {0, 1, 4} <= seen
+
+
+@pytest.fixture
+def full(journal: Journal) -> Iterator[Callable[[bool], None]]:
+    """Makes the journal's disk full, or not: SQLite's own limit on the file's size."""
+
+    def set_full(is_full: bool) -> None:
+        pages = journal._connection.execute("PRAGMA page_count").fetchone()[0]
+        limit = pages if is_full else 1_000_000
+        journal._connection.execute(f"PRAGMA max_page_count = {limit}")
+
+    yield set_full
+    set_full(False)
+
+
+def test_on_a_full_disk_a_new_job_is_refused_and_leaves_nothing(
+    journal: Journal, full: Callable[[bool], None]
+) -> None:
+    """The client is told; nothing half-made appears later."""
+    add(journal, "before")
+    full(True)
+    with pytest.raises(ServerError, match="cannot be written: database or disk is full"):
+        add(journal, "refused", inputs=Payload(bytes(100_000)).to_message())
+    full(False)
+    add(journal, "after")
+    assert [v.name for v in journal.views()] == ["before", "after"]
+
+
+def test_on_a_full_disk_nothing_that_was_said_is_dropped(
+    journal: Journal, full: Callable[[bool], None]
+) -> None:
+    """Outputs and ends that could not be written are written when there is space."""
+    spec, record = add(journal)
+    full(True)
+    journal.append(spec.id, 1, [bytes(100_000)], 1.0)
+    with pytest.raises(ServerError, match="full"):
+        journal.flush()
+    finish(journal, record)
+    assert journal.views()[0].state == "pending"  # reading goes on, with what is there
+    full(False)
+    journal.flush()
+    assert journal.views()[0].state == "finished"
+    assert len(journal.outputs(spec.id)[0][2]) == 100_000
+
+
+def test_readers_and_the_writer_do_not_wait_for_one_another(journal: Journal, path: Path) -> None:
+    """A slow reader does not hold a write up, and sees a consistent past."""
+    add(journal, "one")
+    with Journal.open_readonly(path) as reader:
+        cursor = reader._execute("BEGIN")
+        assert len(reader.views()) == 1
+        start = time.monotonic()
+        add(journal, "two")
+        assert time.monotonic() - start < 5
+        assert len(reader.views()) == 1
+        reader._execute("COMMIT")
+        cursor.close()
+        assert len(reader.views()) == 2
+
+
+def test_costs_do_not_grow_with_the_number_of_jobs(journal: Journal) -> None:
+    """Each question about one job, and each write, uses an index: no table is scanned."""
+    seen: list[str] = []
+    journal._connection.set_trace_callback(seen.append)
+    spec, record = add(journal)
+    record.state = State.RUNNING
+    journal.store(record, 0.0)
+    journal.append(spec.id, 1, [b"x"], 0.0)
+    journal.progress(spec.id, 1, "", 1)
+    journal.store_tail(spec.id, "t")
+    finish(journal, record, JobResult(Payload(b"", [["d", 1]]).to_message()))
+    journal.mark(spec.id, "saved")
+    journal.rows(jobs=[spec.id])
+    journal.rows("nb")
+    journal.spec(spec.id)
+    journal.result(spec.id)
+    journal.outputs(spec.id, 0)
+    journal.tail(spec.id)
+    journal.events(spec.id)
+    journal.frames(spec.id)
+    journal.is_named("d")
+    journal.known([spec.id])
+    journal.ended([spec.id])
+    journal.unfinished()
+    journal.unsaved()
+    journal.next_version("nb", "a")
+    journal.delete(spec.id)
+    journal.flush()
+    journal._connection.set_trace_callback(None)
+    statements = [s for s in seen if s.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))]
+    assert len(statements) > 20
+    for statement in statements:
+        plan = journal._connection.execute(f"EXPLAIN QUERY PLAN {statement}").fetchall()
+        for row in plan:
+            scanned = row["detail"]
+            allowed = ("json_each", "CONSTANT ROW", "USING INDEX", "USING COVERING INDEX")
+            if scanned.startswith("SCAN"):
+                assert any(word in scanned for word in allowed), (statement, scanned)
+
+
+def test_a_journal_is_closed_from_any_state(path: Path) -> None:
+    """Closing writes what is left, and lets go of the lock."""
+    journal = Journal.open(path)
+    spec, _ = add(journal)
+    journal.append(spec.id, 1, [b"x"], 0.0)
+    closed = threading.Event()
+    journal.close()
+    closed.set()
+    with Journal.open(path) as again:
+        assert again.outputs(spec.id) == [(1, 0.0, b"x")]
+        assert again.known([uuid.uuid4().hex]) == set()

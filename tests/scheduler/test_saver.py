@@ -1,0 +1,126 @@
+"""The saver: what it calls saved has been synced, and its log does not grow for ever."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dask_async_run.frames import FrameStore
+from dask_async_run.scheduler import saver as saver_module
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.saver import Saver
+from scripted import job_spec
+from waiting import wait_for
+
+
+class Place:
+    """A journal, a frame store, a saver, and what it has saved."""
+
+    def __init__(self, folder: Path) -> None:
+        self.journal = Journal.open(folder / "journal.sqlite")
+        self.store = FrameStore(folder / "frames")
+        self.saved: list[str] = []
+        self.saver = Saver(self.journal.path, self.store, self.saved.extend)
+
+    def write(self, size: int = 10) -> str:
+        spec = job_spec("a")
+        self.journal.create(Record(spec.id, "nb", "a", 1), spec, 0.0)
+        self.journal.append(spec.id, 1, [os.urandom(size)], 0.0)
+        self.journal.flush()
+        self.journal.delete(spec.id)
+        return spec.id
+
+    @property
+    def log_size(self) -> int:
+        return self.journal.path.with_name("journal.sqlite-wal").stat().st_size
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path)
+    yield place
+    place.saver.close()
+    place.journal.close()
+
+
+def test_frames_and_journal_are_synced_before_a_job_is_called_saved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames' files, their folder, and the journal's log; then the callback."""
+    synced: list[str] = []
+    sync = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").resolve().name)
+        assert place.saved == []
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    place.write()
+    frame = place.store.put(b"x")
+    place.saver.save("job", [frame.digest])
+    wait_for(lambda: place.saved == ["job"])
+    assert synced == [frame.digest, "frames", "journal.sqlite-wal"]
+
+
+def test_a_job_with_a_missing_frame_is_not_saved_and_holds_nobody_up(place: Place) -> None:
+    """The others of the same batch are."""
+    place.saver.save("broken", ["0" * 32 + "-1"])
+    place.saver.save("good", [])
+    wait_for(lambda: place.saved == ["good"])
+
+
+def test_an_error_does_not_end_the_saver(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that refuses to sync once may work again later."""
+
+    def refuse(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    place.write()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        done = threading.Event()
+        patch.setattr(saver_module.logger, "warning", lambda *_: done.set())
+        patch.setattr(saver_module.logger, "exception", lambda *_: done.set())
+        place.saver.save("one", [])
+        assert done.wait(10)
+    place.saver.save("two", [])
+    wait_for(lambda: "two" in place.saved)
+
+
+def test_the_log_is_checkpointed_when_it_is_large(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the journal for good leaves the log: its size stays bounded."""
+    monkeypatch.setattr(saver_module, "_CHECKPOINT_FROM", 100_000)
+    monkeypatch.setattr(saver_module, "_TRUNCATE_FROM", 1_000_000)
+    largest = 0
+    for n in range(30):
+        place.write(200_000)
+        place.saver.save(str(n), [])
+        wait_for(lambda n=n: place.saved[-1:] == [str(n)])  # type: ignore[misc]
+        largest = max(largest, place.log_size)
+    assert largest < 3_000_000
+
+
+def test_closing_saves_what_is_left_and_ends_the_thread(tmp_path: Path) -> None:
+    """Nothing that was asked for is dropped."""
+    place = Place(tmp_path)
+    for n in range(20):
+        place.saver.save(str(n), [])
+    place.saver.close()
+    assert place.saved == [str(n) for n in range(20)]
+    assert not any(t.name == "dask-async-run-saver" for t in threading.enumerate())
+    place.journal.close()
+
+
+def test_syncing_empties_the_trash(place: Place) -> None:
+    """What the collector took away gives its space back."""
+    place.store.discard([place.store.put(b"x").digest])
+    place.saver.sync()
+    wait_for(lambda: not list((place.store.folder / ".trash").iterdir()))

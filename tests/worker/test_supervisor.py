@@ -1,0 +1,359 @@
+"""How cells end, and how they are stopped: in real cell processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import pytest
+
+from cells import Cells, Failing, Recorded, Slow, runs
+from dask_async_run.job import State
+from dask_async_run.worker import supervisor
+from waiting import wait_for
+
+SEGFAULT = "import ctypes\ndef crash():\n    ctypes.string_at(0)\n\ncrash()"
+
+
+def test_a_cell_that_ends_is_finished(cells: Cells) -> None:
+    """State, no reason, what it bound."""
+    ended = cells.run("x = 1\nx")
+    assert (ended.state, ended.reason) == (State.FINISHED, "")
+    assert ended.result.bound == ["x"]
+    assert ended.shown.result == "1"
+
+
+def test_a_cell_that_raises_is_failed_and_keeps_what_it_did(cells: Cells) -> None:
+    """As in a kernel: names bound before the exception are bound."""
+    ended = cells.run("x = 1\nraise ValueError('bad')\ny = 2")
+    assert ended.state is State.FAILED
+    assert (ended.result.ename, ended.result.evalue) == ("ValueError", "bad")
+    assert ended.result.bound == ["x"]
+
+
+def test_sys_exit_is_told_apart(cells: Cells) -> None:
+    """SystemExit fails the cell, and the reason says that it was one."""
+    ended = cells.run("x = 1\nimport sys\nsys.exit(3)")
+    assert (ended.state, ended.result.ename) == (State.FAILED, "SystemExit")
+    assert ended.reason == "the cell called sys.exit(3)"
+    assert "x" in ended.result.bound
+
+
+def test_exit_lets_the_cell_end(cells: Cells) -> None:
+    """exit() ends a kernel after the cell; there is no kernel here."""
+    ended = cells.run("exit()\nx = 1\nx")
+    assert (ended.state, ended.shown.result) == (State.FINISHED, "1")
+
+
+@dataclass(frozen=True)
+class Death:
+    code: str
+    reason: str
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        Death("import os; os._exit(1)", "the cell's process died: exit code 1"),
+        Death("import os; os._exit(0)", "the cell's process died: exit code 0"),
+        Death(SEGFAULT, "the cell's process died: killed by signal 11 (SIGSEGV)"),
+        Death("import os; os.abort()", "the cell's process died: killed by signal 6 (SIGABRT)"),
+        Death(
+            "import os; os.kill(os.getpid(), 9)",
+            "the cell's process died: killed by signal 9 (SIGKILL), not by us",
+        ),
+        Death(
+            "import os; os.kill(os.getpid(), 15)",
+            "the cell's process died: killed by signal 15 (SIGTERM)",
+        ),
+    ],
+    ids=lambda death: death.code,
+)
+def test_a_dying_process_is_told_apart(cells: Cells, death: Death) -> None:
+    """What it printed before is there, and how it died is said."""
+    ended = cells.run("print('before')\n" + death.code)
+    assert ended.state is State.FAILED
+    assert ended.reason.startswith(death.reason)
+    assert ended.ending.result is None
+    assert ended.text() == "before\n"
+
+
+def test_a_crash_says_where_the_cell_was(cells: Cells) -> None:
+    """The cell's own frames, none of IPython's or ours."""
+    error = cells.run(SEGFAULT).text("stderr")
+    assert error.startswith("Fatal Python error: Segmentation fault\n")
+    assert "Cell In[7], line 3, in crash\n  Cell In[7], line 5, in <module>\n" in error
+    assert "IPython" not in error
+    assert "dask_async_run" not in error
+
+
+@dataclass(frozen=True)
+class Stop:
+    """A cell that says "go", and which signal ends it."""
+
+    name: str
+    code: str
+    by: str = "SIGINT"
+    shown: str = ""
+    grace: float = 5.0
+
+
+IGNORE = "import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+
+STOPS = [
+    Stop("sleep", "import time\nx = 1\nprint('go')\ntime.sleep(1000)"),
+    Stop("busy loop", "print('go')\nwhile True: pass"),
+    Stop(
+        "long operation in C",
+        "import numpy as np\na = np.random.rand(6000, 6000)\nprint('go')\nnp.linalg.svd(a)",
+        by="SIGTERM",
+        grace=0.3,
+    ),
+    Stop("ignores SIGINT", IGNORE + "print('go')\ntime.sleep(1000)", by="SIGTERM", grace=0.3),
+    Stop(
+        "ignores both",
+        IGNORE + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('go')\ntime.sleep(1000)",
+        by="SIGKILL",
+        grace=0.3,
+    ),
+    Stop(
+        "stopped process",
+        "print('go', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+        by="SIGKILL",
+        grace=0.3,
+    ),
+    Stop("shell command", "!echo go; sleep 1000"),
+    Stop("subprocess", "import subprocess\nsubprocess.run('echo go; sleep 1000', shell=True)"),
+    Stop("os.system", "import os\nos.system('echo go; sleep 1000')"),
+    Stop("bash", "%%bash\necho go\nsleep 1000"),
+    Stop("await", "import asyncio\nprint('go')\nawait asyncio.sleep(1000)"),
+    Stop("await, busy", "import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass"),
+    Stop(
+        "handles it",
+        "import time\ntry:\n    print('go')\n    time.sleep(1000)\n"
+        "except KeyboardInterrupt:\n    print('handled')\nx = 5",
+        shown="handled",
+    ),
+    Stop(
+        "cleans up",
+        "import time\ntry:\n    print('go')\n    time.sleep(1000)\nfinally:\n    print('clean')",
+        shown="clean",
+    ),
+    Stop(
+        "pool",
+        "import multiprocessing, time\nwith multiprocessing.get_context('fork').Pool(2) as p:\n"
+        "    print('go')\n    p.map(time.sleep, [1000, 1000])",
+    ),
+    Stop("flood of text", "print('go')\nwhile True: print('x' * 1000)"),
+    Stop("flood of displays", "print('go')\nwhile True: display('x' * 100_000)"),
+    Stop(
+        "flood of both", "import sys\nprint('go')\nwhile True: print(1); print(2, file=sys.stderr)"
+    ),
+]
+
+
+@pytest.mark.parametrize("stop", STOPS, ids=lambda stop: stop.name)
+def test_a_cancelled_cell_stops(cells: Cells, stop: Stop) -> None:
+    """On the first rung of the ladder that it heeds, which the reason names."""
+    run = cells.start(stop.code, grace=stop.grace)
+    run.wait_for_text("go")
+    pid = run.pid
+    run.supervisor.cancel()
+    ended = run.end()
+    assert ended.state is State.CANCELLED
+    assert ended.reason == f"cancelled; stopped by {stop.by}"
+    assert stop.shown in ended.text()
+    assert not psutil.pid_exists(pid)
+
+
+def test_what_was_bound_before_a_cancel_is_kept(cells: Cells) -> None:
+    """As after an interrupt in a kernel; the error is shown."""
+    run = cells.start("x = 1\nimport time\nprint('go')\ntime.sleep(1000)")
+    run.wait_for_text("go")
+    run.supervisor.cancel()
+    ended = run.end()
+    assert ended.result.bound == ["x", "time"]
+    assert ended.result.ename == "KeyboardInterrupt"
+    assert "time.sleep(1000)" in ended.shown.traceback
+
+
+def test_cancelled_before_it_ran(cells: Cells) -> None:
+    """No process is made."""
+    run = cells.start("1")  # makes sure that there is a template
+    run.end()
+    sink = Recorded()
+    started = cells.prepare("print('ran')", sink)
+    started.cancel()
+    ending = started.run(cells.template)
+    assert (ending.state, ending.reason) == (State.CANCELLED, "cancelled before it ran")
+    assert sink.outputs == []
+
+
+def test_cancelled_at_any_moment(cells: Cells) -> None:
+    """From the fork to the last statement, the process ends and the state is honest."""
+    states = set()
+    for step in range(30):
+        run = cells.start("x = 1\nprint('done')")
+        run.thread.join(step * 0.004)
+        run.supervisor.cancel()
+        ended = run.end()
+        states.add(ended.state)
+        if ended.state is State.CANCELLED:
+            assert "cancelled" in ended.reason
+        else:
+            assert (ended.state, ended.text()) == (State.FINISHED, "done\n")
+    assert State.CANCELLED in states
+
+
+def test_a_cell_may_run_for_its_timeout_and_no_longer(cells: Cells) -> None:
+    """State, reason, and what was bound."""
+    ended = cells.run("x = 1\nimport time\ntime.sleep(1000)", timeout=30, limit=0.5)
+    assert ended.state is State.TIMED_OUT
+    assert ended.reason == "ran longer than 0.5 s; stopped by SIGINT"
+    assert "x" in ended.result.bound
+
+
+def test_a_cell_that_wants_too_much_memory_is_stopped(cells: Cells) -> None:
+    """Its children's memory counts; how much it was is said."""
+    code = (
+        "import subprocess, sys\n"
+        "subprocess.run([sys.executable, '-c', 'import time; b = b\"x\" * 400_000_000; "
+        "time.sleep(1000)'])"
+    )
+    ended = cells.run(code, memory=300_000_000, grace=0.5)
+    assert ended.state is State.FAILED
+    assert "MiB of memory, more than the 286.1 MiB allowed; stopped by SIG" in ended.reason
+
+
+def test_mapped_input_is_not_counted_as_memory(cells: Cells) -> None:
+    """Pages of a file that others can have back."""
+    code = (
+        "import mmap, tempfile, time\n"
+        "f = tempfile.TemporaryFile(); f.truncate(500_000_000)\n"
+        "m = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_COPY)\n"
+        "n = sum(m[::4096]); print('read'); time.sleep(1.2); del m; f.close(); del f"
+    )
+    assert cells.run(code, memory=300_000_000).state is State.FINISHED
+
+
+def test_usage_is_recorded(cells: Cells) -> None:
+    """Memory in bytes, CPU in percent, pid, last line."""
+    sink = Recorded()
+    run = cells.start(
+        "b = bytearray(100_000_000)\nprint('\\x1b[31mred\\x1b[0m line\\n')\nwhile True: pass", sink
+    )
+    wait_for(lambda: sink.infos and sink.infos[-1]["cpu"] > 20, what="CPU time")
+    info = sink.infos[-1]
+    run.supervisor.cancel()
+    run.end()
+    assert info["memory"] > 100_000_000
+    assert info["pid"] == run.pid
+    assert info["last_line"] == "red line"
+
+
+def test_an_unwanted_cell_is_stopped(cells: Cells) -> None:
+    """The registry's answer says so: the job was ended otherwise."""
+    sink = Recorded()
+    run = cells.start("import time\nprint('go')\ntime.sleep(1000)", sink)
+    run.wait_for_text("go")
+    sink.wanted = False
+    assert run.end().state is State.CANCELLED
+
+
+DAEMON = """
+import os, subprocess, sys, time
+subprocess.Popen(["sleep", "1001"])                                # a child
+subprocess.Popen(["setsid", "sleep", "1002"])                      # in its own session
+os.system("(setsid sleep 1003 >/dev/null 2>&1 &) ; sleep 0.1")     # a daemon: an orphan
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        os.execvp("sleep", ["sleep", "1004"])
+    os._exit(0)
+pids = []
+while len(pids) < 4:
+    found = subprocess.run(["pgrep", "-f", "^sleep 100[1-4]$"], capture_output=True, text=True)
+    pids = found.stdout.split()
+print("PIDS", *pids, "END")
+"""
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getpid(), 9)", "while True: pass"])
+def test_whatever_a_cell_started_ends_with_it(cells: Cells, end: str) -> None:
+    """Children, own sessions, orphans; however the cell ends."""
+    run = cells.start(DAEMON + end, grace=0.3)
+    run.wait_for_text("END")
+    pids = [int(word) for word in run.sink.text().split()[1:-1]]
+    if end.startswith("while"):
+        run.supervisor.cancel()
+    run.end()
+    assert not [pid for pid in pids if runs(pid)]
+
+
+def test_a_slow_registry_does_not_stall_the_cell(cells: Cells) -> None:
+    """Not one record is answered while the cell prints; all arrives afterwards."""
+    sink = Slow()
+    run = cells.start(
+        "for i in range(100_000): print(i)\nopen(DONE, 'w').close()".replace(
+            "DONE", repr(str(cells.frames.parent / "done"))
+        ),
+        sink,
+    )
+    wait_for((cells.frames.parent / "done").exists, what="the cell to run to its end")
+    assert sink.records == 1
+    sink.release()
+    ended = run.end()
+    assert ended.text() == "".join(f"{i}\n" for i in range(100_000))
+
+
+def test_a_record_that_fails_is_made_again(cells: Cells) -> None:
+    """Nothing is lost, nothing comes twice."""
+    sink = Failing()
+    ended = cells.start("for i in range(5): print(i, flush=True); display(i)", sink).end()
+    assert ended.text() == "0\n1\n2\n3\n4\n"
+    assert sink.failures > 0
+
+
+def test_a_cell_that_lingers_after_its_result_is_ended(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The result counts; the slot is free soon."""
+    monkeypatch.setattr(supervisor, "EXIT_GRACE", 0.2)
+    code = "import atexit, os, signal\natexit.register(os.kill, os.getpid(), signal.SIGSTOP)\nx = 1"
+    ended = cells.run(code)
+    assert (ended.state, ended.result.bound[-1]) == (State.FINISHED, "x")
+
+
+def test_text_of_exit_functions_is_recorded(cells: Cells) -> None:
+    """What a Python process does at its end is done."""
+    assert cells.run("import atexit\natexit.register(print, 'bye');").text() == "bye\n"
+
+
+def test_threads_and_tasks_of_the_cell_end_before_it(cells: Cells) -> None:
+    """In a kernel they would go on; here nothing would."""
+    code = (
+        "import asyncio, threading, time\n"
+        "threading.Thread(target=lambda: (time.sleep(0.3), print('thread'))).start()\n"
+        "async def f():\n    await asyncio.sleep(0.1)\n    print('task')\n"
+        "task = asyncio.create_task(f())"
+    )
+    ended = cells.run(code)
+    assert ended.text() == "task\nthread\n"
+    assert ended.text("stderr") == ""
+
+
+def test_no_descriptor_is_left_open(cells: Cells) -> None:
+    """Neither by cells that end nor by cells that are killed."""
+    cells.run("1")
+    before = psutil.Process().num_fds()
+    for code in ("1", "import os; os._exit(1)", "import os; os.kill(os.getpid(), 9)"):
+        cells.run(code)
+    assert psutil.Process().num_fds() == before
+
+
+@pytest.fixture(autouse=True)
+def _no_zombies() -> Iterator[None]:
+    yield
+    zombies = [p for p in psutil.Process().children() if p.status() == psutil.STATUS_ZOMBIE]
+    assert not zombies

@@ -1,0 +1,154 @@
+"""The template process: starts, forks, warms up, and whoever dies leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import dask_async_run
+from cells import Cells, runs
+from dask_async_run.job import State
+from dask_async_run.worker.template_handle import TemplateHandle
+from waiting import wait_for
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Cells]:
+    """Cells of a template of the test's own, which it may kill."""
+    handle = TemplateHandle()
+    yield Cells(handle, tmp_path / "frames")
+    handle.close()
+
+
+def test_it_has_one_thread_and_imports_neither_dask_nor_numpy(own: Cells) -> None:
+    """A fork copies one thread only; a cell that needs neither does not pay for them."""
+    ended = own.run(
+        "import sys, psutil\n"
+        "heavy = {'dask', 'distributed', 'numpy', 'pandas', 'tornado', 'ipykernel', 'zmq'}\n"
+        "sorted(heavy & set(sys.modules))"
+    )
+    assert ended.shown.result == "[]"
+    assert own.template.pid is not None
+    assert psutil.Process(own.template.pid).num_threads() == 1
+
+
+def test_it_warms_up_what_it_is_told_and_knows_to_be_safe(own: Cells) -> None:
+    """After the first cell, for the next ones; unknown names are left alone."""
+    own.run("1", warm=["json", "xml.dom.minidom", "numpy", "no_such_module"])
+    code = "import sys\n'numpy' in sys.modules, 'xml.dom.minidom' in sys.modules"
+    wait_for(lambda: own.run(code).shown.result == "(True, False)", what="numpy to be warm")
+    assert own.template.pid is not None
+    assert psutil.Process(own.template.pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_cells_get_the_environment_that_is_asked_for(own: Cells) -> None:
+    """Threads of BLAS, set before numpy is imported."""
+    code = "import os\nos.environ['OMP_NUM_THREADS']"
+    assert own.run(code, environ={"OMP_NUM_THREADS": "3"}).shown.result == "'3'"
+
+
+def test_two_cells_at_once_do_not_see_each_other(own: Cells) -> None:
+    """One template serves a worker with several threads."""
+    one = own.start("import time\nx = 1\nprint('go')\ntime.sleep(1000)")
+    one.wait_for_text("go")
+    two = own.run("try:\n    x\nexcept NameError:\n    print('private')")
+    assert two.text() == "private\n"
+    one.supervisor.cancel()
+    assert one.end().state is State.CANCELLED
+
+
+def test_a_cell_has_no_descriptors_but_its_own(own: Cells) -> None:
+    """Neither those of other cells nor the template's."""
+    other = own.start("import time\nprint('go')\ntime.sleep(1000)")
+    other.wait_for_text("go")
+    # stdin, stdout, stderr and duplicates of two, messages, task, the loop's three, and
+    # the one with which the folder is read.
+    listed = own.run("import os\nlen(os.listdir('/proc/self/fd'))").shown.result
+    other.supervisor.cancel()
+    other.end()
+    alone = own.run("import os\nlen(os.listdir('/proc/self/fd'))").shown.result
+    assert listed == alone
+    assert int(str(alone)) <= 11
+
+
+def test_a_killed_template_loses_its_cells(own: Cells) -> None:
+    """The job is lost, what it printed is kept, nothing of it lives on; the next one runs."""
+    code = "import subprocess, time\np = subprocess.Popen(['setsid', 'sleep', '1000'])\n"
+    run = own.start(code + "time.sleep(1)\nprint('go', p.pid, 'END')\ntime.sleep(1000)")
+    run.wait_for_text("END")
+    pids = [run.pid, int(run.sink.text().split()[1])]
+    assert own.template.pid is not None
+    os.kill(own.template.pid, signal.SIGKILL)
+    ended = run.end()
+    assert ended.state is State.LOST
+    assert "template process died" in ended.reason
+    assert ended.text().startswith("go ")
+    wait_for(lambda: not any(map(runs, pids)), what="the end of all that it started")
+    assert own.run("2").shown.result == "2"
+
+
+WORKER = """
+import pathlib, sys, threading
+sys.path[:0] = {path!r}
+from cells import Cells
+from dask_async_run.worker.template_handle import TemplateHandle
+handle = TemplateHandle()
+cells = Cells(handle, pathlib.Path({folder!r}))
+run = cells.start({code!r})
+run.wait_for_text("END")
+print(handle.pid, run.pid, *run.sink.text().split()[1:-1], flush=True)
+threading.Event().wait()
+"""
+
+CODE = """
+import os, subprocess, time
+p = subprocess.Popen(["setsid", "sleep", "1000"])
+if os.fork() == 0:
+    if os.fork() == 0:
+        os.setsid()
+        print("PIDS", os.getppid() and os.getpid(), flush=True)
+        os.execvp("sleep", ["sleep", "1000"])
+    os._exit(0)
+os.wait()
+time.sleep(0.5)
+print(p.pid, "END")
+time.sleep(1000)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_killed_worker_leaves_nothing_behind(tmp_path: Path, number: int) -> None:
+    """The template sees its socket close and ends all cells, with whatever they started."""
+    path = [
+        str(Path(__file__).parents[1] / "helpers"),
+        str(Path(dask_async_run.__file__).parents[1]),
+    ]
+    program = WORKER.format(path=path, folder=str(tmp_path / "frames"), code=CODE)
+    worker = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    assert worker.stdout is not None
+    pids = [int(word) for word in worker.stdout.readline().split()]
+    assert len(pids) == 4
+    assert all(map(runs, pids))
+    worker.send_signal(number)
+    worker.wait(10)
+    worker.stdout.close()
+    wait_for(lambda: not any(map(runs, pids)), timeout=10, what="the end of all processes")
+
+
+def test_closing_ends_cells_and_what_they_started(own: Cells) -> None:
+    """As a worker does that closes in order."""
+    run = own.start(CODE)
+    run.wait_for_text("END")
+    pids = [run.pid, *(int(word) for word in run.sink.text().split()[1:-1])]
+    own.template.close()
+    assert not any(map(runs, pids))
+    assert run.end().state is State.LOST
+    with pytest.raises(RuntimeError, match="closing"):
+        own.template.start()

@@ -1,0 +1,87 @@
+"""Widgets are shown as text that is kept up to date; clearing one clears nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from cells import Cells
+from dask_async_run.job import State
+
+
+def test_a_widget_is_shown_as_its_text_brought_up_to_date(cells: Cells) -> None:
+    """No front end has its model."""
+    ended = cells.run("import ipywidgets\ns = ipywidgets.IntSlider(3)\ndisplay(s)\ns.value = 7")
+    assert ended.shown.data == [{"text/plain": "IntSlider(value=7)"}]
+
+
+def test_a_progress_bar_of_tqdm_ends_as_it_ended(cells: Cells) -> None:
+    """`tqdm.notebook` makes a widget."""
+    pytest.importorskip("tqdm")
+    ended = cells.run("from tqdm.notebook import tqdm\nfor i in tqdm(range(5)): pass")
+    assert ended.shown.data[0]["text/plain"].startswith("100%|")
+
+
+def test_a_progress_bar_that_an_exception_cut_short(cells: Cells) -> None:
+    """The exception is the only error that is shown."""
+    pytest.importorskip("tqdm")
+    code = "from tqdm.notebook import tqdm\nfor i in tqdm(range(5)):\n    if i == 3: 1/0"
+    ended = cells.run(code)
+    errors = [o["ename"] for o in ended.outputs if o["output_type"] == "error"]
+    assert errors == ["ZeroDivisionError"]
+
+
+def test_tqdm_auto_draws_with_text(cells: Cells) -> None:
+    """A bar that moves while the cell runs."""
+    pytest.importorskip("tqdm")
+    ended = cells.run("from tqdm.auto import tqdm\nfor i in tqdm(range(5)): pass")
+    assert "100%|" in ended.text("stderr")
+
+
+OUTPUT = """
+import ipywidgets
+from IPython.display import clear_output
+print("kept")
+out = ipywidgets.Output()
+with out:
+    for i in range(5):
+        clear_output(wait=True)
+        display(i)
+print("after")
+"""
+
+
+def test_clearing_an_output_widget_replaces_what_is_in_it(cells: Cells) -> None:
+    """And leaves the cell's own output alone."""
+    ended = cells.run(OUTPUT)
+    assert ended.text() == "kept\nafter\n"
+    assert ended.shown.data == [{"text/plain": "4"}]
+
+
+def test_an_exception_in_an_output_widget_is_shown_and_swallowed(cells: Cells) -> None:
+    """As ipywidgets does in a notebook."""
+    ended = cells.run("import ipywidgets\nwith ipywidgets.Output():\n    1/0\nprint('on')")
+    assert ended.state is State.FINISHED
+    assert (ended.shown.error or {})["ename"] == "ZeroDivisionError"
+    assert ended.text() == "on\n"
+
+
+def test_interact_shows_its_first_result(cells: Cells) -> None:
+    """Nobody can move the slider."""
+    ended = cells.run("import ipywidgets\nipywidgets.interact(lambda x: print(x), x=(0, 10));")
+    assert ended.text() == "5\n"
+
+
+def test_a_live_display_of_rich_ends_as_it_ended(cells: Cells) -> None:
+    """It clears an output widget many times a second."""
+    pytest.importorskip("rich")
+    ended = cells.run(
+        "print('kept')\nfrom rich.progress import track\nfor i in track(range(3)): pass"
+    )
+    assert ended.text() == "kept\n"
+    assert any("100%" in data["text/plain"] for data in ended.shown.data)
+
+
+def test_a_comm_can_be_made_and_used(cells: Cells) -> None:
+    """It leads nowhere."""
+    code = "import comm\nc = comm.create_comm(target_name='x')\nc.send({'method': 'update'})\nc.close()"
+    assert cells.run(code).state is State.FINISHED
