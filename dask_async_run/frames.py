@@ -313,6 +313,11 @@ def _name(content: str, size: int) -> str:
     return f"{content}-{size}"
 
 
+def content_digest(digest: str) -> str:
+    """The digest of the content alone, of a frame's name."""
+    return digest.partition("-")[0]
+
+
 def _fsync(descriptor: int) -> None:
     try:
         os.fsync(descriptor)

@@ -42,6 +42,12 @@ class Saver:
     write : callable(value, shell)
     module : str
         Library that it is about, if any.
+    state : callable(shell) -> object, or None
+        What is compared before and after a cell; None: what `read` answers.
+    difference : callable(before, now) -> object, or None
+        What to bring back of a change; None: all of it.
+    merge : callable(difference, shell), or None
+        Brings a difference back; None: `write`.
     """
 
     name: str
@@ -49,6 +55,9 @@ class Saver:
     read: Callable[[Shell], Any]
     write: Callable[[Any, Shell], None]
     module: str = ""
+    state: Callable[[Shell], Any] | None = None
+    difference: Callable[[Any, Any], Any] | None = None
+    merge: Callable[[Any, Shell], None] | None = None
 
 
 # -- process ---------------------------------------------------------------------
@@ -71,6 +80,31 @@ def _write_path(path: list[str], shell: Shell) -> None:
     # Another host has other folders; what this process needs itself stays, at the end.
     here = [entry for entry in path if entry == "" or Path(entry).exists()]
     sys.path[:] = here + [entry for entry in sys.path if entry not in here]
+
+
+def _path_difference(before: list[str], now: list[str]) -> dict[str, list[str]]:
+    """Answer the entries that are gone, and those that came, at the front and behind."""
+    new = [entry for entry in now if entry not in before]
+    old_at = next((i for i, entry in enumerate(now) if entry in before), len(now))
+    return {
+        "gone": [entry for entry in before if entry not in now],
+        "front": [entry for entry in now[:old_at] if entry in new],
+        "back": [entry for entry in now[old_at:] if entry in new],
+    }
+
+
+def _merge_path(difference: dict[str, list[str]], shell: Shell) -> None:
+    kept = [entry for entry in sys.path if entry not in difference["gone"]]
+    front = [entry for entry in difference["front"] if entry not in kept]
+    back = [entry for entry in difference["back"] if entry not in kept]
+    sys.path[:] = [*front, *kept, *back]
+
+
+def _environment_difference(
+    before: Mapping[str, str], now: Mapping[str, str]
+) -> dict[str, str | None]:
+    changed: dict[str, str | None] = {k: v for k, v in now.items() if before.get(k) != v}
+    return changed | {k: None for k in before if k not in now}
 
 
 def environment_changes(first: Mapping[str, str]) -> dict[str, str | None]:
@@ -167,6 +201,24 @@ def _write_pandas(options: dict[str, Any], shell: Shell) -> None:
         for key, value in options.items():
             if key in config._registered_options:
                 pandas.set_option(key, value)
+
+
+def _read_backend(shell: Shell) -> str | None:
+    """Answer the backend, once pyplot has chosen one."""
+    pyplot = sys.modules.get("matplotlib.pyplot")
+    if getattr(pyplot, "_backend_mod", None) is None:
+        return None
+    return str(dict.__getitem__(sys.modules["matplotlib"].rcParams, "backend"))
+
+
+def _write_backend(name: str, shell: Shell) -> None:
+    import matplotlib.pyplot as pyplot
+
+    if getattr(pyplot, "_backend_mod", None) is None:
+        try:
+            pyplot.switch_backend(name)
+        except ImportError:
+            pass  # one that needs a screen: the cell's own choice is as good
 
 
 def _read_matplotlib(shell: Shell) -> Any:
@@ -337,18 +389,28 @@ def _write_sources(texts: dict[str, tuple[int | None, str]], shell: Shell) -> No
 
 SAVERS: tuple[Saver, ...] = (
     Saver("folder", True, _read_folder, _write_folder),
-    Saver("path", True, lambda shell: list(sys.path), _write_path),
+    Saver(
+        "path",
+        True,
+        lambda shell: list(sys.path),
+        _write_path,
+        difference=_path_difference,
+        merge=_merge_path,
+    ),
     Saver(
         "environment",
         True,
         lambda shell: environment_changes(_FIRST_ENVIRONMENT),
         _write_environment,
+        state=lambda shell: dict(os.environ),
+        difference=_environment_difference,
     ),
     Saver("warnings", False, _read_filters, _write_filters),
     Saver("random", False, lambda shell: random.getstate(), lambda s, shell: random.setstate(s)),
     Saver("numpy.random", False, _read_numpy_random, _write_numpy_random, "numpy"),
     Saver("numpy.printoptions", False, _read_numpy_print, _write_numpy_print, "numpy"),
     Saver("pandas", False, _read_pandas, _write_pandas, "pandas"),
+    Saver("backend", False, _read_backend, _write_backend, "matplotlib.pyplot"),
     Saver("matplotlib", False, _read_matplotlib, _write_matplotlib, "matplotlib"),
     Saver("inline", False, _read_inline, _write_inline, "matplotlib_inline.config"),
     Saver("decimal", False, _read_decimal, _write_decimal),
@@ -375,19 +437,14 @@ def read(shell: Shell, early: bool) -> dict[str, Any]:
     return found
 
 
-def write(state: Mapping[str, Any], shell: Shell, importing: bool = True) -> None:
-    """Give this process the surroundings that `read` or `changes` answered.
+def write(found: Mapping[str, Any], shell: Shell) -> None:
+    """Give this process the surroundings that `read` answered in another one.
 
-    Parameters
-    ----------
-    state : mapping of str to object
-    shell : InteractiveShell or None
-    importing : bool
-        Import libraries that `state` is about and that are not imported yet.
+    Libraries that they are about are imported.
     """
     for saver in SAVERS:
-        if saver.name in state and (importing or not saver.module or saver.module in sys.modules):
-            saver.write(state[saver.name], shell)
+        if saver.name in found:
+            saver.write(found[saver.name], shell)
 
 
 def freshen() -> None:
@@ -398,10 +455,40 @@ def freshen() -> None:
         numpy.random.seed()
 
 
+def state(shell: Shell) -> dict[str, Any]:
+    """Answer everything that `changes` compares, early and late."""
+    found = {}
+    for saver in SAVERS:
+        value = (saver.state or saver.read)(shell)
+        if value is not None:
+            found[saver.name] = value
+    return found
+
+
 def changes(before: Mapping[str, Any], shell: Shell) -> dict[str, Any]:
-    """Answer what is different now from `before` (early and late together)."""
-    now = read(shell, early=True) | read(shell, early=False)
-    return {k: v for k, v in now.items() if k not in before or not _same(before[k], v)}
+    """Answer what is different now from what `state` answered before, for `merge`."""
+    now = state(shell)
+    found = {}
+    for saver in SAVERS:
+        if saver.name not in now:
+            continue
+        value = now[saver.name]
+        if saver.name not in before:
+            found[saver.name] = value
+        elif not _same(before[saver.name], value):
+            change = saver.difference or (lambda _, after: after)
+            found[saver.name] = change(before[saver.name], value)
+    return found
+
+
+def merge(found: Mapping[str, Any], shell: Shell) -> None:
+    """Bring into this process what `changes` found in another one.
+
+    What is about a library that is not imported here is passed over.
+    """
+    for saver in SAVERS:
+        if saver.name in found and (not saver.module or saver.module in sys.modules):
+            (saver.merge or saver.write)(found[saver.name], shell)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -43,7 +43,7 @@ def main() -> None:
         for dark in (False, True):
             with lab_server(folder, env) as address, browser_page(1000, 1000, dark) as page:
                 notebook = LabNotebook(page, address, NOTEBOOK.name).open()
-                _story(notebook, lines, "-dark" if dark else "")
+                _story(notebook, folder, lines, "-dark" if dark else "")
             _clean_copy(folder / NOTEBOOK.name)
 
 
@@ -58,7 +58,7 @@ def _clean_copy(target: Path) -> list[str]:
     return [cell.source.splitlines()[0] for cell in content.cells]
 
 
-def _story(notebook: LabNotebook, lines: list[str], suffix: str) -> None:
+def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -> None:
     def do(first_line: str) -> int:
         number = lines.index(first_line)
         notebook.run(number)
@@ -82,7 +82,7 @@ def _story(notebook: LabNotebook, lines: list[str], suffix: str) -> None:
         do(line)
     jobs = do("%async_jobs")
     picture("submitted", lines.index(STEPS[-1]), jobs)
-    notebook.save()
+    notebook.save(folder)
     notebook.reload()
     notebook.restart()
     for line in STEPS[:2]:

@@ -24,10 +24,7 @@ def follow(session: Session, view: JobView, wait: bool) -> None:
     while True:
         news = session.registry.outputs(view.id, seen, _SLICE if wait else 0.0)
         for output in news.outputs:
-            if output.output["output_type"] == "error":
-                print("\n".join(output.output["traceback"]))
-            else:
-                replay.show_one(output.output)
+            replay.show_one(output.output)
             seen = output.seq
         replay.show(())
         if news.done or not (wait or news.outputs):

@@ -14,9 +14,9 @@ from typing import Any
 
 from dask_async_run import surroundings
 from dask_async_run.errors import FrameError, JobStateError, MergeError, NoSuchJobError
-from dask_async_run.job import JobResult, JobView, State
+from dask_async_run.job import JobResult, JobView, Message, State
 from dask_async_run.kernel.record import Record
-from dask_async_run.kernel.replay import Replay, set_result
+from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.submission import register_code
 from dask_async_run.kernel.waiting import Waiting
@@ -106,6 +106,7 @@ class Gatherer:
             result.payload.get("stream") or result.payload.get("stream_frame")
         ):
             replay.show(outputs)
+            self._withdraw(record)
             self._done(view, record, ())
             raise _no_result(view, result)
         try:
@@ -122,7 +123,9 @@ class Gatherer:
         except Exception as error:
             replay.show(outputs)
             raise _merge_error(view, error) from error
-        replay.show(outputs)
+        replay.show(_without_the_last_error(outputs, loaded.error))
+        if not only:
+            self._withdraw(record)
         try:
             moved = merger.apply(plan)
         except Exception as error:
@@ -131,7 +134,7 @@ class Gatherer:
         self._rebase(view.id, moved)
         if not only:
             if view.id not in session.gathered:
-                surroundings.write(loaded.surroundings, session.shell, importing=False)
+                surroundings.merge(loaded.surroundings, session.shell)
             self._done(view, record, loaded.out)
         _report(view, plan, result, loaded)
         if loaded.error is not None:
@@ -153,10 +156,25 @@ class Gatherer:
         first = view.id not in session.gathered
         session.gathered.add(view.id)
         session.registry.gathered([view.id])
-        if session.shell is not None and first and record.spec.execution_count:
-            set_result(
-                session.shell, record.spec.execution_count, record.handle, record.unders, out
-            )
+        if session.shell is not None and first and record.spec.execution_count and out:
+            set_result(session.shell, record.spec.execution_count, out[0])
+
+    def _withdraw(self, record: Record) -> None:
+        shell, number = self._session.shell, record.spec.execution_count
+        if shell is not None and number and record.id not in self._session.gathered:
+            withdraw_handle(shell, number, record.handle, record.unders)
+
+
+def _without_the_last_error(outputs: list[Message], error: BaseException | None) -> list[Message]:
+    """Leave out what raising the exception here will show again."""
+    if error is None:
+        return outputs
+    last = max((i for i, o in enumerate(outputs) if o["output_type"] == "error"), default=-1)
+    kept = [output for i, output in enumerate(outputs) if i != last]
+    if isinstance(error, SystemExit):
+        # IPython's advice on how to exit, which it gives here too.
+        kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
+    return kept
 
 
 def _merge_error(view: JobView, error: Exception) -> MergeError:

@@ -235,16 +235,15 @@ class AsyncRun(Magics):
         head = f"%%async_run {line}".rstrip()
         return f"{head}\n{cell}"
 
-    def _syntax_error(self, error: SyntaxError, code: str) -> Exception:
+    def _syntax_error(self, error: SyntaxError, code: str) -> CellSyntaxError:
         """Answer a syntax error that shows as the cell's own, at its line."""
         number = self.shell.displayhook.prompt_count
         error.filename = self.shell.compile.cache(code, number, raw_code=code)
         lines = code.splitlines()
         if error.lineno is not None and 0 < error.lineno <= len(lines):
             error.text = error.text or lines[error.lineno - 1]
-        return CellSyntaxError(
-            str(error), self.shell.SyntaxTB.structured_traceback(type(error), error, [])
-        )
+        kind = type(type(error).__name__, (CellSyntaxError,), {})
+        return kind(str(error), self.shell.SyntaxTB.structured_traceback(type(error), error, []))
 
     # -- gather --------------------------------------------------------------------
 
@@ -333,7 +332,8 @@ class AsyncRun(Magics):
             if not pending:
                 return
             source = self.shell.transform_cell(code)
-            reads = analyse(source, self.shell.transform_cell).reads
+            analysis = analyse(source, self.shell.transform_cell)
+            reads = analysis.reads.keys() - analysis.discarded
         except (SyntaxError, AsyncRunError):
             return
         stale = {name: pending[name] for name in reads if name in pending}
@@ -407,7 +407,8 @@ class CellSyntaxError(Exception):
     """A syntax error of a cell that was not submitted.
 
     Not a `SyntaxError`: IPython would show our frames with that, since it believes
-    that running code raised it.
+    that running code raised it. What is raised is a subclass that has the name of
+    the kind of error that the user knows.
     """
 
     def __init__(self, text: str, lines: list[str]) -> None:
@@ -420,10 +421,6 @@ class CellSyntaxError(Exception):
 
     def _render_traceback_(self) -> list[str]:
         return self.lines
-
-
-# What a front end and nbclient see is the kind of error that a user knows.
-CellSyntaxError.__name__ = "SyntaxError"
 
 
 def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) -> Client:

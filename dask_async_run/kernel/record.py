@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dask_async_run.frames import FrameStore
+from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Payload
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream, load_inputs
@@ -67,7 +67,7 @@ class Record:
     def stream(self, payload: Payload) -> Stream:
         """Map a payload."""
         data, buffers = self._store.open_payload(payload)
-        return Stream(data, buffers, [digest for digest, _ in payload.frames])
+        return Stream(data, buffers, [content_digest(digest) for digest, _ in payload.frames])
 
     def original(self, records: Mapping[str, Record]) -> Inputs:
         """Answer the inputs as they were sent, as copies; loaded once."""

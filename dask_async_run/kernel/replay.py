@@ -27,7 +27,7 @@ class Replay:
         self._shell = shell
 
     def show(self, outputs: Iterable[Message]) -> None:
-        """Show outputs in order; errors are shown by whoever raises them."""
+        """Show outputs in order."""
         for output in outputs:
             self.show_one(output)
         sys.stdout.flush()
@@ -40,7 +40,7 @@ class Replay:
             stream = sys.stderr if output["name"] == "stderr" else sys.stdout
             stream.write(output["text"])
         elif kind == "error":
-            return
+            self._error(output)
         elif self._shell is None:
             if "text/plain" in output.get("data", {}):
                 sys.stdout.write(_text(output["data"]["text/plain"]) + "\n")
@@ -58,6 +58,16 @@ class Replay:
                 transient=output.get("transient", {}),
                 update=kind == "update_display_data",
             )
+
+    def _error(self, output: Message) -> None:
+        if self._shell is None:
+            sys.stderr.write("\n".join(output["traceback"]) + "\n")
+            return
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # What ends up in the notebook is the name of the type.
+        kind = type(str(output["ename"]) or "Exception", (Exception,), {})
+        self._shell._showtraceback(kind, output["evalue"], output["traceback"])
 
     def _result(self, output: Message) -> None:
         """Show the value of a last expression as the shell's own display hook does."""
@@ -119,10 +129,8 @@ class Unders:
         shell.push(self._names, interactive=False)
 
 
-def set_result(
-    shell: Any, number: int, handle: Any, unders: Unders | None, out: tuple[Any, ...]
-) -> None:
-    """Make ``Out[n]``, ``_n`` and ``_`` what they would be had the cell run here.
+def withdraw_handle(shell: Any, number: int, handle: Any, unders: Unders | None) -> None:
+    """Take a submission's job out of ``Out`` and ``_``, where the cell's value belongs.
 
     Parameters
     ----------
@@ -133,16 +141,27 @@ def set_result(
         What stands there now: the submission's job.
     unders : Unders or None
         Before the submission.
-    out : tuple
-        The value of the cell's last expression, or empty.
     """
-    hook, names = shell.displayhook, shell.user_ns
+    names = shell.user_ns
     history = names.get("_oh", {})
-    if history.get(number) is handle and handle is not None:
+    if handle is not None and history.get(number) is handle:
         del history[number]
         names.pop(f"_{number}", None)
-    if unders is not None and hook._ is handle:
+    if unders is not None and shell.displayhook._ is handle:
         unders.restore(shell, handle)
-    if out and number not in history:
+
+
+def set_result(shell: Any, number: int, value: Any) -> None:
+    """Make ``Out[n]``, ``_n`` and ``_`` what they would be had the cell run here.
+
+    Parameters
+    ----------
+    shell : InteractiveShell
+    number : int
+        ``n`` of the cell that was submitted.
+    value : object
+        Of its last expression.
+    """
+    if number not in shell.user_ns.get("_oh", {}):
         with prompt_count(shell, number):
-            hook.update_user_ns(out[0])
+            shell.displayhook.update_user_ns(value)

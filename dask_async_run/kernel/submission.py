@@ -133,7 +133,7 @@ def pending_names(session: Session) -> dict[str, Record]:
 
 
 def _wanted(session: Session, analysis: Analysis, code: str, pending: frozenset[str]) -> Wanted:
-    mentions = analysis.weak
+    mentions = analysis.weak | {"__annotations__"}
     if analysis.unpickles:
         # pickle.loads looks classes and functions up by name.
         mentions |= {

@@ -90,7 +90,8 @@ class _Rewriter(ast.NodeTransformer):
     value: ast.expr | None
     """What the statement evaluates before all else, if it is that simple."""
     magics: list[Magic] = field(default_factory=list)
-    local: frozenset[str] | None = None
+    functions: list[ast.AST] = field(default_factory=list)
+    """Those around the node that is visited, the outermost first."""
     dynamic: bool = False
     star: bool = False
 
@@ -104,10 +105,9 @@ class _Rewriter(ast.NodeTransformer):
         return self._function(node)
 
     def _function(self, node: ast.AST) -> ast.AST:
-        outer = self.local
-        self.local = (outer or frozenset()) | names_of(node)
+        self.functions.append(node)
         self.generic_visit(node)
-        self.local = outer
+        self.functions.pop()
         return node
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.AST:
@@ -119,7 +119,8 @@ class _Rewriter(ast.NodeTransformer):
         if effect is None:
             self.generic_visit(node)
             return node
-        self.magics.append(Magic(effect, node.lineno, node is self.value, self.local))
+        local = frozenset(names_of(self.functions[0])) if self.functions else None
+        self.magics.append(Magic(effect, node.lineno, node is self.value, local))
         # Nothing that the compiler would fold: `if %time x:` keeps its body.
         nameless = ast.parse("(lambda: None)()", mode="eval").body
         for inner in ast.walk(nameless):
@@ -134,7 +135,7 @@ class _Rewriter(ast.NodeTransformer):
             case ast.Name(id="eval") if literal and len(texts) == 1:
                 return Effect(expressions=(texts[0],))
             case ast.Name(id=name) if name in _ALL_OF_SCOPE and not (node.args or node.keywords):
-                self.dynamic |= self.local is None
+                self.dynamic |= not self.functions
             case ast.Attribute(attr="run_line_magic" | "run_cell_magic" | "magic" as attr):
                 if attr == "magic" and literal and len(texts) == 1:
                     name, _, line = texts[0].lstrip("% ").partition(" ")

@@ -25,18 +25,26 @@ it returns to the user.
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
-import sys
 import types
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import NotPickledError
 from dask_async_run.namespace.analyse import global_names
-from dask_async_run.namespace.pickling import IN_BAND, NamespacePickler, SeededPickler, SharedMemory
+from dask_async_run.namespace.modules import identifiers, mentioned_submodules
+from dask_async_run.namespace.pickling import (
+    IN_BAND,
+    NamespacePickler,
+    SeededPickler,
+    deeply,
+)
+from dask_async_run.namespace.sharing import SharedMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +140,24 @@ class _Null:
 
 def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
     """Answer why a value can't be pickled, None if it can."""
+
+    def attempt() -> None:
+        NamespacePickler(_Null(), namespace, buffer_callback=lambda b: None).dump(value)
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            NamespacePickler(_Null(), namespace, buffer_callback=lambda b: None).dump(value)
+        with _quiet():
+            deeply(attempt)
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
         return f"{type(error).__name__}: {error}"
     return None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what pickling warns of (itertools objects, from 3.12 on) from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 class _Work:
@@ -187,7 +206,7 @@ class _Work:
         """Add what a function of the notebook may need (called by the pickler)."""
         code = function.__code__
         self.files.add(code.co_filename)
-        self.identifiers.update(_identifiers(code))
+        self.identifiers.update(identifiers(code))
         if function.__globals__ is not self._globals:
             return
         names = global_names(code)
@@ -236,14 +255,6 @@ class _Work:
         return tuple(way)
 
 
-def _identifiers(code: types.CodeType) -> set[str]:
-    found = set(code.co_names)
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            found |= _identifiers(const)
-    return found
-
-
 def capture(
     namespace: dict[str, Any],
     wanted: Wanted,
@@ -274,10 +285,9 @@ def capture(
     shared = SharedMemory()
     earlier: _Work | None = None
     while True:
-        with warnings.catch_warnings():
-            # Pickling itertools objects warns that it will be gone in 3.14.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            captured, work = _write(namespace, wanted, early or {}, late, shared, seeds, earlier)
+        captured, work = deeply(
+            functools.partial(_write, namespace, wanted, early or {}, late, shared, seeds, earlier)
+        )
         again = shared.found()
         if earlier is None and work.disordered:
             earlier, again = work, True
@@ -310,22 +320,21 @@ def _write(
         captured.buffers.append(raw)
         return False
 
-    pickler = NamespacePickler(file, namespace, out_of_band, work.met, shared)
-    if seeds:
-        pickler = SeededPickler(
-            file,
-            namespace,
-            seeds,
-            buffer_callback=out_of_band,
-            on_code=work.met,
-            shared=shared,
-        )
+    pickler = SeededPickler(
+        file,
+        namespace,
+        seeds or {},
+        buffer_callback=out_of_band,
+        on_code=work.met,
+        shared=shared,
+        known_globals={id(value) for value in snapshot.values() if type(value) is dict},
+    )
     pickler.dump(("early", dict(early)))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
     surroundings = late(captured.files).items()
     pickler.dump(("late", {k: v for k, v in surroundings if why_not(v, namespace) is None}))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
-    pickler.dump(("modules", _submodules(captured.values.values(), work.identifiers)))
+    pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
     pickler.dump(("end",))
     captured.stream = file.getvalue()
     captured.objects = dict(pickler.memo.copy().values())
@@ -350,7 +359,10 @@ def _write_names(
                 continue
         before = file.tell(), len(captured.buffers)
         try:
-            pickler.dump(("name", name, value))
+            with _quiet():
+                pickler.dump(("name", name, value))
+        except RecursionError:
+            raise  # `deeply` tries again
         except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
             raise _explain(name, value, namespace, work, wanted, error) from None
         nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
@@ -358,24 +370,6 @@ def _write_names(
         why = "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"
         captured.values[name] = value
         captured.inputs.append(Input(name, type(value).__name__, nbytes, why))
-
-
-def _submodules(values: Iterable[Any], identifiers: set[str]) -> list[str]:
-    """Answer the loaded submodules of captured modules that the code mentions.
-
-    ``import xml.etree.ElementTree`` binds ``xml``, and importing ``xml`` there
-    would not bring ``xml.etree``.
-    """
-    tops = {v.__name__ for v in values if isinstance(v, types.ModuleType)}
-    found = []
-    for name in list(sys.modules):
-        for top in tops:
-            if name.startswith(top + ".") and identifiers.issuperset(
-                name[len(top) + 1 :].split(".")
-            ):
-                found.append(name)
-                break
-    return sorted(found)
 
 
 # --------------------------------------------------------------------------

@@ -54,9 +54,7 @@ def _library_immutables() -> tuple[type, ...]:
     return tuple(found)
 
 
-_EXACT: dict[type, Kind] = (
-    dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
-)
+_EXACT: dict[type, Kind] = dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
 
 
 def kind_of(obj: Any) -> Kind | None:

@@ -35,7 +35,7 @@ class Comparison:
         if kind is None or kind is not kind_of(copy):
             return obj is copy
         if kind is opaque.PANDAS:
-            return _same_pandas(obj, copy)
+            return self._same_pandas(obj, copy)
         if self._alike(kind.snapshot(obj), kind.snapshot(copy)):
             return True
         return kind in opaque.BY_FINGERPRINT and opaque.same_after_a_trip(obj, copy)
@@ -65,14 +65,20 @@ class Comparison:
     def _places(items: Any, indices: Mapping[int, int]) -> set[Any]:
         return {item if type(item) in ATOMS else ("at", indices.get(id(item))) for item in items}
 
+    def _same_pandas(self, one: Any, other: Any) -> bool:
+        if type(one) is not type(other) or one.shape != other.shape or one.attrs != other.attrs:
+            return False
+        if one.index.names != other.index.names or not one.index.equals(other.index):
+            return False
+        if one.ndim == 1:
+            return bool(one.name == other.name) and self._same_column(one, other)
+        if one.columns.names != other.columns.names or not one.columns.equals(other.columns):
+            return False
+        return all(self._same_column(one.iloc[:, i], other.iloc[:, i]) for i in range(one.shape[1]))
 
-def _same_pandas(one: Any, other: Any) -> bool:
-    if type(one) is not type(other) or one.attrs != other.attrs:
-        return False
-    if one.ndim == 1:
-        labels = one.dtype == other.dtype and one.name == other.name
-    else:
-        labels = (
-            bool((one.dtypes == other.dtypes).all()) and one.columns.names == other.columns.names
-        )
-    return bool(labels and one.index.names == other.index.names and one.equals(other))
+    def _same_column(self, one: Any, other: Any) -> bool:
+        if one.dtype != other.dtype:
+            return False
+        if one.dtype == object:
+            return all(map(self._alike, one.array, other.array))
+        return bool(one.equals(other))

@@ -15,7 +15,7 @@ from typing import Any
 
 import xxhash
 
-from dask_async_run.namespace.pickling import Buffer, NamespacePickler
+from dask_async_run.namespace.pickling import Buffer, NamespacePickler, deeply
 
 Fingerprint = tuple[Any, ...]
 
@@ -69,7 +69,12 @@ def fingerprint(value: Any, namespace: dict[str, Any], known: KnownBuffers) -> F
     Exception
         Whatever pickling the value raises.
     """
-    found: list[pickle.PickleBuffer] = []
-    file = io.BytesIO()
-    NamespacePickler(file, namespace, buffer_callback=found.append).dump(value)
+
+    def write() -> tuple[io.BytesIO, list[pickle.PickleBuffer]]:
+        found: list[pickle.PickleBuffer] = []
+        file = io.BytesIO()
+        NamespacePickler(file, namespace, buffer_callback=found.append).dump(value)
+        return file, found
+
+    file, found = deeply(write)
     return (digest(file.getbuffer()), *(known.digest(buffer.raw()) for buffer in found))

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from dask_async_run.namespace.digests import KnownBuffers
-from dask_async_run.namespace.pickling import NamespaceUnpickler, find_module
+from dask_async_run.namespace.modules import find_module
+from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.results import (
     Collected,
     Loaded,
@@ -28,8 +29,11 @@ from dask_async_run.namespace.results import (
 )
 from dask_async_run.namespace.track import Baseline, Token
 
-_SHELLS_OWN = re.compile(r"_+|_i{1,3}|_i?\d+|_[dio]h|In|Out|__\w+__")
-_SHELLS_NAMES = frozenset({"get_ipython", "exit", "quit", "open", "_exit_code"})
+_SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
+_SHELLS_NAMES = frozenset(
+    "get_ipython exit quit open __name__ __doc__ __package__ __loader__ __spec__ __builtin__ "
+    "__builtins__ __file__ __session__ __vsc_ipynb_file__ __pydevd_ret_val_dict".split()
+)
 
 
 def is_hidden(name: str) -> bool:
@@ -265,6 +269,9 @@ def collect(
     surroundings: Mapping[str, Any] | None = None,
     only: Iterable[str] = (),
     also: Iterable[str] = (),
+    assigns: Iterable[str] = (),
+    words: Iterable[str] = (),
+    sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
 ) -> Collected:
     """Write what the cell did to its namespace.
 
@@ -279,8 +286,20 @@ def collect(
         Changes of what surrounds the cell.
     only, also : iterable of str
         Names to restrict the result to; names to bring back even if unchanged.
+    assigns : iterable of str
+        Names that the cell's source assigns to: the user's, even if the shell has
+        such names too (``for _ in range(3)``).
+    words : iterable of str
+        Every identifier in the cell's source.
+    sources : callable
+        Answers the source texts of the files that code of the result comes from.
     """
+    assigned = set(assigns)
     writer = ResultWriter(
-        restored.namespace, restored.before, restored.baseline, restored.atoms, is_hidden
+        restored.namespace,
+        restored.before,
+        restored.baseline,
+        restored.atoms,
+        lambda name: name not in assigned and is_hidden(name),
     )
-    return writer.write(error, out, surroundings, only, also)
+    return writer.write(error, out, surroundings, only, also, set(words), sources)

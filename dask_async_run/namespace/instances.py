@@ -119,7 +119,13 @@ def _instance_unchanged(obj: Any, snapshot: Any) -> bool:
 
 
 def _instance_state(obj: Any, snapshot: Any) -> Any:
-    """State by the class's own pickling where it has one, else attribute by attribute."""
+    """What changed, attribute by attribute; without a snapshot, the way the class pickles.
+
+    Attribute by attribute even where the class has a way of its own: what it leaves
+    out (a lock) is not touched then, and stays the same object.
+    """
+    if snapshot is not None:
+        return "changes", _instance_changes(obj, snapshot)
     if pickles_its_own_way(type(obj)):
         built = built_state(obj)
         if any(part is not None for part in built):
@@ -130,20 +136,32 @@ def _instance_state(obj: Any, snapshot: Any) -> Any:
         if maker is not type(obj):
             raise NotInPlace("it is made by a function")
         # All is in the arguments of its class (Counter): attribute by attribute, then.
-    container = _container(type(obj))
-    slots = [(_slots(type(obj)).index(key), value) for key, value in _slot_values(obj).items()]
-    inner = container.state(obj, None) if container else None
-    factory = obj.default_factory if isinstance(obj, collections.defaultdict) else None
-    return "plain", (type(obj), dict(_attributes(obj)), slots, inner, factory)
+    return "plain", _instance_state_plain(obj)
+
+
+def _instance_changes(obj: Any, snapshot: Any) -> Any:
+    own, (names, _), _ = snapshot
+    before = dict(zip(names, own[1:], strict=False))
+    now = _attributes(obj)
+    changed = {n: v for n, v in now.items() if n not in before or before[n] is not v}
+    cls, _, slots, inner, factory = _instance_state_plain(obj)
+    container = _container(cls)
+    if container is not None and container.unchanged(obj, snapshot[2]):
+        inner = None
+    return cls, changed, [n for n in before if n not in now], slots, inner, factory
 
 
 def _set_instance(obj: Any, state: Any) -> Undo:
     how, value = state
     if how == "build":
         return build(obj, value)
-    cls, attributes, slots, inner, factory = value
     old = _instance_state_plain(obj)
-    _put_instance(obj, cls, attributes, slots, inner, factory)
+    if how == "changes":
+        cls, changed, deleted, slots, inner, factory = value
+        attributes = {n: v for n, v in _attributes(obj).items() if n not in deleted} | changed
+        _put_instance(obj, cls, attributes, slots, old[3] if inner is None else inner, factory)
+    else:
+        _put_instance(obj, *value)
     return lambda: _put_instance(obj, *old)
 
 
@@ -198,7 +216,7 @@ def build(obj: Any, built: Any) -> Undo:
     """Do to `obj` what the BUILD, APPENDS and SETITEMS opcodes do to a new object."""
     state, items, pairs = built
     old_attributes = dict(_attributes(obj))
-    old_slots = _slot_values(obj)
+    old_slots = _slot_values(obj) if is_plain(type(obj)) else {}
     container = _container(type(obj))
     old_inner = container.state(obj, None) if container else None
 

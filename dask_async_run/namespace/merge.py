@@ -28,7 +28,8 @@ from dask_async_run.namespace.compare import Comparison
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
 from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
-from dask_async_run.namespace.kinds import ATOMS
+from dask_async_run.namespace.iterators import ITERATOR, is_iterator
+from dask_async_run.namespace.kinds import ATOMS, Kind
 from dask_async_run.namespace.opaque import fingerprinting
 from dask_async_run.namespace.results import Loaded, apply_updates
 
@@ -91,12 +92,13 @@ class Kept:
         }
         # A copy of what pickles its own way need not look like the original (a
         # figure's callbacks are not sent), so these are remembered themselves.
-        self._snapshots = {
-            index: INSTANCE.snapshot(obj)
+        self._snapshots: dict[int, tuple[Kind, Any]] = {
+            index: (kind, kind.snapshot(obj))
             for index, obj in captured.objects.items()
-            if pickles_its_own_way(type(obj)) and kind_of(obj) is INSTANCE
+            if (pickles_its_own_way(type(obj)) or is_iterator(type(obj)))
+            and (kind := kind_of(obj)) in (INSTANCE, ITERATOR)
         }
-        self._base = {n: Held(v, large) for n, v in dict(namespace).items() if not is_hidden(n)}
+        self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
 
     def base(self, name: str) -> Any:
         """Answer what a name meant at submission, or a sentinel."""
@@ -132,7 +134,8 @@ class Kept:
         """Whether an object is as at submission; None if only a comparison can tell."""
         if index not in self._snapshots:
             return None
-        return INSTANCE.unchanged(self.object(index), self._snapshots[index])
+        kind, snapshot = self._snapshots[index]
+        return kind.unchanged(self.object(index), snapshot)
 
     def indices(self) -> dict[int, int]:
         """Answer ``id`` of the objects that are still here to their memo index."""
@@ -270,7 +273,7 @@ class Merger:
                 return None
             return "is here already, with another value"
         base = self._kept.base(name)
-        if here is base:
+        if here is base or is_hidden(name):
             return None
         if here is _MISSING:
             return "was deleted here since"

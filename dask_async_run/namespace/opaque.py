@@ -10,15 +10,17 @@ import array
 import io
 import random
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from math import prod
 from typing import Any
 
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
-from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
+from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
 from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
@@ -41,6 +43,12 @@ class _Unknown:
         return False
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def is_unknown(snapshot: Any) -> bool:
+    """Whether the own state of an object could not be told when it was looked at."""
+    first = snapshot[0] if isinstance(snapshot, tuple) and snapshot else snapshot
+    return isinstance(first, _Unknown)
 
 
 def _fingerprint(value: Any) -> Fingerprint | _Unknown:
@@ -114,19 +122,21 @@ def _array_unchanged(obj: Any, snapshot: Any) -> bool:
 
 
 def _array_state(obj: Any, snapshot: Any) -> Any:
-    if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
-        raise NotInPlace("its shape or dtype changed")
+    if snapshot is not None and (obj.dtype != snapshot[1] or obj.size != prod(snapshot[0])):
+        raise NotInPlace("its size or dtype changed")
     # A view is another object, so it is written out and not as a token.
     return obj.view(), obj.flags.writeable
 
 
 def _set_array(obj: Any, state: Any) -> Undo:
     array, writeable = state
-    if (obj.shape, obj.dtype) != (array.shape, array.dtype):
-        raise NotInPlace("its shape or dtype is another one here")
+    if obj.dtype != array.dtype or obj.size != array.size:
+        raise NotInPlace("its size or dtype is another one here")
     old = obj.copy(), obj.flags.writeable
 
     def put(values: Any, writeable: bool) -> None:
+        if obj.shape != values.shape:
+            _reshape(obj, values.shape)
         if not obj.flags.writeable:
             try:
                 obj.flags.writeable = True
@@ -140,13 +150,22 @@ def _set_array(obj: Any, state: Any) -> Undo:
     return lambda: put(*old)
 
 
+def _reshape(obj: Any, shape: tuple[int, ...]) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)
+            obj.shape = shape
+    except AttributeError as error:
+        raise NotInPlace("its memory cannot be seen in the new shape") from error
+
+
 ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _set_array)
 
 
 def _masked_state(obj: Any, snapshot: Any) -> Any:
     if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
         raise NotInPlace("its shape or dtype changed")
-    return obj.data.copy(), obj.mask, obj.fill_value
+    return obj.data.copy(), obj.mask.copy(), obj.fill_value
 
 
 def _set_masked(obj: Any, state: Any) -> Undo:
@@ -224,9 +243,18 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
     return lambda: put(*old)
 
 
+def _pandas_children(obj: Any) -> list[Any]:
+    """Answer what columns of objects hold, numbers and text aside."""
+    found = []
+    for column in getattr(obj._mgr, "arrays", ()):
+        if getattr(column, "dtype", None) == object:  # noqa: E721 - a dtype
+            found += [item for item in column.ravel() if type(item) not in ATOMS]
+    return found
+
+
 PANDAS = Kind(
     "pandas",
-    _none,
+    _pandas_children,
     _fingerprint,
     _equal,
     lambda o, s: o.copy(deep=False),

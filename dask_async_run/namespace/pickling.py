@@ -14,7 +14,7 @@
    the loading side has for that token, which is how what went in comes back as
    the same object.
 
-Numpy arrays that share memory are handled by `SharedMemory`.
+Numpy arrays that share memory are handled by `sharing`.
 
 Some internals of cloudpickle are used (``_class_reduce``, ``_function_getstate``
 and the like); ``tests/namespace/test_pickling.py`` notices when they change.
@@ -22,23 +22,27 @@ and the like); ``tests/namespace/test_pickling.py`` notices when they change.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import gc
 import io
 import pickle
 import re
 import sys
+import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace import caches
+from dask_async_run.namespace import caches, making, modules
+from dask_async_run.namespace.sharing import SharedMemory, make_view
+
+T = TypeVar("T")
 
 Buffer = Any
 """Anything with the buffer protocol."""
@@ -67,7 +71,6 @@ def make_function(
     code: types.CodeType, global_names: dict[str, Any], closure: tuple[types.CellType, ...] | None
 ) -> types.FunctionType:
     """Build a function without its attributes, which follow as its state."""
-    global_names.setdefault("__builtins__", __builtins__)
     return types.FunctionType(code, global_names, None, None, closure)
 
 
@@ -112,6 +115,7 @@ def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
     It was made before: what the notebook does when a class is made (register it,
     say) is in the state of what it did that to, and must not be done again.
     """
+    *args, qualname = args  # type: ignore[assignment]
     if maker is not _cp._make_skeleton_class:
         return maker(*args)
     metas = [(kind, hook) for kind in args[0].__mro__ for hook in ("__new__", "__init__")]
@@ -124,7 +128,9 @@ def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
     try:
         for kind, hook in hooks:
             type.__delattr__(kind, hook)
-        return maker(*args)
+        made = maker(*args)
+        made.__qualname__ = qualname
+        return made
     finally:
         for (kind, hook), function in hooks.items():
             type.__setattr__(kind, hook, function)
@@ -149,23 +155,6 @@ def make_cached_property(function: Any, name: str | None) -> Any:
     made: Any = functools.cached_property(function)
     made.attrname = name
     return made
-
-
-def make_view(
-    root: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, cls: type
-) -> Any:
-    """Build an array on the memory of `root`, `offset` bytes behind its start."""
-    import numpy as np
-
-    whole = root if root.flags.c_contiguous else root.T
-    view = np.ndarray(shape, dtype, whole, offset, strides)
-    return view if cls is np.ndarray else view.view(cls)
-
-
-def find_module(name: str) -> types.ModuleType:
-    """Import a module by name (its loaded submodules are the capture's business)."""
-    __import__(name)
-    return sys.modules[name]
 
 
 # --------------------------------------------------------------------------
@@ -253,6 +242,10 @@ _SINGLETONS = (
     ("secrets", "_sysrand"),
     ("numpy.random.mtrand", "_rand"),
     ("matplotlib", "rcParams"),
+    ("dataclasses", "MISSING"),
+    ("dataclasses", "KW_ONLY"),
+    ("dataclasses", "_HAS_DEFAULT_FACTORY"),
+    ("dataclasses", "_EMPTY_METADATA"),
 )
 """Libraries' objects that a notebook may have under a name of its own.
 
@@ -271,7 +264,7 @@ def singletons() -> dict[int, tuple[str, str]]:
     return found
 
 
-_SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib"})
+_SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib", "dataclasses"})
 """Modules of the types of `_SINGLETONS`."""
 
 
@@ -281,7 +274,7 @@ def is_singleton(obj: Any) -> bool:
 
 
 def find_singleton(module: str, name: str) -> Any:
-    return getattr(find_module(module), name)
+    return getattr(modules.find_module(module), name)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -301,7 +294,64 @@ def _guards_attributes(cls: type) -> bool:
 
 def _reduce_guarded(obj: Any) -> Any:
     reduced = object.__reduce_ex__(obj, 5)
-    return (*reduced, None, None, None)[:5] + (set_plain_state,)
+    return (*(*reduced, None, None, None)[:5], set_plain_state)
+
+
+_CONSTANTS = (
+    ("builtins", "__dict__"),
+    ("numpy", "nan"),
+    ("math", "nan"),
+    ("math", "inf"),
+    ("numpy", "inf"),
+)
+"""Values that are asked for with ``is`` (``nan in row``), or that everybody has."""
+
+
+def constants() -> dict[int, tuple[str, str]]:
+    """Answer tokens for the constants of the modules that are imported."""
+    return {
+        id(getattr(sys.modules[module], name)): (module, name)
+        for module, name in _CONSTANTS
+        if module in sys.modules
+    }
+
+
+def deeply(function: Callable[[], T]) -> T:
+    """Call a function; again with a stack of a gigabyte if it recurses too deeply.
+
+    The C pickler recurses where objects hang on one another, and a linked list of
+    400 nodes is deeper than Python's limit of a thousand frames.
+    """
+    try:
+        return function()
+    except RecursionError:
+        pass
+    answers: list[Any] = []
+    context = contextvars.copy_context()
+
+    def call() -> None:
+        try:
+            answers.append((True, context.run(function)))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            answers.append((False, error))
+
+    limit, size = sys.getrecursionlimit(), threading.stack_size(_DEEP_STACK)
+    sys.setrecursionlimit(max(limit, _DEEP_LIMIT))
+    try:
+        thread = threading.Thread(target=call, name="dask_async_run deep pickling")
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+        sys.setrecursionlimit(limit)
+    done, answer = answers[0]
+    if not done:
+        raise answer
+    return answer  # type: ignore[no-any-return]
+
+
+_DEEP_STACK = 1 << 30
+_DEEP_LIMIT = 200_000
 
 
 def by_reference(obj: Any) -> bool:
@@ -309,64 +359,58 @@ def by_reference(obj: Any) -> bool:
     return _cp._lookup_module_and_qualname(obj) is not None
 
 
-class SharedMemory:
-    """Which numpy arrays of a stream share memory with one another.
+class ModuleGlobals:
+    """Stands in a stream for the globals of an importable module."""
 
-    Numpy pickles each view as an array of its own. A first dump reports every
-    array here; where two of them overlap, a second one writes both as views of
-    the array that owns the memory. Arrays inside of pandas objects are left
-    out: pandas counts who shares a block (copy-on-write), the count does not
-    travel, and a write would show in both.
-    """
+    def __init__(self, module: str) -> None:
+        self._module = module
 
-    def __init__(self) -> None:
-        self.shared: set[int] = set()
-        self._groups: dict[int, dict[int, Any]] = {}
-        self._private: set[int] = set()
-
-    @staticmethod
-    def root(array: Any) -> Any:
-        """Answer the array that owns `array`'s memory, perhaps itself."""
-        kind = sys.modules["numpy"].ndarray
-        while isinstance(array.base, kind):
-            array = array.base
-        return array
-
-    def keep_private(self, frame: Any) -> None:
-        """Leave the arrays that a pandas object is made of out of it."""
-        manager = getattr(frame, "_mgr", None)
-        for array in getattr(manager, "arrays", None) or ():
-            self._private.add(id(array))
-
-    def seen(self, array: Any) -> Any:
-        """Note an array; answer the root to write it as a view of, or None."""
-        root = self.root(array)
-        if id(array) in self._private or array.dtype.hasobject:
-            return None
-        if type(array).__name__ not in ("ndarray", "matrix", "recarray", "memmap"):
-            return None  # of other subclasses a view would lose what they add: a mask
-        self._groups.setdefault(id(root), {})[id(array)] = array
-        if array is root or id(root) not in self.shared:
-            return None
-        if not (root.flags.c_contiguous or root.flags.f_contiguous):
-            return None
-        return root
-
-    def found(self) -> bool:
-        """Decide after a dump; True if arrays overlap and another dump is due."""
-        before = len(self.shared)
-        for root_id, group in self._groups.items():
-            arrays = list(group.values())
-            if root_id not in self.shared and len(arrays) > 1 and _any_overlap(root_id, arrays):
-                self.shared.add(root_id)
-        return len(self.shared) > before
+    def __reduce__(self) -> Any:
+        return modules.module_globals, (self._module,)
 
 
-def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
-    if any(id(array) == root_id for array in arrays):
-        return True
-    spans = sorted(sys.modules["numpy"].lib.array_utils.byte_bounds(a) for a in arrays if a.size)
-    return any(low < end for (_, end), (low, _) in pairwise(spans))
+class GlobalsOf:
+    """Stands in a stream for the globals of a module that goes along."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+
+    def __reduce__(self) -> Any:
+        return vars, (self._module,)
+
+
+def _made_here(function: types.FunctionType) -> types.ModuleType | None:
+    """Answer the module, made by the notebook and in no file, that a function is of."""
+    name = function.__globals__.get("__name__")
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or module.__dict__ is not function.__globals__:
+        return None
+    return module if modules.is_made_here(module) else None
+
+
+def _reduce_module(module: types.ModuleType) -> Any:
+    """By name; what nobody could import, or what has values of its own, with those."""
+    if modules.is_made_here(module):
+        registered = sys.modules.get(module.__name__) is module
+        values = {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE}
+        made = (module.__name__, registered)
+        return modules.make_module, made, values, None, None, modules.set_module_state
+    if modules.is_beside(module) and sys.modules.get(module.__name__) is module:
+        values = modules.own_values(module)
+        named = (module.__name__,)
+        return modules.find_module, named, values, None, None, modules.set_module_state
+    return NotImplemented
+
+
+_OF_EVERY_MODULE = ("__builtins__", "__loader__", "__spec__", "__name__")
+
+
+def _through_module(obj: Any) -> Any:
+    """By name, as an attribute of its module where that goes with its own values."""
+    module = sys.modules.get(obj.__module__) if isinstance(obj.__module__, str) else None
+    if module is None or not modules.is_beside(module):
+        return NotImplemented
+    return making.get_attribute, (module, obj.__qualname__)
 
 
 class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -383,6 +427,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Called with the code object of each function of the namespace.
     shared : SharedMemory or None
         Where arrays are noted.
+    known_globals : collection of int
+        ``id`` of dicts that the user has: functions whose globals they are
+        (``exec(code, scope)``) refer to them.
     """
 
     def __init__(
@@ -392,8 +439,11 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
         on_code: Callable[[types.FunctionType], None] | None = None,
         shared: SharedMemory | None = None,
+        known_globals: Collection[int] = (),
     ) -> None:
+        self._constants: Mapping[int, Any] = constants()
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
+        self._known_globals = known_globals
         self._namespace = namespace
         self._reference = NamespaceReference()
         self._on_code = on_code
@@ -407,6 +457,19 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._pandas_types: tuple[type, ...] = ()
         if shared is not None and hasattr(pandas, "DataFrame"):
             self._pandas_types = (pandas.DataFrame, pandas.Series)  # type: ignore[union-attr]
+
+    def dump(self, obj: Any) -> None:
+        """Write one more object.
+
+        Raises
+        ------
+        RecursionError
+            As `deeply` wants it; cloudpickle's own `dump` raises another error.
+        """
+        pickle.Pickler.dump(self, obj)
+
+    def persistent_id(self, obj: Any) -> Any:
+        return self._constants.get(id(obj))
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
@@ -428,13 +491,18 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_array(obj)
         elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
             return make_own_dict, (kind,), None, None, iter(dict.items(obj))
+        elif kind is types.ModuleType:
+            return _reduce_module(obj)
+        elif making.needs_own_way(kind):
+            return making.reduce_instance(obj)
         elif _guards_attributes(kind):
             return _reduce_guarded(obj)
         return NotImplemented
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
-        if _cp._should_pickle_by_reference(function):
-            return NotImplemented
+        made_here = _made_here(function)
+        if made_here is None and _cp._should_pickle_by_reference(function):
+            return _through_module(function)
         state, slots = _cp._function_getstate(function)
         del slots["__closure__"]
         ours = function.__globals__ is self._namespace
@@ -442,6 +510,15 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             slots["__globals__"] = {}
             slots["_cloudpickle_submodules"] = []
             where: Any = self._reference
+        elif made_here is not None:
+            slots["__globals__"] = {}
+            where = GlobalsOf(made_here)
+        elif (module := modules.globals_owner(function.__globals__)) is not None:
+            slots["__globals__"] = {}
+            where = ModuleGlobals(module)
+        elif id(function.__globals__) in self._known_globals:
+            slots["__globals__"] = {}
+            where = function.__globals__
         else:
             where = self._function_getnewargs(function)[1]
         if self._on_code is not None:
@@ -461,8 +538,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 for name, value in vars(kind).items():
                     if type(value) is types.MemberDescriptorType:
                         state[0].pop(name, None)  # also those of private names
-            return make_class, (maker, args), state, None, None, set_class_state
-        return reduced
+            made = (maker, (*args, kind.__qualname__))
+            return make_class, made, state, None, None, set_class_state
+        return _through_module(kind) if reduced is NotImplemented else reduced
 
     def _reduce_array(self, array: Any) -> Any:
         root = self._shared.seen(array)  # type: ignore[union-attr]
@@ -482,16 +560,11 @@ class SeededPickler(NamespacePickler):
         ``id(obj)`` of each seed to its token; the caller keeps the objects alive.
     """
 
-    seeds: Mapping[int, Any]
-
     def __init__(
         self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any
     ):
-        self.seeds = seeds
         super().__init__(file, namespace, **kwargs)
-
-    def persistent_id(self, obj: Any) -> Any:
-        return self.seeds.get(id(obj))
+        self._constants = {**self._constants, **seeds}
 
 
 class NamespaceUnpickler(pickle.Unpickler):
@@ -558,14 +631,16 @@ class NamespaceUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, token: Any) -> Any:
+        if isinstance(token[0], str):
+            return getattr(modules.find_module(token[0]), token[1])
         if self._resolve is None:
             raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
         return self._resolve(token)
 
     def _find_or_make_class(self, maker: Callable[..., type], args: tuple[Any, ...]) -> type:
-        # The tracker id is the last argument but one, for classes and enums.
+        # The tracker id comes before an unused argument and the qualified name.
         with _cp._DYNAMIC_CLASS_TRACKER_LOCK:
-            known = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-2])
+            known = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-3])
         if known is not None:
             self._known_classes.add(known)
             return known  # type: ignore[no-any-return]

@@ -12,6 +12,7 @@ objects that went in stand as tokens (`track.Token`):
 ``("surroundings", dict)``    what it changed of what surrounds it
 ``("error", e)``              the exception that ended it
 ``("note", n, why)``          a name that had to be rebound, and why
+``("modules", list)``         submodules that it imported and mentions
 ``("end",)``
 ============================  ==============================================
 
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,7 +33,14 @@ from dask_async_run.namespace import kinds, opaque
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import NotInPlace
-from dask_async_run.namespace.pickling import IN_BAND, NamespaceUnpickler, SeededPickler
+from dask_async_run.namespace.modules import find_module, identifiers, mentioned_submodules
+from dask_async_run.namespace.pickling import (
+    IN_BAND,
+    NamespaceUnpickler,
+    SeededPickler,
+    deeply,
+)
+from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
 
 Resolve = Callable[[Any], Any]
@@ -136,6 +145,8 @@ class ResultWriter:
         surroundings: Mapping[str, Any] | None = None,
         only: Iterable[str] = (),
         also: Iterable[str] = (),
+        words: set[str] | None = None,
+        sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
     ) -> Collected:
         """Answer the result.
 
@@ -147,7 +158,13 @@ class ResultWriter:
         surroundings : mapping
         only, also : iterable of str
             Names to restrict to; names that come back even if unchanged.
+        words : set of str or None
+            Every identifier in the cell's source.
+        sources : callable
+            Answers the source texts of files.
         """
+        self._words = words or set()
+        self._sources = sources
         only, also = set(only), set(also)
         now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
         before = {n: v for n, v in self._before.items() if not self._hidden(n)}
@@ -188,13 +205,15 @@ class ResultWriter:
 
     def _updates(self, collected: Collected) -> tuple[list[tuple[str, Item]], dict[int, str]]:
         """Answer the update items, and the ids of objects that must be rebound."""
-        self._changed: list[Tracked] = self._baseline.changed()
+        changed = self._baseline.changed()
+        self._changed: list[Tracked] = [tracked for tracked, _ in changed]
         updates: list[tuple[str, Item]] = []
         rebound: dict[int, str] = {}
         states: dict[int, tuple[Tracked, Any]] = {}
-        for tracked in self._changed:
+        for tracked, whole in changed:
+            snapshot = None if whole else tracked.snapshot
             try:
-                states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, tracked.snapshot)
+                states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, snapshot)
             except NotInPlace as reason:
                 rebound[id(tracked.obj)] = str(reason)
             except Exception as error:  # noqa: BLE001 - a user's __getstate__
@@ -289,12 +308,35 @@ class ResultWriter:
                 bad = self._failing(items, seeds)
                 if not bad:
                     raise
-                for label, reason in bad.values():
-                    collected.failed[label] = reason
-                items = [item for index, item in enumerate(items) if index not in bad]
+                items = self._without(items, bad, collected, seeds)
             else:
                 collected.stream, collected.buffers = stream, buffers
                 return
+
+    def _without(
+        self,
+        items: list[tuple[str, Item]],
+        bad: Mapping[int, tuple[str, str]],
+        collected: Collected,
+        seeds: Mapping[int, Any],
+    ) -> list[tuple[str, Item]]:
+        """Answer the items that can be pickled.
+
+        Of an instance whose changes can't, what its own way of pickling says.
+        """
+        kept = []
+        for index, (label, item) in enumerate(items):
+            if index not in bad:
+                kept.append((label, item))
+                continue
+            if item[0] == "update" and item[2] == "instance":
+                tracked = next(t for t in self._changed if t.token == item[1])
+                again = (*item[:3], tracked.kind.state(tracked.obj, None))
+                if item[3][0] == "changes" and not self._failing([(label, again)], seeds):
+                    kept.append((label, again))
+                    continue
+            collected.failed[label] = bad[index][1]
+        return kept
 
     def _failing(
         self, items: list[tuple[str, Item]], seeds: Mapping[int, Any]
@@ -308,7 +350,26 @@ class ResultWriter:
         return bad
 
     def _pickle(
-        self, items: Iterable[Item], seeds: Mapping[int, Any]
+        self, items: Sequence[Item], seeds: Mapping[int, Any]
+    ) -> tuple[bytes, list[memoryview]]:
+        shared = SharedMemory()
+        for tracked in self._baseline.tracked.values():
+            if id(tracked.obj) in seeds:
+                shared.owner(tracked.obj)
+        for item in items:
+            if item[0] == "update" and item[2] == opaque.ARRAY.name:
+                shared.by_value(item[3][0])
+        while True:
+            written = deeply(lambda: self._write(items, seeds, shared))
+            if not shared.found():
+                return written
+
+    def _dicts(self) -> set[int]:
+        found = {key for key, t in self._baseline.tracked.items() if type(t.obj) is dict}
+        return found | {id(v) for v in self._namespace.values() if type(v) is dict}
+
+    def _write(
+        self, items: Sequence[Item], seeds: Mapping[int, Any], shared: SharedMemory
     ) -> tuple[bytes, list[memoryview]]:
         file = io.BytesIO()
         buffers: list[memoryview] = []
@@ -320,9 +381,28 @@ class ResultWriter:
             buffers.append(raw)
             return False
 
-        pickler = SeededPickler(file, self._namespace, seeds, buffer_callback=out_of_band)
+        files: set[str] = set()
+        words = set(self._words)
+
+        def met(function: types.FunctionType) -> None:
+            files.add(function.__code__.co_filename)
+            words.update(identifiers(function.__code__))
+
+        pickler = SeededPickler(
+            file,
+            self._namespace,
+            seeds,
+            buffer_callback=out_of_band,
+            on_code=met,
+            shared=shared,
+            known_globals=self._dicts(),
+        )
+        values = []
         for item in items:
             pickler.dump(item)
+            values += item[2:3]
+        pickler.dump(("modules", mentioned_submodules(values, words)))
+        pickler.dump(("surroundings", {"sources": self._sources(files)}))
         pickler.dump(("end",))
         return file.getvalue(), buffers
 
@@ -377,6 +457,9 @@ def load_result(
                     loaded.error = error
                 case ("note", name, why):
                     loaded.notes[name] = why
+                case ("modules", modules):
+                    for module in modules:
+                        find_module(module)
                 case _:
                     raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
     loaded.objects = unpickler.memo.copy()

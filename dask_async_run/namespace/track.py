@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from dask_async_run.namespace import opaque
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS, Kind
@@ -87,14 +88,26 @@ class Baseline:
             if not ATOMS.issuperset(map(type, children)):
                 pending.extend((child, owner) for child in children if type(child) not in ATOMS)
 
-    def changed(self) -> list[Tracked]:
-        """Answer the objects with tokens whose state, or a part of it, changed."""
-        found: dict[int, Tracked] = {}
+    def changed(self) -> list[tuple[Tracked, bool]]:
+        """Answer the objects with tokens whose state changed, or a part that has no token.
+
+        Returns
+        -------
+        list of (Tracked, bool)
+            Whether a part without a token is what changed: then all of the
+            object's state counts.
+        """
+        found: dict[int, bool] = {}
         with fingerprinting(self._namespace, self._known):
-            for tracked in self.tracked.values():
-                if tracked.owner in found:
+            for key, tracked in self.tracked.items():
+                if found.get(tracked.owner):
                     continue
+                if tracked.token is None and opaque.is_unknown(tracked.snapshot):
+                    continue  # a lock that a __setstate__ made: it can't go anywhere
                 if not tracked.kind.unchanged(tracked.obj, tracked.snapshot):
-                    owner = self.tracked.get(tracked.owner, tracked)
-                    found[tracked.owner] = owner
-        return [tracked for tracked in found.values() if tracked.token is not None]
+                    found[tracked.owner] = found.get(tracked.owner, False) or key != tracked.owner
+        return [
+            (self.tracked[key], whole)
+            for key, whole in found.items()
+            if key in self.tracked and self.tracked[key].token is not None
+        ]

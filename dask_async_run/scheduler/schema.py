@@ -79,6 +79,11 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         check_private_file(os.fstat(descriptor), path)
     finally:
         os.close(descriptor)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)  # its name, too, survives a loss of power
+    finally:
+        os.close(folder)
     connection = connect(path, "rw")
     try:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -206,6 +206,7 @@ def _listen(
     listener: Listener, files: Files, state: Path, begun: int, deadline: float
 ) -> tuple[Connection, bool]:
     pid: int | None = None
+    problem = ""
     try:
         while (message := listener.next(deadline)) is not None:
             pid = message.get("pid", pid)
@@ -213,17 +214,17 @@ def _listen(
             # it is about to put its files back (see `heal`), or its starter was killed.
             if message.get("busy") and (there := _healed(files, deadline)) is not None:
                 return usable(there), False
-            if "error" in message:
-                raise ServerError(message["error"], str(log.path(state)))
+            problem = message.get("error", problem)
             if message.get("ready"):
                 connection = connections.find(files.name)
                 if connection is None:
                     break
                 return connection, True
-        raise ServerError(
-            f"the server {files.name!r} ended while it started. {_said(state, begun)}",
-            str(log.path(state)),
+        _await_end(files)
+        problem = problem or (
+            f"the server {files.name!r} ended while it started. {_said(state, begun)}"
         )
+        raise ServerError(problem, str(log.path(state)))
     except TimeoutError:
         _end(pid)
         raise ServerError(
@@ -234,6 +235,13 @@ def _listen(
     except KeyboardInterrupt:
         _end(pid)
         raise
+
+
+def _await_end(files: Files) -> None:
+    """Wait until a process that has closed its pipe has closed its locks too."""
+    deadline = time.monotonic() + 5.0
+    while held(files.alive) and time.monotonic() < deadline:
+        time.sleep(_POLL)
 
 
 def _healed(files: Files, deadline: float) -> Connection | None:

@@ -68,7 +68,7 @@ def detached(options: Options, pipe: int) -> int:
 
     def ready(connection: Connection) -> None:
         speaker.say(ready=True)
-        speaker.close()
+        speaker.close()  # else it stays open until the end, which it then tells
 
     try:
         process.run(options.checked(), ready)
@@ -79,8 +79,6 @@ def detached(options: Options, pipe: int) -> int:
     except BaseException:
         logger.exception("The server failed")
         return 1
-    finally:
-        speaker.close()
     return 0
 
 

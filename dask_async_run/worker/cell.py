@@ -18,6 +18,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 import msgpack
+from IPython.core.interactiveshell import ExecutionResult
 
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.worker import payloads, running
@@ -143,6 +144,7 @@ def _fitting_shell(shell: CellShell, spec: JobSpec) -> CellShell:
     compiler.code, compiler.filename = spec.code, spec.filename
     number = spec.execution_count or 1
     shell.execution_count = number
+    shell.last_execution_result = ExecutionResult(None)  # %xdel and others ask it
     # So that In[n] is the cell that runs, as it is in the kernel.
     manager: Any = shell.history_manager
     for history in (manager.input_hist_parsed, manager.input_hist_raw):

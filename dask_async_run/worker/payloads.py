@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from dask_async_run import surroundings
-from dask_async_run.frames import FrameStore
+from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Message, Payload
 from dask_async_run.namespace import Parent, Stream
 from dask_async_run.namespace import collect as collect_names
@@ -16,6 +17,8 @@ from dask_async_run.namespace import restore as restore_names
 from dask_async_run.namespace.inputs import Restored
 from dask_async_run.worker.displays import error_text
 from dask_async_run.worker.shell import CellShell
+
+_IDENTIFIER = re.compile(r"\w+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +64,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
         lambda early: surroundings.write(early, shell),
     )
     surroundings.write(restored.late, shell)
-    before = surroundings.read(shell, early=True) | surroundings.read(shell, early=False)
-    return Inputs(restored, store, before)
+    return Inputs(restored, store, surroundings.state(shell))
 
 
 def collect(
@@ -84,6 +86,9 @@ def collect(
         surroundings.changes(inputs.surroundings, shell),
         spec.only,
         spec.also,
+        assigns=spec.binds,
+        words=_IDENTIFIER.findall(spec.code),
+        sources=lambda files: surroundings.sources(files, shell),
     )
     payload = inputs.store.put_payload(collected.stream, collected.buffers)
     ename, evalue = error_text(error)
@@ -101,4 +106,4 @@ def collect(
 
 def _stream(store: FrameStore, payload: Payload) -> Stream:
     data, buffers = store.open_payload(payload)
-    return Stream(data, buffers, [digest for digest, _ in payload.frames])
+    return Stream(data, buffers, [content_digest(digest) for digest, _ in payload.frames])

@@ -1,14 +1,14 @@
 """The contract's cases: read from the table, a text so that cells look like cells.
 
-    == name-of-the-case 3 17        the lines of the contract that it is about
-    a = [1]; b = a                  the setup
-    -- cell
-    a.append(2)
-    -- later
-    print(b)
-    -- says
-    [1, 2]
-    -- remarks: b                   a field of one line
+== name-of-the-case 3 17        the lines of the contract that it is about
+a = [1]; b = a                  the setup
+-- cell
+a.append(2)
+-- later
+print(b)
+-- says
+[1, 2]
+-- remarks: b                   a field of one line
 """
 
 from __future__ import annotations

@@ -135,10 +135,9 @@ def differing_outputs(plain: Sequence[str], other: Sequence[str]) -> list[str]:
     if list(plain) == list(other):
         return []
     if len(plain) != len(other):
-        return [
-            f"{len(other)} outputs instead of {len(plain)}:\n      plainly "
-            f"{[_short(t) for t in plain]}\n      here    {[_short(t) for t in other]}"
-        ]
+        shown = [_short(t) for t in plain], [_short(t) for t in other]
+        head = f"{len(other)} outputs instead of {len(plain)}:"
+        return [f"{head}\n      plainly {shown[0]}\n      here    {shown[1]}"]
     return [
         f"output {i}: {_where(one, two)}"
         for i, (one, two) in enumerate(zip(plain, other, strict=True), 1)
@@ -247,11 +246,12 @@ def folder_of_server() -> Iterator[Path]:
     finally:
         if (base / "runtime").exists():
             command = [sys.executable, "-m", "dask_async_run", "stop", "--force"]
-            subprocess.run(command, env={**os.environ, **_environment(base)}, capture_output=True)
+            subprocess.run(command, env={**os.environ, **environment(base)}, capture_output=True)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def _environment(base: Path) -> dict[str, str]:
+def environment(base: Path) -> dict[str, str]:
+    """Variables that give a kernel the server of `folder_of_server`."""
     return {
         "DASK_ASYNC_RUN_STATE": str(base / "state"),
         "DASK_ASYNC_RUN_RUNTIME": str(base / "runtime"),
@@ -273,7 +273,7 @@ def kernel_pair(base: Path, remote: bool = True, notebook: Path | None = None) -
         What lies beside it is copied into either kernel's folder.
     """
     own = Path(tempfile.mkdtemp(dir=base))
-    env = {**_environment(base), "JPY_SESSION_NAME": str(own / "notebook.ipynb")}
+    env = {**environment(base), "JPY_SESSION_NAME": str(own / "notebook.ipynb")}
     with ExitStack() as stack:
         plain = stack.enter_context(Kernel(_prepare(own / "plain", notebook), env))
         kind = RemoteKernel if remote else Kernel

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from .compare import Judge, folder_of_server, kernel_pair
+from .compare import Judge, environment, folder_of_server, kernel_pair
+from .kernels import RemoteKernel
 
 
 @pytest.fixture(scope="session")
@@ -28,4 +29,26 @@ def plain_pair(server_folder: Path) -> Iterator[Judge]:
 def remote_pair(server_folder: Path) -> Iterator[Judge]:
     """A plain kernel, and one that runs every cell through `%%async_run`."""
     with kernel_pair(server_folder) as judge:
+        for kernel in (judge.plain, judge.other):
+            # What a library does when it is first used shall not depend on the order of cases.
+            kernel.silently("import pandas, matplotlib.pyplot as plt; plt.subplots(); plt.close()")
         yield judge
+
+
+@pytest.fixture(scope="module")
+def lone_kernel(
+    server_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RemoteKernel]:
+    """A kernel with the extension, for what a plain run has no counterpart of."""
+    folder = tmp_path_factory.mktemp("lone")
+    env = {**environment(server_folder), "JPY_SESSION_NAME": str(folder / "lone.ipynb")}
+    with RemoteKernel(folder, env) as kernel:
+        yield kernel
+
+
+@pytest.fixture
+def kernel(lone_kernel: RemoteKernel, request: pytest.FixtureRequest) -> RemoteKernel:
+    """The module's kernel, looking new, in a folder of the test's own."""
+    lone_kernel.reset(request.node.name)
+    lone_kernel.prefix = request.node.name.removeprefix("test_") + "-"
+    return lone_kernel

@@ -28,7 +28,9 @@ _OF_ONE_RUN = (
     (re.compile(r"\bid=\"[A-Za-z]*[0-9a-f]{8,}\"|#[A-Za-z]*[0-9a-f]{10}\b"), "ID"),
 )
 _FILE_OF_A_CELL = re.compile(r"(?:\S*/ipykernel_\d+/\d+\.py|<ipython-input-[^>]*>):(\d+)")
-_LINE_OF_A_CELL = re.compile(r'File "(?:\S*/ipykernel_\d+/\d+\.py|<ipython-input[^"]*)", line (\d+)')
+_LINE_OF_A_CELL = re.compile(
+    r'File "(?:\S*/ipykernel_\d+/\d+\.py|<ipython-input[^"]*)", line (\d+)'
+)
 _SYNTAX = re.compile(r"\((?:\d+\.py|<ipython-input-[^>]*>), line (\d+)\)")
 _ON_LINE = re.compile(r"\bon line (\d+)\b")
 _CELL_FRAME = re.compile(r"^\s*Cell In\[(\d+)\], line (\d+)(.*)$")

@@ -1,4 +1,4 @@
-"""Every case of the table, plainly twice and through the real path."""
+"""Every case of the table, plainly and through the real path."""
 
 from __future__ import annotations
 
@@ -8,23 +8,13 @@ from .cases import CASES, Case
 from .compare import Judge
 from .trial import try_case
 
-EVERY = pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-
-
 def test_cases_have_names_of_their_own() -> None:
     """No two cases share an id, and there are enough of them."""
     assert len({case.id for case in CASES}) == len(CASES) >= 170
 
 
 @pytest.mark.timeout(150)
-@EVERY
-def test_plain(plain_pair: Judge, case: Case) -> None:
-    """Two plain runs are the same, and the case is what it says."""
-    assert try_case(plain_pair, case) == []
-
-
-@pytest.mark.timeout(150)
-@EVERY
-def test_remote(remote_pair: Judge, case: Case) -> None:
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
+def test_as_if_it_had_run_here(remote_pair: Judge, case: Case) -> None:
     """After running elsewhere, the notebook is as if the cell had run in it."""
     assert try_case(remote_pair, case) == []

@@ -52,13 +52,14 @@ DIFFERENT = {
     "function's attribute": ("def f(): pass\nf.n = 1", "def f(): pass\nf.n = 2"),
     "frozen globals": (
         "def f(): return k",
-        "def f(): return k\n"
-        "g = types.FunctionType(f.__code__, dict(globals()), 'f')\nf = g\ndel g",
+        "def f(): return k\ng = types.FunctionType(f.__code__, dict(globals()), 'f')\nf = g\ndel g",
     ),
     "frozen globals of a method": (
         "class A:\n    def f(self): return k",
-        "class A:\n    def f(self): return k\n"
-        "A.f = types.FunctionType(A.f.__code__, dict(globals()), 'f')",
+        (
+            "class A:\n    def f(self): return k\n"
+            "A.f = types.FunctionType(A.f.__code__, dict(globals()), 'f')"
+        ),
     ),
     "shared closure": ("up, now = shared()", "up, _ = shared(); _, now = shared(); del _"),
     "closure's value": ("up, now = shared()", "up, now = shared(); up()"),
@@ -120,8 +121,10 @@ DIFFERENT = {
     ),
     "axes' figure": (
         "import matplotlib.pyplot as plt; fig, ax = plt.subplots(); plt.close(fig)",
-        "import matplotlib.pyplot as plt; fig, ax = plt.subplots(); plt.close(fig)\n"
-        "other, ax = plt.subplots(); plt.close(other); del other",
+        (
+            "import matplotlib.pyplot as plt; fig, ax = plt.subplots(); plt.close(fig)\n"
+            "other, ax = plt.subplots(); plt.close(other); del other"
+        ),
     ),
     "line of a plot": (
         "fig, ax = plt.subplots(); ax.plot([1, 2]); plt.close(fig)",
@@ -153,8 +156,10 @@ DIFFERENT = {
     "precision": ("%precision 3", "%precision 4"),
     "formatter": (
         "f = get_ipython().display_formatter.formatters['text/plain']",
-        "f = get_ipython().display_formatter.formatters['text/plain']\n"
-        "f.for_type(Base, lambda o, p, c: p.text('B'))",
+        (
+            "f = get_ipython().display_formatter.formatters['text/plain']\n"
+            "f.for_type(Base, lambda o, p, c: p.text('B'))"
+        ),
     ),
     "text": ("print(1)", "print(2)"),
     "text or nothing": ("print(1)", "pass"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from observer import Observer
+from observer import Observer, stop_server
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -21,14 +21,6 @@ LOAD = "%load_ext dask_async_run\n"
 SERVE = LOAD + "%async_run_server --workers 2 --no-dashboard"
 
 OpenKernel = Callable[..., RealKernel]
-
-
-def stop_server() -> None:
-    """Stop the server of this process's environment, if there is one, as a user would."""
-    command = [sys.executable, "-m", "dask_async_run", "stop", "--force"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    # 3: no server is running.
-    assert done.returncode in (0, 3), done.stdout + done.stderr
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ import nbformat
 import pytest
 
 from lab import LabNotebook, browser_page, lab_server
+from observer import stop_server
+from waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 
@@ -29,7 +31,10 @@ def notebook(folders: Any, tmp_path: Path) -> Iterator[LabNotebook]:
             cell.outputs, cell.execution_count = [], None
     nbformat.write(content, folder / NOTEBOOK.name)
     with lab_server(folder, folders.environment()) as address, browser_page() as page:
-        yield LabNotebook(page, address, NOTEBOOK.name).open()
+        try:
+            yield LabNotebook(page, address, NOTEBOOK.name).open()
+        finally:
+            stop_server()
 
 
 def place(first_line: str) -> int:
@@ -51,9 +56,12 @@ def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Pat
         notebook.finish(place(first_line))
     shown = notebook.output(place("%%async_run --name train"))
     assert "train" in shown
-    notebook.save()
+    notebook.save(tmp_path / "notebooks")
     notebook.reload()
-    assert "train" in notebook.output(place("%%async_run --name train"))
+    wait_for(
+        lambda: "train" in notebook.output(place("%%async_run --name train")),
+        what="the job is shown after a reload",
+    )
 
     notebook.restart()
     for first_line in ("%load_ext dask_async_run", "%async_run_server --workers 2"):
@@ -72,6 +80,8 @@ def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Pat
     assert figure.count() == 1
     assert figure.evaluate("image => image.naturalWidth") > 100
     notebook.page.screenshot(path=tmp_path / "gathered.png")
-    notebook.save()
+    saved = notebook.save(tmp_path / "notebooks")
+    kinds = [output.output_type for output in saved.cells[gather].outputs]
+    assert kinds[-2:] == ["execute_result", "display_data"]
     notebook.run(place("%async_stop_server"))
     notebook.finish(place("%async_stop_server"))

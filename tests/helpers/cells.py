@@ -135,7 +135,7 @@ class CellRun:
 
     @property
     def pid(self) -> int:
-        return wait_for(lambda: self.sink.infos and self.sink.infos[-1]["pid"], what="a pid")
+        return int(wait_for(lambda: self.sink.infos and self.sink.infos[-1]["pid"], what="a pid"))
 
     def end(self, timeout: float = 30) -> Ended:
         self.thread.join(timeout)

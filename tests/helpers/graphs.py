@@ -86,7 +86,7 @@ def statements(draw: Callable[[Any], Any], count: int, deletes: bool) -> list[st
     ]
     if deletes:
         templates += ["del {t}[0]", "del {t}.x", "{t}.clear()", "{t}.pop()", "{t}.reverse()"]
-        templates += ["del {t}['k']", "{t} += [{v}]", "del {n}", "m = {v}", "{t}.popleft()"]
+        templates += ["del {t}['k']", "{n} += [{v}]", "del {n}", "m = {v}", "{t}.popleft()"]
         templates += ["{t}.__class__ = Node", "{t}.move_to_end(1)"]
     lines = []
     for _ in range(draw(st.integers(0, count))):

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
+
 from waiting import wait_for
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -41,6 +43,7 @@ SETTINGS = {
     "apputils-extension/themes": {"adaptive-theme": True},  # what the browser prefers
     "completer-extension/manager": {"autoCompletion": False},
     "docmanager-extension/plugin": {"autosave": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},  # else cells out of sight are empty
 }
 
 
@@ -227,8 +230,21 @@ class LabNotebook:
         """Choose from the menu bar."""
         self.page.locator(".lm-MenuBar-itemLabel", has_text=names[0]).first.click()
         for name in names[1:]:
-            self.page.locator(".lm-Menu-itemLabel", has_text=name).first.click()
+            item = self.page.locator(".lm-Menu-itemLabel")
+            item.filter(has_text=re.compile(f"^{re.escape(name)}$")).first.click()
 
-    def save(self) -> None:
-        self.page.keyboard.press("Escape")
-        self.page.keyboard.press("Control+s")
+    def save(self, folder: Path) -> Any:
+        """Save by the menu; return the saved notebook, which lies in the server's `folder`."""
+        file = folder / self.path
+        before = file.stat().st_mtime_ns
+        self.menu("File", "Save Notebook")
+
+        def saved() -> Any:
+            if file.stat().st_mtime_ns == before:
+                return None
+            try:
+                return nbformat.read(file, as_version=4)
+            except (nbformat.reader.NotJSONError, nbformat.ValidationError):
+                return None  # half written
+
+        return wait_for(saved, 30, f"{self.path} is saved")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,14 @@ from dask_async_run.server import connection as connections
 from waiting import wait_for
 
 TERMINAL = ("finished", "failed", "cancelled", "timed-out", "lost")
+
+
+def stop_server() -> None:
+    """Stop the server of this process's environment, if there is one, as a user would."""
+    command = [sys.executable, "-m", "dask_async_run", "stop", "--force"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    # 3: no server is running.
+    assert done.returncode in (0, 3), done.stdout + done.stderr
 
 
 @dataclass(frozen=True)

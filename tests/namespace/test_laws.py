@@ -59,9 +59,7 @@ def test_what_is_not_changed_stays_the_same_object(folders: Any, setup: str) -> 
 
 @QUICK
 @given(setup=graphs(), lines=statements(10, deletes=True))
-def test_any_change_comes_back_as_if_made_here(
-    folders: Any, setup: str, lines: list[str]
-) -> None:
+def test_any_change_comes_back_as_if_made_here(folders: Any, setup: str, lines: list[str]) -> None:
     """A program that changes a graph leaves the same graph, made of the same objects."""
     with notebook_in(folders.home / "frames") as notebook:
         notebook.here(setup)
@@ -103,5 +101,3 @@ def test_gathering_again_changes_nothing(
         for _ in range(gathers):
             job.gather()
         assert outcome(notebook.namespace, first) == plainly(setup, program(lines))
-
-

@@ -83,5 +83,5 @@ def test_a_live_display_of_rich_ends_as_it_ended(cells: Cells) -> None:
 
 def test_a_comm_can_be_made_and_used(cells: Cells) -> None:
     """It leads nowhere."""
-    code = "import comm\nc = comm.create_comm(target_name='x')\nc.send({'method': 'update'})\nc.close()"
+    code = "import comm\nc = comm.create_comm(target_name='x')\nc.send({'a': 1})\nc.close()"
     assert cells.run(code).state is State.FINISHED

@@ -89,7 +89,7 @@ def importable(value: Any) -> str:
 
 
 def singleton(value: Any) -> str:
-    """Where `value` is found as a global of the module of its type, e.g. ``dataclasses.MISSING``."""
+    """Where `value` is a global of the module of its type, as ``dataclasses.MISSING`` is."""
     module = sys.modules.get(type(value).__module__)
     if module is None or type(value).__module__ == "__main__":
         return ""
@@ -147,7 +147,7 @@ def slots_of(value: Any) -> list[tuple[str, Any]]:
 
 
 def attributes(value: Any) -> list[tuple[str, Any]]:
-    """What an instance holds in its ``__dict__`` and slots, and its class if that is a notebook's."""
+    """What an instance holds in ``__dict__`` and slots, and its class if that is a notebook's."""
     children = [(f".{name}", held) for name, held in sorted(getattr(value, "__dict__", {}).items())]
     children += slots_of(value)
     if _of_the_notebook(type(value)):
@@ -260,6 +260,11 @@ _SIMPLE: list[tuple[Any, Callable[[Any], Node]]] = [
     (io.IOBase, _file),
     (BaseException, _error),
     (logging.Logger, lambda v: Node(f"logger {v.name} level {v.level}")),
+    (
+        (weakref.WeakKeyDictionary, weakref.WeakValueDictionary),
+        lambda v: Node(name_of(type(v)), [(".items", list(v.items()))]),
+    ),
+    (weakref.WeakSet, lambda v: Node("WeakSet", [(".items", list(v))])),
     (weakref.ref, lambda v: Node("weakref", [(".referent", v())])),
     (typing.TypeVar, lambda v: Node(f"TypeVar {v}")),
     (dataclasses.Field, lambda v: Node("field", slots_of(v))),
@@ -303,16 +308,14 @@ def node_of(value: Any, walk: Walk, path: str) -> Node:
 
 def instance_node(value: Any) -> Node:
     """Any other instance: by its attributes, or by how it says that it is rebuilt."""
-    kind = type(value)
+    kind: Any = type(value)
     label = f"{name_of(kind)} object"
     if kind.__module__.split(".")[0] in OPAQUE:
         return Node(f"{label}, not looked into")
     if where := singleton(value):
         return Node(where)
-    extra = []
-    for base in (int, str, bytes, complex):
-        if isinstance(value, base):
-            extra.append((".value", base(value)))
+    builtin: tuple[Any, ...] = (int, str, bytes, complex)
+    extra = [(".value", base(value)) for base in builtin if isinstance(value, base)]
     plain = (
         kind.__reduce_ex__ is object.__reduce_ex__
         and kind.__reduce__ is object.__reduce__

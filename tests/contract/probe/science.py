@@ -169,7 +169,8 @@ def _matplotlib_node(mpl: Any, value: Any, walk: Walk, path: str) -> Node | None
         label += f" {value.get_label()!r}"
         if isinstance(value, figure.Figure):
             label += f" {[_number(x) for x in value.get_size_inches()]} {_number(value.dpi)}"
-        children += [(f".axes[{i}]", a) for i, a in enumerate(value.axes)]
+        found: Any = value.axes
+        children += [(f".axes[{i}]", a) for i, a in enumerate(found)]
     elif isinstance(value, lines.Line2D):
         label += f" {_bytes_of(value.get_xydata())} {value.get_color()} {value.get_linestyle()}"
         label += f" {value.get_marker()} {value.get_label()}"

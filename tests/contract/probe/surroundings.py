@@ -12,6 +12,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from .walk import digest
@@ -79,7 +80,7 @@ def _rc_params() -> list[str]:
 
 
 _OWN: dict[str, Callable[[], list[str]]] = {
-    "folder": lambda: [os.getcwd()],
+    "folder": lambda: [str(Path.cwd())],
     "sys.path": lambda: list(sys.path),
     "environment": _environment,
     "random": lambda: [digest(repr(random.getstate()))],
@@ -117,7 +118,9 @@ def describe() -> dict[str, str]:
     found = {}
     for name, tell in _OWN.items():
         now, then = tell(), _beginning[name]
-        changes = [f"+ {x}" for x in now if x not in then] + [f"- {x}" for x in then if x not in now]
+        changes = [f"+ {x}" for x in now if x not in then] + [
+            f"- {x}" for x in then if x not in now
+        ]
         found[name] = "\n".join(changes)
     for name, (module, tell) in _OF_LIBRARIES.items():
         if module in sys.modules:
@@ -131,7 +134,7 @@ _remembered: dict[str, Any] = {}
 def remember() -> None:
     """Keep what `restore` goes back to."""
     _remembered.update(
-        folder=os.getcwd(),
+        folder=Path.cwd(),
         path=list(sys.path),
         environ=dict(os.environ),
         filters=list(warnings.filters),
@@ -154,7 +157,8 @@ def restore() -> None:
     for name in set(os.environ) - set(kept["environ"]):
         del os.environ[name]
     os.environ.update(kept["environ"])
-    warnings.filters[:] = kept["filters"]
+    filters: Any = warnings.filters
+    filters[:] = kept["filters"]
     warnings._filters_mutated()  # type: ignore[attr-defined]
     logging.root.setLevel(kept["level"])
     logging.root.handlers[:] = kept["handlers"]

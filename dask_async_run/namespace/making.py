@@ -1,0 +1,148 @@
+"""Instances whose default pickling would run the user's code, or lose something.
+
+Unpickling calls ``cls.__new__`` and, for what a container holds, the object's own
+``append`` or ``__setitem__``; an exception is made by calling its class. Here the
+object is made by the built-in type that is underneath, and filled by its methods.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import types
+from operator import attrgetter
+from typing import Any
+
+_CONTAINERS: tuple[type, ...] = (
+    collections.OrderedDict,
+    collections.defaultdict,
+    collections.Counter,
+    dict,
+    list,
+    set,
+    collections.deque,
+)
+_HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__")
+_HOOKS += ("__getnewargs_ex__",)
+_HEAP_TYPE = 1 << 9
+
+
+def _mine(cls: type) -> list[type]:
+    return [base for base in cls.__mro__ if base.__module__ == "__main__"]
+
+
+@functools.lru_cache(maxsize=1024)
+def needs_own_way(cls: type) -> bool:
+    """Whether instances of a class are made here and not by their default pickling."""
+    if issubclass(cls, BaseException):
+        return not any(hook in vars(base) for base in _mine(cls) for hook in _HOOKS)
+    mine = _mine(cls)
+    if not mine or any(hook in vars(base) for base in mine for hook in _HOOKS):
+        return False
+    base = _underneath(cls)
+    if base in _CONTAINERS:
+        return not issubclass(cls, collections.Counter)
+    return base is object and any("__new__" in vars(kind) for kind in mine)
+
+
+@functools.lru_cache(maxsize=1024)
+def _underneath(cls: type) -> type:
+    """Answer the first class of the MRO that the notebook did not define."""
+    return next(base for base in cls.__mro__ if base.__module__ != "__main__")
+
+
+def reduce_instance(obj: Any) -> Any:
+    """Reduce an instance of a class that `needs_own_way`."""
+    cls = type(obj)
+    attributes = dict(getattr(obj, "__dict__", None) or {})
+    slots = {}
+    for base in _mine(cls):
+        for name, member in vars(base).items():
+            if type(member) is types.MemberDescriptorType:
+                try:
+                    slots[name] = member.__get__(obj)
+                except AttributeError:
+                    continue
+    if isinstance(obj, BaseException):
+        links = (obj.__cause__, obj.__context__, obj.__suppress_context__)
+        state: Any = (attributes, slots, links)
+        return make_exception, (cls, obj.args, _arguments(obj)), state, None, None, set_exception
+    contents: Any = None
+    if isinstance(obj, collections.deque):
+        contents = list(obj), obj.maxlen
+    elif isinstance(obj, collections.OrderedDict):
+        contents = list(collections.OrderedDict.items(obj)), None
+    elif isinstance(obj, dict):
+        contents = list(dict.items(obj)), getattr(obj, "default_factory", None)
+    elif isinstance(obj, (list, set)):
+        contents = list(_underneath_container(cls).__iter__(obj)), None
+    return make_instance, (cls,), (attributes, slots, contents), None, None, set_instance
+
+
+def _underneath_container(cls: type) -> Any:
+    return next((base for base in _CONTAINERS if issubclass(cls, base)), object)
+
+
+def make_instance(cls: type) -> Any:
+    """Make an empty instance without running the class's own ``__new__``."""
+    return _underneath_container(cls).__new__(cls)
+
+
+def set_instance(obj: Any, state: Any) -> None:
+    """Fill an instance without running its class's own methods."""
+    attributes, slots, contents = state
+    _set_attributes(obj, attributes, slots)
+    if contents is None:
+        return
+    items, extra = contents
+    base = _underneath_container(type(obj))
+    if base is collections.deque:
+        collections.deque.__init__(obj, items, extra)
+    elif base is list:
+        list.extend(obj, items)
+    elif base is set:
+        set.update(obj, items)
+    else:
+        if base is collections.defaultdict:
+            obj.default_factory = extra
+        for key, value in items:
+            base.__setitem__(obj, key, value)
+
+
+def _set_attributes(obj: Any, attributes: dict[str, Any], slots: dict[str, Any]) -> None:
+    if attributes:
+        object.__getattribute__(obj, "__dict__").update(attributes)
+    for name, value in slots.items():
+        object.__setattr__(obj, name, value)
+
+
+def _arguments(error: BaseException) -> tuple[Any, ...]:
+    """Answer the arguments that the built-in exception underneath was made with."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno, error.strerror, error.filename, None, error.filename2
+    return error.args
+
+
+def make_exception(cls: type[BaseException], args: tuple[Any, ...], made_with: Any) -> Any:
+    """Make an exception without running its class's own ``__init__``."""
+    base: Any = next(kind for kind in cls.__mro__ if not kind.__flags__ & _HEAP_TYPE)
+    error = base.__new__(cls, *made_with)
+    try:
+        base.__init__(error, *made_with)
+    except TypeError:
+        pass  # a class that gave its base other arguments than it kept
+    error.args = args
+    return error
+
+
+def set_exception(error: BaseException, state: Any) -> None:
+    """Give an exception its attributes, cause and context."""
+    attributes, slots, (cause, context, suppress) = state
+    _set_attributes(error, attributes, slots)
+    error.__cause__, error.__context__ = cause, context
+    error.__suppress_context__ = suppress
+
+
+def get_attribute(owner: Any, path: str) -> Any:
+    """Answer an attribute by its dotted path."""
+    return attrgetter(path)(owner)

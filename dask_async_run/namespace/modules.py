@@ -1,0 +1,124 @@
+"""Modules in streams: by name, with the submodules that code mentions.
+
+A module that only exists beside the notebook goes with its own values as they are
+here now; one that exists in no file goes as a whole.
+"""
+
+from __future__ import annotations
+
+import site
+import sys
+import sysconfig
+import types
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+_INSTALLED = tuple(
+    {
+        *(sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")),
+        *site.getsitepackages(),
+        site.getusersitepackages(),
+        str(Path(__file__).parents[1]),
+    }
+)
+
+
+def find_module(name: str) -> types.ModuleType:
+    """Import a module by name."""
+    __import__(name)
+    return sys.modules[name]
+
+
+def module_globals(name: str) -> dict[str, Any]:
+    """Answer the globals of a module, imported if need be."""
+    return find_module(name).__dict__
+
+
+def identifiers(code: types.CodeType) -> set[str]:
+    """Answer every name in a code object and those within it."""
+    found = set(code.co_names)
+    for const in code.co_consts:
+        if isinstance(const, types.CodeType):
+            found |= identifiers(const)
+    return found
+
+
+def mentioned_submodules(values: Iterable[Any], words: set[str]) -> list[str]:
+    """Answer the loaded submodules of some modules that code mentions.
+
+    ``import xml.etree.ElementTree`` binds ``xml``, and importing ``xml`` elsewhere
+    would not bring ``xml.etree``.
+
+    Parameters
+    ----------
+    values : iterable of objects
+        Those that are no modules are passed over.
+    words : set of str
+        Every identifier in the code.
+    """
+    tops = {value.__name__ for value in values if isinstance(value, types.ModuleType)}
+    return sorted(
+        name
+        for name in list(sys.modules)
+        for top in tops
+        if name.startswith(top + ".") and words.issuperset(name[len(top) + 1 :].split("."))
+    )
+
+
+def globals_owner(namespace: dict[str, Any]) -> str | None:
+    """Answer the name of the importable module whose globals a dict is, if any."""
+    name = namespace.get("__name__")
+    if not isinstance(name, str) or name == "__main__":
+        return None
+    module = sys.modules.get(name)
+    if module is None or module.__dict__ is not namespace or is_made_here(module):
+        return None
+    return name
+
+
+def is_made_here(module: types.ModuleType) -> bool:
+    """Whether a module exists in no file: nobody else could import it."""
+    if getattr(module, "__file__", None) or module.__name__ in sys.builtin_module_names:
+        return False
+    if module.__name__ == "__main__":
+        return False  # there is one everywhere: the notebook's
+    spec = getattr(module, "__spec__", None)
+    return spec is None or (spec.loader is None and not spec.submodule_search_locations)
+
+
+def is_beside(module: types.ModuleType) -> bool:
+    """Whether a module lies beside the notebook: neither Python's own nor installed."""
+    file = getattr(module, "__file__", None)
+    if not file or module.__name__ == "__main__":
+        return False
+    return not file.startswith(_INSTALLED) and "site-packages" not in file
+
+
+def own_values(module: types.ModuleType) -> dict[str, Any]:
+    """Answer what a module beside the notebook holds that a new import would not give.
+
+    Functions and classes are what its file says; other modules are not its own.
+    """
+    kinds = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
+    return {
+        name: value
+        for name, value in vars(module).items()
+        if not (name.startswith("__") and name.endswith("__")) and not isinstance(value, kinds)
+    }
+
+
+def make_module(name: str, registered: bool) -> types.ModuleType:
+    """Make a module that exists in no file."""
+    there = sys.modules.get(name)
+    if registered and there is not None:
+        return there
+    module = types.ModuleType(name)
+    if registered:
+        sys.modules[name] = module
+    return module
+
+
+def set_module_state(module: types.ModuleType, values: Mapping[str, Any]) -> None:
+    """Give a module its values."""
+    module.__dict__.update(values)

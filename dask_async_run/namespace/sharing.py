@@ -1,0 +1,98 @@
+"""Numpy arrays that share memory, in a stream."""
+
+from __future__ import annotations
+
+import sys
+from itertools import pairwise
+from typing import Any
+
+
+def make_view(
+    root: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, cls: type
+) -> Any:
+    """Build an array on the memory of `root`, `offset` bytes behind its start."""
+    import numpy as np
+
+    whole = root if root.flags.c_contiguous else root.T
+    view = np.ndarray(shape, dtype, whole, offset, strides)
+    return view if cls is np.ndarray else view.view(cls)
+
+
+class SharedMemory:
+    """Which numpy arrays of a stream share memory with one another.
+
+    Numpy pickles each view as an array of its own. A first dump reports every
+    array here; where two of them overlap, a second one writes both as views of
+    the array that owns the memory. Arrays inside of pandas objects are left
+    out: pandas counts who shares a block (copy-on-write), the count does not
+    travel, and a write would show in both.
+    """
+
+    def __init__(self) -> None:
+        self.shared: set[int] = set()
+        self._owners: dict[int, Any] = {}
+        self._groups: dict[int, dict[int, Any]] = {}
+        self._private: set[int] = set()
+
+    @staticmethod
+    def root(array: Any) -> Any:
+        """Answer the array that owns `array`'s memory, perhaps itself."""
+        kind = sys.modules["numpy"].ndarray
+        while isinstance(array.base, kind):
+            array = array.base
+        return array
+
+    def keep_private(self, frame: Any) -> None:
+        """Leave the arrays that a pandas object is made of out of it."""
+        manager = getattr(frame, "_mgr", None)
+        for array in getattr(manager, "arrays", None) or ():
+            self._private.add(id(array))
+
+    def by_value(self, array: Any) -> None:
+        """Write this array out, whatever it shares memory with."""
+        self._private.add(id(array))
+
+    def owner(self, obj: Any) -> None:
+        """Note an array that the other side has: views of its memory become views of it."""
+        numpy = sys.modules.get("numpy")
+        if numpy is None or type(obj) is not numpy.ndarray or not obj.flags.forc:
+            return
+        root = self.root(obj)
+        # What is strided on the other side was loaded as memory of its own; there,
+        # offsets in it mean something else.
+        loaded_as_it_lies = not root.flags.owndata
+        if loaded_as_it_lies and obj.nbytes == root.nbytes and obj.nbytes:
+            self._owners.setdefault(id(root), obj)
+
+    def seen(self, array: Any) -> Any:
+        """Note an array; answer the root to write it as a view of, or None."""
+        root = self.root(array)
+        root = self._owners.get(id(root), root)
+        if id(array) in self._private or array.dtype.hasobject:
+            return None
+        if type(array).__name__ not in ("ndarray", "matrix", "recarray", "memmap"):
+            return None  # of other subclasses a view would lose what they add: a mask
+        self._groups.setdefault(id(root), {})[id(array)] = array
+        if array is root or id(root) not in self.shared:
+            return None
+        if not (root.flags.c_contiguous or root.flags.f_contiguous):
+            return None
+        return root
+
+    def found(self) -> bool:
+        """Decide after a dump; True if arrays overlap and another dump is due."""
+        before = len(self.shared)
+        for root_id, group in self._groups.items():
+            arrays = list(group.values())
+            owned = any(id(owner) == root_id for owner in self._owners.values())
+            several = len(arrays) > 1 and _any_overlap(root_id, arrays)
+            if root_id not in self.shared and (owned or several):
+                self.shared.add(root_id)
+        return len(self.shared) > before
+
+
+def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
+    if any(id(array) == root_id for array in arrays):
+        return True
+    spans = sorted(sys.modules["numpy"].lib.array_utils.byte_bounds(a) for a in arrays if a.size)
+    return any(low < end for (_, end), (low, _) in pairwise(spans))

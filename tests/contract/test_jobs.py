@@ -1,0 +1,132 @@
+"""Lines 10 to 13: a free kernel, pending names, the order of jobs, private inputs."""
+
+from __future__ import annotations
+
+import pytest
+
+from .driving import WAIT, do, let_go, shown, submit, value
+from .kernels import RemoteKernel
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.contract(10)
+def test_the_kernel_stays_free(kernel: RemoteKernel) -> None:
+    """A job can wait for what the kernel does after it was submitted."""
+    submit(kernel, "free", WAIT.format("go") + "x = 1")
+    assert value(kernel, "1 + 1") == "2"
+    let_go(kernel, "go")
+    do(kernel, "%async_gather free")
+    assert value(kernel, "x") == "1"
+
+
+@pytest.mark.contract(11)
+def test_a_pending_name_is_waited_for_on_the_cluster(kernel: RemoteKernel) -> None:
+    """A cell that reads what a pending job makes gets the new value, never gathered here."""
+    do(kernel, "x = 'old'")
+    submit(kernel, "maker", WAIT.format("go") + "x = 'new'; fresh = [x]")
+    submit(kernel, "reader", "y = x + ' seen'; fresh.append(y); print(fresh)")
+    assert value(kernel, "'y' in globals()") == "False"
+    let_go(kernel, "go")
+    said = do(kernel, "%async_gather reader")
+    assert "['new', 'new seen']" in said
+    assert value(kernel, "y") == "new seen"
+    do(kernel, "%async_gather maker")
+    assert value(kernel, "x") == "new"
+
+
+@pytest.mark.contract(11)
+def test_independent_jobs_run_side_by_side(kernel: RemoteKernel) -> None:
+    """Two jobs that can only end if both run at once do end."""
+    submit(kernel, "left", "open('left', 'w').close()\n" + WAIT.format("right") + "a = 1")
+    submit(kernel, "right", "open('right', 'w').close()\n" + WAIT.format("left") + "b = 2")
+    do(kernel, "%async_gather left right")
+    assert value(kernel, "a + b") == "3"
+
+
+@pytest.mark.contract(11)
+def test_a_cell_here_is_told_of_a_pending_name(kernel: RemoteKernel) -> None:
+    """Reading a stale or missing name here is announced, with the job that makes it."""
+    do(kernel, "x = 'old'")
+    submit(kernel, "slowmaker", WAIT.format("go") + "x = 'new'; z = 1")
+    told = do(kernel, "y = x")
+    assert "x" in told
+    assert "slowmaker" in told
+    told = shown(kernel.execute("z"))
+    assert "slowmaker" in told
+    assert "slowmaker" not in do(kernel, "unrelated = 1")
+    do(kernel, "%config AsyncRun.pending = 'ignore'")
+    try:
+        assert "slowmaker" not in do(kernel, "y = x")
+    finally:
+        do(kernel, "%config AsyncRun.pending = 'warn'")
+        let_go(kernel, "go")
+        do(kernel, "%async_gather slowmaker")
+
+
+@pytest.mark.contract(11)
+def test_a_cell_here_may_wait_for_a_pending_name(kernel: RemoteKernel) -> None:
+    """With ``pending = "wait"`` a cell that reads a pending name gathers it first."""
+    do(kernel, "x = 'old'")
+    do(kernel, "%config AsyncRun.pending = 'wait'")
+    try:
+        submit(kernel, "waited", "x = 'new'")
+        assert "new" in do(kernel, "print(x)")
+    finally:
+        do(kernel, "%config AsyncRun.pending = 'warn'")
+
+
+@pytest.mark.contract(12)
+def test_changes_in_place_keep_their_order(kernel: RemoteKernel) -> None:
+    """A job that may change what an earlier one changes runs after it."""
+    do(kernel, "rows = []; same = rows; table = {'rows': rows}")
+    submit(kernel, "first", WAIT.format("go") + "rows.append(1)")
+    submit(kernel, "second", "rows.append(2)")
+    submit(kernel, "third", "table['rows'].append(3)")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather first second third")
+    assert value(kernel, "rows, same is rows, table['rows'] is rows") == "([1, 2, 3], True, True)"
+
+
+@pytest.mark.contract(12)
+def test_after_adds_an_order(kernel: RemoteKernel) -> None:
+    """`--after` makes a job wait for one that it shares no name with."""
+    submit(kernel, "writer", WAIT.format("go") + "open('made', 'w').close()")
+    submit(kernel, "checker", "import os; there = os.path.exists('made')", "--after writer")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather checker writer")
+    assert value(kernel, "there") == "True"
+
+
+@pytest.mark.contract(12, 13)
+def test_independent_drops_the_order(kernel: RemoteKernel) -> None:
+    """An independent job sees the value as it is here, and not what the other did to it."""
+    do(kernel, "rows = ['here']")
+    submit(kernel, "one", WAIT.format("go") + "rows.append('one')")
+    submit(kernel, "other", "rows.append('other'); seen = list(rows)", "--independent --only seen")
+    do(kernel, "%async_gather other")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather one")
+    assert value(kernel, "seen, rows") == "(['here', 'other'], ['here', 'one'])"
+
+
+@pytest.mark.contract(11, 12)
+def test_a_job_whose_maker_failed_does_not_run(kernel: RemoteKernel) -> None:
+    """It is cancelled, and says whose failure that is."""
+    submit(kernel, "broken", "base = 1 / 0")
+    submit(kernel, "built", "top = base + 1")
+    kernel.execute("%async_gather broken")
+    told = shown(kernel.execute("%async_gather built"))
+    assert "broken" in told
+    assert value(kernel, "'top' in globals()") == "False"
+
+
+@pytest.mark.contract(13)
+def test_a_result_is_not_changed_by_who_reads_it(kernel: RemoteKernel) -> None:
+    """A later job's changes reach neither the earlier job's result nor a third job."""
+    do(kernel, "import numpy as np")
+    submit(kernel, "base", "big = np.zeros(100_000); small = [0]")
+    submit(kernel, "spoiler", "big[:] = 7; small.append(7)", "--only nothing")
+    do(kernel, "%async_wait spoiler")
+    do(kernel, "%async_gather base")
+    assert value(kernel, "big.sum(), small") in ("(0.0, [0])", "(np.float64(0.0), [0])")

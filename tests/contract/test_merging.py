@@ -1,0 +1,122 @@
+"""Lines 9, 14, 18, 19 and 21: plans, cancels, merges that fail, conflicts, numbered results."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from .driving import WAIT, do, let_go, shown, submit, until_printed, value
+from .kernels import RemoteKernel
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.mark.contract(14)
+def test_what_was_done_before_a_cancel_stands(kernel: RemoteKernel) -> None:
+    """Names bound and objects changed before a cancel come back."""
+    do(kernel, "rows = [0]")
+    submit(kernel, "endless", "x = 5; rows.append(1); print('begun')\n" + WAIT.format("never"))
+    until_printed(kernel, "begun")
+    do(kernel, "%async_cancel endless")
+    kernel.execute("%async_gather endless")
+    assert value(kernel, "x, rows") == "(5, [0, 1])"
+
+
+@pytest.mark.contract(14)
+def test_what_was_done_before_a_timeout_stands(kernel: RemoteKernel) -> None:
+    """Names bound before a timeout come back."""
+    submit(kernel, "late", "x = 5\n" + WAIT.format("never"), "--timeout 1s")
+    told = shown(kernel.execute("%async_gather late"))
+    assert "timed" in told.lower()
+    assert value(kernel, "x") == "5"
+
+
+FRAGILE = """
+import os
+class Fragile:
+    kernel = {pid}
+    def __init__(self): self.x = 1
+    def __getstate__(self): return {{'x': 1}}
+    def __setstate__(self, state):
+        if os.getpid() == self.kernel and not os.path.exists('mended'):
+            raise RuntimeError('too fragile')
+        self.__dict__.update(state)
+"""
+
+
+@pytest.mark.contract(18)
+def test_a_merge_that_fails_leaves_everything_as_it_was(kernel: RemoteKernel) -> None:
+    """A value that can't be unpickled here: nothing is merged or lost, the cause is named."""
+    pid = value(kernel, "__import__('os').getpid()")
+    do(kernel, FRAGILE.format(pid=pid) + "rows = [1]; y = 'old'")
+    submit(kernel, "fragile", "f = Fragile(); rows.append(2); y = 'new'")
+    before = kernel.look()
+    failed = kernel.execute("%async_gather fragile")
+    assert not failed.ok
+    assert "too fragile" in shown(failed)
+    after = kernel.look()
+    assert {k: v for k, v in after.items() if k in ("rows", "y", "f")} == {
+        k: v for k, v in before.items() if k in ("rows", "y", "f")
+    }
+    let_go(kernel, "mended")
+    do(kernel, "%async_gather fragile")
+    assert value(kernel, "rows, y, f.x") == "([1, 2], 'new', 1)"
+
+
+@pytest.mark.contract(19)
+def test_a_conflict_is_listed_and_the_rest_merged(kernel: RemoteKernel) -> None:
+    """The clean names arrive; the job keeps the other value."""
+    do(kernel, "x = 1; y = 1")
+    submit(kernel, "both", "x = 'theirs'; y = 'theirs'")
+    do(kernel, "job = _; x = 'mine'")
+    told = do(kernel, "%async_gather both")
+    assert re.search(r"\bx\b", told)
+    assert "--overwrite" in told
+    assert value(kernel, "x, y, job['x']") == "('mine', 'theirs', 'theirs')"
+    do(kernel, "%async_gather both --overwrite")
+    assert value(kernel, "x") == "theirs"
+
+
+@pytest.mark.contract(19)
+def test_gathering_again_is_harmless(kernel: RemoteKernel) -> None:
+    """Neither what was done here since nor identity suffers from a second gather."""
+    do(kernel, "rows = [1]; same = rows")
+    submit(kernel, "twice", "rows.append(2); n = len(rows)")
+    do(kernel, "%async_gather twice")
+    do(kernel, "rows.append(3); n = 'mine'")
+    do(kernel, "%async_gather twice")
+    assert value(kernel, "rows, same is rows, n") == "([1, 2, 3], True, 'mine')"
+
+
+@pytest.mark.contract(9)
+def test_the_plan_shows_what_would_travel(kernel: RemoteKernel) -> None:
+    """Names with sizes, and nothing is submitted."""
+    do(kernel, "import numpy as np; big = np.zeros(1_000_000); unused = 1\ndef f(): return big")
+    told = submit(kernel, "planned", "y = f().sum()", "--plan")
+    assert "big" in told
+    assert re.search(r"\d(\.\d)? ?Mi?B", told)
+    assert "unused" not in told
+    failed = kernel.execute("%async_gather planned")
+    assert "planned" in failed.error
+
+
+@pytest.mark.contract(9)
+def test_only_the_notebooks_own_changes_of_the_environment_go(kernel: RemoteKernel) -> None:
+    """What the kernel's process was started with is not part of what is sent."""
+    do(kernel, "import os; os.environ['CONTRACT_OWN'] = 'mine'")
+    told = submit(kernel, "env", "import os; own = os.environ['CONTRACT_OWN']", "--plan")
+    assert "JPY_SESSION_NAME" not in told
+    submit(kernel, "env", "import os; own = os.environ['CONTRACT_OWN']")
+    do(kernel, "%async_gather env")
+    assert value(kernel, "own") == "mine"
+
+
+@pytest.mark.contract(21)
+def test_results_are_numbered_as_the_cell_was(kernel: RemoteKernel) -> None:
+    """``Out[n]`` and ``_n`` belong to the cell that was submitted; ``In[n]`` holds it."""
+    sent = kernel.execute("%%async_run --name numbered\nvalue = [1]\nvalue")
+    n = sent.reply["execution_count"]
+    do(kernel, "%async_gather numbered")
+    assert value(kernel, f"_ is value, Out[{n}] is value, _{n} is value") == "(True, True, True)"
+    assert value(kernel, f"'value = [1]' in In[{n}]") == "True"

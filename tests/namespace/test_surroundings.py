@@ -1,0 +1,149 @@
+"""What surrounds a cell is read, given to another process, and what changed comes back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dask_async_run import surroundings
+from notebook import Notebook, in_child
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change in the cell process, and how to see it."""
+
+    saver: str
+    code: str
+    seen: str
+
+
+CHANGES = [
+    Change("folder", "import os; os.chdir('/')", "__import__('os').getcwd()"),
+    Change("path", "import sys; sys.path.append('/tmp')", "__import__('sys').path"),
+    Change("environment", "import os; os.environ['DAR_T'] = '1'", "__import__('os').environ.get('DAR_T')"),
+    Change("environment", "import os; os.environ.pop('HOME', None)", "__import__('os').environ.get('HOME')"),
+    Change("random", "import random; random.seed(7)", "__import__('random').getstate()"),
+    Change("numpy.random", "import numpy; numpy.random.seed(7)", "__import__('numpy').random.get_state()[1].tolist()"),
+    Change("numpy.printoptions", "import numpy; numpy.set_printoptions(precision=3)", "__import__('numpy').get_printoptions()['precision']"),
+    Change("pandas", "import pandas; pandas.set_option('display.max_rows', 7)", "__import__('pandas').get_option('display.max_rows')"),
+    Change("warnings", "import warnings; warnings.simplefilter('ignore', UserWarning)", "__import__('warnings').filters[0]"),
+    Change("decimal", "import decimal; decimal.getcontext().prec = 5", "__import__('decimal').getcontext().prec"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.code)
+def test_a_change_is_noticed_and_can_be_made_elsewhere(change: Change) -> None:
+    """`changes` holds the savers that saw one, and `merge` makes another process alike."""
+    import numpy  # noqa: F401 - imported before, its import is no change
+    import pandas  # noqa: F401
+
+    exec("import decimal, random", {})
+    eval(change.seen, {})
+
+    def cell() -> tuple[dict[str, Any], Any]:
+        before = surroundings.state(None)
+        exec(change.code, {})
+        return surroundings.changes(before, None), eval(change.seen, {})
+
+    changed, expected = in_child(cell)
+    assert set(changed) == {change.saver}
+
+    def kernel() -> Any:
+        surroundings.merge(changed, None)
+        return eval(change.seen, {})
+
+    assert in_child(kernel) == expected
+    assert eval(change.seen, {}) != expected
+
+
+def test_nothing_changed_means_nothing_comes_back() -> None:
+    """Reading twice without a change in between gives no changes."""
+    assert surroundings.changes(surroundings.state(None), None) == {}
+
+
+def test_only_the_notebooks_own_environment_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that were there before the package was imported stay here."""
+    first = dict(os.environ)
+    monkeypatch.setenv("DAR_NEW", "1")
+    monkeypatch.delenv("PATH")
+    changes = surroundings.environment_changes(first)
+    assert {"DAR_NEW": "1", "PATH": None}.items() <= changes.items()
+    assert changes.keys() == {"DAR_NEW", "PATH", "MPLBACKEND"}
+
+
+def test_a_folder_that_is_not_there_is_not_entered(tmp_path: Path) -> None:
+    """Another host may lack the kernel's folder: the cell stays where it is."""
+    before = Path.cwd()
+    surroundings.write({"folder": str(tmp_path / "missing")}, None)
+    assert Path.cwd() == before
+
+
+def test_own_paths_of_the_other_process_stay(tmp_path: Path) -> None:
+    """The kernel's folders come first, what the process needs itself is kept."""
+
+    def child() -> list[str]:
+        sys.path[:] = ["/own"]
+        surroundings.write({"path": [str(tmp_path), str(tmp_path / "missing")]}, None)
+        return list(sys.path)
+
+    assert in_child(child) == [str(tmp_path), "/own"]
+
+
+def test_a_library_that_is_not_imported_here_is_not_imported_for_its_options() -> None:
+    """Gathering brings pandas' options to kernels that have pandas, and to no other."""
+
+    def child() -> bool:
+        sys.modules.pop("pandas", None)
+        surroundings.merge({"pandas": {"display.max_rows": 7}}, None)
+        return "pandas" in sys.modules
+
+    assert in_child(child) is False
+
+
+def test_paths_that_came_meanwhile_stay(tmp_path: Path) -> None:
+    """What the cell did to `sys.path` is done here; what was done here meanwhile stands."""
+
+    def cell() -> dict[str, Any]:
+        sys.path[:] = ["/a", "/b"]
+        before = surroundings.state(None)
+        sys.path[:] = ["/front", "/b", "/back"]
+        return surroundings.changes(before, None)
+
+    changed = in_child(cell)
+
+    def kernel() -> list[str]:
+        sys.path[:] = ["/a", "/b", "/mine"]
+        surroundings.merge(changed, None)
+        return list(sys.path)
+
+    assert in_child(kernel) == ["/front", "/b", "/mine", "/back"]
+
+
+def test_forked_processes_differ_in_their_random_states() -> None:
+    """A cell without a kernel's state draws other numbers than its siblings."""
+
+    def draw() -> float:
+        import random
+
+        surroundings.freshen()
+        return random.random()
+
+    assert in_child(draw) != in_child(draw)
+
+
+def test_functions_that_go_along_bring_their_source(notebook: Notebook) -> None:
+    """`sources` answers the text of interactive cells, not of files."""
+    import linecache
+
+    text = "def f(): pass\n"
+    linecache.cache["<dar-cell>"] = (len(text), None, [text], "<dar-cell>")
+    try:
+        assert surroundings.sources({"<dar-cell>", __file__}, None) == {"<dar-cell>": (None, text)}
+    finally:
+        del linecache.cache["<dar-cell>"]

@@ -1,0 +1,375 @@
+"""The client side of the registry, against real schedulers."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distributed import Client, LocalCluster, Security
+
+from dask_async_run import errors
+from dask_async_run.errors import NoSuchJobError, ServerError
+from dask_async_run.job import JobResult, State
+from dask_async_run.messages import pack, unpack
+from dask_async_run.registry import Registry, SyncRegistry, sync
+from dask_async_run.scheduler.cell_ops import CellOps
+from dask_async_run.scheduler.client_ops import ClientOps
+from registry_site import Site
+from scripted import job_spec
+from waiting import wait_for
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "state", run=leave_alone) as site:
+        yield site
+
+
+def leave_alone(job: str) -> None:
+    """Keep a slot until the test has ended; the tests play the task's part themselves."""
+    while not _released.wait(0.05):
+        pass
+
+
+_released = threading.Event()
+
+
+@pytest.fixture(autouse=True)
+def _release() -> Iterator[None]:
+    _released.clear()
+    yield
+    _released.set()
+
+
+@pytest.fixture
+def ask(site: Site) -> Callable[..., Any]:
+    """Calls a method of the asynchronous registry, as a worker's task would."""
+    registry = Registry.of_client(site.client)
+
+    def call(method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return site.client.sync(getattr(registry, method), *args, **kwargs)
+        finally:
+            if method == "finish":
+                _released.set()
+
+    return call
+
+
+@pytest.fixture
+def worker(site: Site) -> str:
+    return str(next(iter(site.scheduler.workers)))
+
+
+def test_both_sides_have_the_same_operations() -> None:
+    """Registry, SyncRegistry and the scheduler's side agree on names and parameters."""
+    for operations in (ClientOps, CellOps):
+        for name in operations.NAMES:
+            there = inspect.signature(getattr(operations, name)).parameters
+            here = inspect.signature(getattr(Registry, name)).parameters
+            if name not in ("claim",):  # its token is made here
+                assert set(here) == set(there), name
+    for name in ClientOps.NAMES:
+        ours = inspect.signature(getattr(Registry, name)).parameters
+        assert list(inspect.signature(getattr(SyncRegistry, name)).parameters) == list(ours), name
+
+
+# --- claims and attempts ---
+
+
+def test_a_claim_is_granted_once(ask: Callable[..., Any], worker: str) -> None:
+    """With what is needed to run; the second gets the state and the reason."""
+    spec = job_spec("a")
+    ask("create", spec)
+    claim = ask("claim", spec.id, worker, "host")
+    assert (claim.granted, claim.attempt, claim.spec, claim.state) == (True, 1, spec, "running")
+    again = ask("claim", spec.id, worker, "host")
+    assert (again.granted, again.spec, again.state) == (False, None, "running")
+    assert again.reason == f"it runs on {worker} already"
+    assert ask("finish", spec.id, State.FINISHED)["accepted"]
+    assert ask("claim", spec.id, worker, "host").state == "finished"
+    assert not ask("claim", "0" * 32, worker, "host").granted
+
+
+def test_a_claim_from_a_stranger_is_refused(ask: Callable[..., Any]) -> None:
+    """A worker that the scheduler has removed would run a cell that is lost already."""
+    spec = job_spec("a")
+    ask("create", spec)
+    claim = ask("claim", spec.id, "tcp://127.0.0.1:1", "host")
+    assert (claim.granted, claim.state) == (False, "pending")
+    assert "does not belong to the cluster" in claim.reason
+
+
+def test_a_claim_brings_the_parents(ask: Callable[..., Any], worker: str) -> None:
+    """Specs and results, streams included, in the order that the job names them."""
+    parents = [job_spec(name) for name in "ab"]
+    for n, parent in enumerate(parents):
+        ask("create", parent)
+        ask("claim", parent.id, worker, "host")
+        ask("finish", parent.id, "finished", "", JobResult({"stream": bytes([n])}, bound=["x"]))
+    ids = [parents[1].id, parents[0].id]
+    child = job_spec("c", after=ids, parents=ids)
+    ask("create", child)
+    claim = ask("claim", child.id, worker, "host")
+    assert [parent.spec for parent in claim.parents] == [parents[1], parents[0]]
+    assert [parent.result.payload["stream"] for parent in claim.parents] == [b"\1", b"\0"]
+
+
+def test_the_worker_of_an_earlier_attempt_is_not_listened_to(
+    ask: Callable[..., Any], worker: str
+) -> None:
+    """Cut off, declared dead, replaced: what it still sends does not mix with the new run."""
+    spec = job_spec("a", retries=1)
+    ask("create", spec)
+    assert ask("claim", spec.id, worker, "host").attempt == 1
+    assert ask("finish", spec.id, State.LOST, "killed by signal 9", attempt=1)["state"] == "pending"
+    assert ask("show", spec.id).reason == "attempt 1 was lost: killed by signal 9"
+    assert ask("claim", spec.id, worker, "host").attempt == 2
+    assert ask("record", spec.id, [{"late": 1}], attempt=1) == {"accepted": False, "stopping": True}
+    late = ask("finish", spec.id, State.FINISHED, "", JobResult(bound=["old"]), attempt=1)
+    assert late == {"accepted": False, "state": "running", "reason": "attempt 1 is over"}
+    assert ask("record", spec.id, [{"new": 1}], attempt=2)["accepted"]
+    ask("finish", spec.id, State.FINISHED, "", JobResult(bound=["new"]), attempt=2)
+    assert ask("result", spec.id).bound == ["new"]
+    assert [o.output for o in ask("outputs", spec.id).outputs] == [{"new": 1}]
+
+
+def test_the_end_is_the_end(ask: Callable[..., Any], worker: str) -> None:
+    """A second end changes nothing and says what the state is; an end must be one."""
+    spec = job_spec("a")
+    ask("create", spec)
+    assert ask("finish", spec.id, "finished") == {
+        "accepted": False,
+        "state": "pending",
+        "reason": "its cell does not run",
+    }
+    ask("claim", spec.id, worker, "host")
+    with pytest.raises(ServerError, match="running is no end"):
+        ask("finish", spec.id, "running")
+    ask("finish", spec.id, "timed-out", "after 2 s", JobResult(bound=["x"]))
+    second = ask("finish", spec.id, "finished", "", JobResult(bound=["y"]))
+    assert (second["accepted"], second["state"]) == (False, "timed-out")
+    assert ask("result", spec.id).bound == ["x"]
+    assert not ask("record", spec.id, [{}])["accepted"]
+
+
+# --- outputs ---
+
+
+def test_a_batch_sent_twice_is_recorded_once(ask: Callable[..., Any], worker: str) -> None:
+    """When an answer is lost the worker sends again; numbers stay without gaps."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    for batch in (1, 1, 2, 2, 1, 3):
+        ask("record", spec.id, [{"batch": batch}], attempt=1, batch=batch)
+    outputs = ask("outputs", spec.id).outputs
+    assert [(o.seq, o.output["batch"]) for o in outputs] == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_batches_count_anew_in_each_attempt(ask: Callable[..., Any], worker: str) -> None:
+    """Outputs of an attempt that was lost stay; those of the next come after them."""
+    spec = job_spec("a", retries=1)
+    ask("create", spec)
+    for attempt in (1, 2):
+        ask("claim", spec.id, worker, "host")
+        ask("record", spec.id, [{"attempt": attempt}], attempt=attempt, batch=1)
+        ask("finish", spec.id, State.LOST, "died", attempt=attempt)
+    outputs = ask("outputs", spec.id).outputs
+    assert [(o.seq, o.output["attempt"]) for o in outputs] == [(1, 1), (2, 2)]
+
+
+def test_a_flood_of_large_outputs_comes_in_portions(ask: Callable[..., Any], worker: str) -> None:
+    """30 MB do not travel in one answer; asking on gives the rest, then the end."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    for batch in range(1, 16):
+        ask("record", spec.id, [{"text": "x" * 2**20}] * 2, attempt=1, batch=batch)
+    ask("finish", spec.id, "finished")
+    seen = 0
+    sizes = []
+    while not (portion := ask("outputs", spec.id, seen)).done:
+        seen = portion.outputs[-1].seq
+        sizes.append(len(portion.outputs))
+    assert seen + len(portion.outputs) == 30
+    assert max(sizes) <= 9
+
+
+def test_text_that_utf8_does_not_know_travels(ask: Callable[..., Any], worker: str) -> None:
+    """Lone surrogates, from file names: in outputs, results, reasons, names."""
+    odd = "caf\udce9 \x00 é"
+    spec = job_spec(odd)
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    ask("record", spec.id, [{"text": odd}], odd, {"last_line": odd}, attempt=1)
+    ask("finish", spec.id, "failed", odd, JobResult(evalue=odd, failed={odd: odd}))
+    assert ask("spec", spec.id) == spec
+    assert ask("result", spec.id).failed == {odd: odd}
+    assert ask("outputs", spec.id).outputs[0].output == {"text": odd}
+    assert ask("show", spec.id).evalue.startswith("caf")
+
+
+def test_whoever_stops_a_job_is_heard_at_the_next_record(
+    ask: Callable[..., Any], worker: str
+) -> None:
+    """A worker that the cancel did not reach learns it from the answer."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    assert ask("record", spec.id, [])["stopping"] is False
+    ask("cancel", [spec.id])
+    assert ask("record", spec.id, []) == {"accepted": True, "stopping": True}
+    ask("finish", spec.id, "cancelled")
+
+
+# --- errors and broken connections ---
+
+
+def test_errors_arrive_as_themselves(ask: Callable[..., Any]) -> None:
+    """With their facts; not as a traceback of the scheduler's."""
+    ask("create", job_spec("train"))
+    with pytest.raises(NoSuchJobError) as caught:
+        ask("show", "trian")
+    assert caught.value.known == ("train",)
+    assert str(caught.value) == "there is no job 'trian'. Did you mean 'train'?"
+
+
+def test_every_error_of_the_package_survives_the_way() -> None:
+    """Whatever an operation raises is raised here with equal arguments."""
+    examples = [
+        errors.NoServerError(),
+        errors.ServerError("no", None),
+        errors.NoSuchJobError("a", ["b"]),
+        errors.JobStateError("a", "running", "no"),
+        errors.FrameError("d", "is missing"),
+    ]
+    for error in examples:
+        answer = pack({"error": [type(error).__name__, list(error.args)]})
+
+        async def call(answer: bytes = answer, **_: Any) -> bytes:
+            return answer
+
+        with pytest.raises(type(error)) as caught:
+            asyncio.run(Registry(call).idle())
+        assert str(caught.value) == str(error)
+
+
+def test_a_scheduler_without_a_registry_says_so() -> None:
+    """A plain Dask cluster: what is missing and how to get it."""
+    with LocalCluster(
+        n_workers=0, processes=False, protocol="tcp://", host="127.0.0.1", dashboard_address=":0"
+    ) as cluster:
+        with Client(cluster) as client:
+            with pytest.raises(ServerError, match="keeps no registry of jobs"):
+                sync(client).jobs()
+
+
+def test_an_operation_of_another_version_is_a_clear_error(site: Site) -> None:
+    """A newer client and an older server: no traceback, no hang."""
+    registry = Registry.of_client(site.client)
+    with pytest.raises(ServerError, match="knows no operation 'teleport'"):
+        site.client.sync(registry._ask, "teleport")
+    with pytest.raises(ServerError, match="failed at 'idle': TypeError"):
+        site.client.sync(registry._ask, "idle", later="option")
+
+
+def test_what_may_be_asked_twice_is_asked_again_when_the_connection_breaks() -> None:
+    """A claim, an end, a numbered batch; with the same token, so that it is the same claim."""
+    asked: list[dict[str, Any]] = []
+
+    async def call(do: str, body: bytes) -> bytes:
+        asked.append({"do": do, **unpack(body)})
+        if len(asked) % 2:
+            raise OSError("connection reset")
+        return pack({"answer": {"granted": False, "reason": "", "state": "", "attempt": 0,
+                                "spec": None, "parents": [], "accepted": True}})  # fmt: skip
+
+    async def main() -> None:
+        registry = Registry(call)
+        await registry.claim("a", "w", "h")
+        await registry.finish("a", "finished")
+        await registry.record("a", [], batch=1)
+        with pytest.raises(ServerError, match="does not answer"):
+            await registry.record("a", [])
+
+    asyncio.run(main())
+    assert [a["do"] for a in asked] == ["claim"] * 2 + ["finish"] * 2 + ["record"] * 3
+    assert asked[0] == asked[1]
+
+
+def test_a_scheduler_that_is_gone_is_a_clear_error(tmp_path: Path) -> None:
+    """After the server has died, calls end with what to do."""
+    with Site(tmp_path / "state") as site:
+        registry = site.registry
+        address = site.cluster.scheduler_address
+    assert address
+    with pytest.raises(ServerError, match="does not answer"):
+        registry.jobs()
+
+
+# --- a thread that waits ---
+
+
+def test_an_interrupt_ends_the_wait_and_nothing_else(site: Site) -> None:
+    """Ctrl-C in a kernel that waits: KeyboardInterrupt at once, the job goes on."""
+    spec = site.submit("a")
+    for waiting in (
+        lambda: site.registry.wait([spec.id]),
+        lambda: site.registry.outputs(spec.id, 0, 60.0),
+    ):
+        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        start = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            waiting()
+        assert time.monotonic() - start < 10
+        timer.join()
+    assert site.registry.show(spec.id).state == "pending"
+    assert site.registry.idle()["unfinished"] == 1
+    wait_for(lambda: len(site.host.registry.changes) + len(site.host.registry.news) <= 2)
+
+
+def test_many_threads_wait_at_once(site: Site, ask: Callable[..., Any], worker: str) -> None:
+    """Fifty watchers of one job all get its end."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    states: list[str] = []
+    threads = [
+        threading.Thread(target=lambda: states.append(site.registry.wait([spec.id])[0].state))
+        for _ in range(50)
+    ]
+    for thread in threads:
+        thread.start()
+    ask("finish", spec.id, "finished")
+    for thread in threads:
+        thread.join()
+    assert states == ["finished"] * 50
+
+
+def test_everything_works_over_tls(tmp_path: Path) -> None:
+    """With the credentials of a cluster that has only made its own."""
+    security = Security.temporary()
+    with Site(tmp_path / "state", protocol="tls://", security=security) as site:
+        spec = site.submit("a", "say hello")
+        assert site.ends(spec) == [("finished", "")]
+        wait_for(lambda: site.client.list_datasets() == ("nb/a",))
+        assert site.client.get_dataset("nb/a").result(timeout=10)["state"] == "finished"
+
+
+def test_a_scheduler_with_only_its_own_certificate_will_do(tmp_path: Path) -> None:
+    """Somebody else's cluster gives its scheduler no client certificate."""
+    security: Any = Security.temporary()
+    with Site(tmp_path / "state", protocol="tls://", security=security) as site:
+        for name in ("tls_client_cert", "tls_client_key"):
+            setattr(site.scheduler.security, name, None)
+        assert site.ends(site.submit("a")) == [("finished", "")]

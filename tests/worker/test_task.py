@@ -1,0 +1,202 @@
+"""Jobs on a real cluster: registry, plugin, task, supervisor, cell process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import dask.config
+import pytest
+from distributed import Client, LocalCluster
+
+from cells import FILENAME, NO_INPUTS, runs
+from dask_async_run import registry
+from dask_async_run.errors import ServerError
+from dask_async_run.frames import FrameStore
+from dask_async_run.job import JobSpec, JobView, State
+from dask_async_run.registry import SyncRegistry
+from dask_async_run.scheduler.plugin import RegistryPlugin
+from dask_async_run.task import run_cell
+from dask_async_run.worker.plugin import NAME, CellPlugin
+from waiting import wait_for
+
+
+@dataclass
+class Jobs:
+    """Submits cells and waits for them."""
+
+    client: Client
+    registry: SyncRegistry
+    state: Path
+
+    def submit(self, code: str, **spec: Any) -> JobSpec:
+        job = JobSpec(
+            **{
+                "id": uuid.uuid4().hex,
+                "notebook": "notebook",
+                "name": "cell",
+                "source": code,
+                "code": code,
+                "filename": FILENAME,
+                "execution_count": 7,
+                "inputs": NO_INPUTS,
+                "shell": {"class": "ZMQInteractiveShell", "kernel": True},
+                "submitted": time.time(),
+                **spec,
+            }
+        )
+        self.registry.create(job)
+        return job
+
+    def end(self, job: JobSpec, timeout: float = 30) -> JobView:
+        [view] = self.registry.wait([job.id], timeout)
+        assert State(view.state).terminal, view
+        return view
+
+    def text(self, job: JobSpec, name: str = "stdout") -> str:
+        outputs = [output.output for output in self.registry.outputs(job.id).outputs]
+        return "".join(o["text"] for o in outputs if o.get("name") == name)
+
+    def wait_for_text(self, job: JobSpec, text: str) -> JobView:
+        wait_for(lambda: text in self.text(job), what=f"{text!r}")
+        return self.registry.show(job.id)
+
+
+@contextmanager
+def cluster(state: Path, workers: int) -> Iterator[Jobs]:
+    """Workers with a process each."""
+    with (
+        dask.config.set({"distributed.worker.daemon": False}),
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+        ) as started,
+        Client(started) as client,
+    ):
+        client.register_plugin(RegistryPlugin(str(state)))
+        client.register_plugin(CellPlugin())
+        yield Jobs(client, registry.sync(client), state)
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
+    with cluster(tmp_path_factory.mktemp("jobs") / "state", workers=2) as started:
+        yield started
+
+
+def test_a_job_runs_and_leaves_outputs_and_result(jobs: Jobs) -> None:
+    """In the registry, in nbformat's terms."""
+    job = jobs.submit("x = 41\nprint('hi')\nx + 1")
+    view = jobs.end(job)
+    assert (view.state, view.reason) == (State.FINISHED, "")
+    assert jobs.text(job) == "hi\n"
+    assert jobs.registry.outputs(job.id).outputs[-1].output == {
+        "output_type": "execute_result",
+        "execution_count": 7,
+        "data": {"text/plain": "42"},
+        "metadata": {},
+    }
+    result = jobs.registry.result(job.id)
+    assert result is not None
+    assert result.bound == ["x"]
+
+
+def test_large_values_are_frames_in_the_state_folder(jobs: Jobs) -> None:
+    """Written by the cell process, found by everybody."""
+    job = jobs.submit("import numpy as np\na = np.arange(1_000_000)")
+    assert jobs.end(job).nbytes > 8_000_000
+    result = jobs.registry.result(job.id)
+    assert result is not None
+    frames = dict(result.payload["frames"])
+    assert 8_000_000 in frames.values()
+    store = FrameStore(jobs.state / "frames")
+    for digest, size in frames.items():
+        store.verify(digest, size)
+
+
+def test_a_failed_job_says_why(jobs: Jobs) -> None:
+    """The exception, or how the process died."""
+    assert jobs.end(jobs.submit("1/0")).ename == "ZeroDivisionError"
+    view = jobs.end(jobs.submit("print('so far')\nimport os; os.kill(os.getpid(), 11)"))
+    assert view.state == State.FAILED
+    assert view.reason == "the cell's process died: killed by signal 11 (SIGSEGV)"
+
+
+def test_a_running_job_is_cancelled(jobs: Jobs) -> None:
+    """Its view has pid and last line; variables and output so far are kept."""
+    job = jobs.submit("x = 1\nprint('go')\nimport time; time.sleep(1000)")
+    view = jobs.wait_for_text(job, "go")
+    assert (view.state, view.last_line) == (State.RUNNING, "go")
+    assert view.pid is not None
+    jobs.registry.cancel([job.id])
+    view = jobs.end(job)
+    assert (view.state, view.reason) == (State.CANCELLED, "cancelled; stopped by SIGINT")
+    assert view.pid is not None
+    assert not runs(view.pid)
+    result = jobs.registry.result(job.id)
+    assert result is not None
+    assert "x" in result.bound
+
+
+def test_a_job_has_its_limits(jobs: Jobs) -> None:
+    view = jobs.end(jobs.submit("while True: pass", timeout=0.5))
+    assert (view.state, view.reason) == (
+        State.TIMED_OUT,
+        "ran longer than 0.5 s; stopped by SIGINT",
+    )
+
+
+def test_a_killed_worker_loses_its_cell_and_only_that(tmp_path: Path) -> None:
+    """The cell ran once, its process is gone, its output so far is there; others go on, also
+    on the worker that Dask starts instead."""
+    once = tmp_path / "ran"
+    code = f"open({str(once)!r}, 'a').write('x')\nprint('go')\nimport time; time.sleep(1000)"
+    with cluster(tmp_path / "state", workers=1) as jobs:
+        job = jobs.submit(code)
+        view = jobs.wait_for_text(job, "go")
+        pid = view.pid
+        assert pid is not None
+        worker = jobs.client.run(os.getpid)[view.worker]
+        os.kill(worker, signal.SIGKILL)
+        view = jobs.end(job)
+        assert view.state == State.LOST
+        assert "worker" in view.reason
+        wait_for(lambda: not runs(pid), what="the cell's end")
+        assert jobs.text(job) == "go\n"
+        assert jobs.end(jobs.submit("print(1)"), timeout=60).state == State.FINISHED
+        assert once.read_text() == "x"
+
+
+def test_registering_the_plugin_again_leaves_running_cells_alone(jobs: Jobs) -> None:
+    """Every kernel that connects does it."""
+    job = jobs.submit("print('go')\nimport time\ntime.sleep(0.5)\n5")
+    jobs.wait_for_text(job, "go")
+    jobs.client.register_plugin(CellPlugin())
+    assert jobs.end(job).state == State.FINISHED
+
+
+def test_threads_of_blas_are_the_cores_shared_by_the_slots(jobs: Jobs) -> None:
+    """Dask's nanny would give each one."""
+    job = jobs.submit("import os\nprint(os.environ['OMP_NUM_THREADS'])")
+    jobs.end(job)
+    assert int(jobs.text(job)) == max(1, (os.cpu_count() or 1) // 2)
+
+
+def test_without_its_plugin_a_worker_runs_no_cells(tmp_path: Path) -> None:
+    """Removing it ends cells, as closing the worker does: their jobs are lost, and say so."""
+    with cluster(tmp_path / "state", workers=1) as jobs:
+        job = jobs.submit("print('go')\nimport time; time.sleep(1000)")
+        view = jobs.wait_for_text(job, "go")
+        jobs.client.unregister_worker_plugin(NAME)
+        assert view.pid is not None
+        assert not runs(view.pid)
+        assert jobs.end(job).state == State.LOST
+        future = jobs.client.submit(run_cell, "0" * 32, pure=False, retries=0)
+        with pytest.raises(ServerError, match="cannot run cells"):
+            future.result(20)
