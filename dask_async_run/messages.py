@@ -18,6 +18,11 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def plain(text: str) -> str:
+    """Return `text` as UTF-8 can hold it: lone surrogates are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def unpack(packed: bytes) -> Any:
     """Decode what `pack` made; tuples have become lists."""
     return msgpack.unpackb(packed, raw=False, strict_map_key=False, unicode_errors="surrogatepass")

@@ -10,9 +10,9 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from distributed import Client, Worker
 
@@ -20,6 +20,7 @@ from dask_async_run import errors
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import pack, unpack
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 POLL = 25.0
@@ -161,12 +162,18 @@ class Registry:
         token = uuid.uuid4().hex
         arguments = {"job": job, "worker": worker, "host": host, "token": token}
         answer = await self._ask_again("claim", **arguments)
-        spec = answer.pop("spec")
-        parents = [
-            Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
-            for p in answer.pop("parents")
-        ]
-        return Claim(spec=JobSpec.from_message(spec) if spec else None, parents=parents, **answer)
+        spec = answer["spec"]
+        return Claim(
+            granted=answer["granted"],
+            reason=answer["reason"],
+            state=answer["state"],
+            attempt=answer["attempt"],
+            spec=JobSpec.from_message(spec) if spec else None,
+            parents=[
+                Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
+                for p in answer["parents"]
+            ],
+        )
 
     async def record(
         self,
@@ -369,32 +376,32 @@ class SyncRegistry:
         self._registry = Registry.of_client(client)
 
     def hello(self) -> Message:
-        return self._sync(self._registry.hello())
+        return self._sync(self._registry.hello)
 
     def create(self, spec: JobSpec) -> JobView:
-        return self._sync(self._registry.create(spec))
+        return self._sync(self._registry.create, spec)
 
     def cancel(self, jobs: Iterable[str]) -> dict[str, str]:
-        return self._sync(self._registry.cancel(jobs))
+        return self._sync(self._registry.cancel, jobs)
 
     def jobs(
         self, notebook: str | None = None, states: Iterable[str] | None = None
     ) -> list[JobView]:
-        return self._sync(self._registry.jobs(notebook, states))
+        return self._sync(self._registry.jobs, notebook, states)
 
     def show(self, job: str) -> JobView:
-        return self._sync(self._registry.show(job))
+        return self._sync(self._registry.show, job)
 
     def spec(self, job: str) -> JobSpec:
-        return self._sync(self._registry.spec(job))
+        return self._sync(self._registry.spec, job)
 
     def result(self, job: str) -> JobResult | None:
-        return self._sync(self._registry.result(job))
+        return self._sync(self._registry.result, job)
 
     def outputs(
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
     ) -> Outputs:
-        return self._sync(self._registry.outputs(job, since, wait, tail))
+        return self._sync(self._registry.outputs, job, since, wait, tail)
 
     def wait(
         self,
@@ -402,25 +409,26 @@ class SyncRegistry:
         timeout: float | None = None,
         any: bool = False,  # noqa: A002
     ) -> list[JobView]:
-        return self._sync(self._registry.wait(jobs, timeout, any))
+        return self._sync(self._registry.wait, jobs, timeout, any)
 
     def gathered(self, jobs: Iterable[str]) -> None:
-        self._sync(self._registry.gathered(jobs))
+        self._sync(self._registry.gathered, jobs)
 
     def forget(self, jobs: Iterable[str]) -> None:
-        self._sync(self._registry.forget(jobs))
+        self._sync(self._registry.forget, jobs)
 
     def idle(self) -> Message:
-        return self._sync(self._registry.idle())
+        return self._sync(self._registry.idle)
 
     def stopping(self, reason: str = "the server was stopped", lose: bool = True) -> None:
-        self._sync(self._registry.stopping(reason, lose))
+        self._sync(self._registry.stopping, reason, lose)
 
-    def _sync(self, operation: Coroutine[Any, Any, T]) -> T:
-        async def run() -> T:
-            return await operation
-
-        result: T = self._client.sync(run)
+    def _sync(self, operation: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._client.status in ("closing", "closed"):
+            raise errors.ServerError(
+                "the connection to the server is closed. %async_run_server makes a new one."
+            )
+        result: T = self._client.sync(operation, *args, **kwargs)
         return result
 
 

@@ -34,17 +34,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dask-async-run-docs-") as home:
         folder = Path(home, "notebooks")
         folder.mkdir()
-        lines = _clean_copy(folder / NOTEBOOK.name)
         env = {
-            "DASK_ASYNC_RUN_STATE": f"{home}/state",
             "DASK_ASYNC_RUN_RUNTIME": f"{home}/run",
             "IPYTHONDIR": f"{home}/ipython",
         }
-        for dark in (False, True):
-            with lab_server(folder, env) as address, browser_page(1000, 1000, dark) as page:
+        for suffix in ("", "-dark"):
+            env["DASK_ASYNC_RUN_STATE"] = f"{home}/state{suffix}"
+            lines = _clean_copy(folder / NOTEBOOK.name)
+            with (
+                lab_server(folder, env) as address,
+                browser_page(1000, 1400, dark=bool(suffix)) as page,
+            ):
                 notebook = LabNotebook(page, address, NOTEBOOK.name).open()
-                _story(notebook, folder, lines, "-dark" if dark else "")
-            _clean_copy(folder / NOTEBOOK.name)
+                _story(notebook, folder, lines, suffix)
 
 
 def _clean_copy(target: Path) -> list[str]:
@@ -68,7 +70,7 @@ def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -
     def picture(name: str, first: int, last: int) -> None:
         """Write the cells from `first` to `last`."""
         page = notebook.page
-        notebook.cell(first).scroll_into_view_if_needed()
+        notebook.show(first)
         boxes = [notebook.cell(n).bounding_box() for n in (first, last)]
         clip = {
             "x": boxes[0]["x"],
@@ -80,6 +82,7 @@ def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -
 
     for line in STEPS:
         do(line)
+    do("(y == 7).sum()")
     jobs = do("%async_jobs")
     picture("submitted", lines.index(STEPS[-1]), jobs)
     notebook.save(folder)
@@ -88,7 +91,7 @@ def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -
     for line in STEPS[:2]:
         do(line)
     gather = do("%async_gather train")
-    picture("quickstart", lines.index("%async_gather train") - 1, gather)
+    picture("gathered", gather, gather)
     do("%async_stop_server")
 
 

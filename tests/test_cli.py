@@ -121,6 +121,20 @@ def test_a_notebooks_folder_full_of_traps(tmp_path: Path) -> None:
     assert ran.stdout == "no jobs.\n", ran
 
 
+def test_run_by_its_path_it_is_the_package_that_lies_there(tmp_path: Path) -> None:
+    """Not another version that is installed: server and kernel are the same code."""
+    (tmp_path / "dask_async_run").mkdir()
+    (tmp_path / "dask_async_run" / "__init__.py").write_text("raise SystemExit('another one')")
+    main = Path(cli.__file__).with_name("__main__.py")
+    ran = subprocess.run(
+        [sys.executable, "-P", str(main), "jobs"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert ran.stdout == "no jobs.\n", ran
+
+
 def test_enable_and_disable(folders: Any) -> None:
     first = command("enable")
     assert "every IPython session of profile 'default'" in first.stdout

@@ -17,9 +17,9 @@ from typing import Any
 
 from dask_async_run.cli import ERROR, NO_SERVER, OK, USAGE
 from dask_async_run.commands import text
-from dask_async_run.commands.selection import select, select_one
 from dask_async_run.folders import state_folder
 from dask_async_run.job import JobView, State
+from dask_async_run.selection import select, select_one
 from dask_async_run.server import connection as connections
 from dask_async_run.server.connection import Files
 from dask_async_run.server.locks import held

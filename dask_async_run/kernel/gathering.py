@@ -171,6 +171,9 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         return outputs
     last = max((i for i, o in enumerate(outputs) if o["output_type"] == "error"), default=-1)
     kept = [output for i, output in enumerate(outputs) if i != last]
+    if last < 0 and isinstance(error, BaseExceptionGroup):
+        # IPython prints groups to stderr, here as there.
+        kept = [o for o in kept if "Exception Group Traceback" not in str(o.get("text", ""))]
     if isinstance(error, SystemExit):
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]

@@ -242,8 +242,11 @@ class AsyncRun(Magics):
         lines = code.splitlines()
         if error.lineno is not None and 0 < error.lineno <= len(lines):
             error.text = error.text or lines[error.lineno - 1]
-        kind = type(type(error).__name__, (CellSyntaxError,), {})
-        return kind(str(error), self.shell.SyntaxTB.structured_traceback(type(error), error, []))
+        kind: Any = type(type(error).__name__, (CellSyntaxError,), {})
+        shown: CellSyntaxError = kind(
+            str(error), self.shell.SyntaxTB.structured_traceback(type(error), error, [])
+        )
+        return shown
 
     # -- gather --------------------------------------------------------------------
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from dask_async_run.commands.selection import select_one
 from dask_async_run.errors import NoSuchJobError
 from dask_async_run.job import JobView
+from dask_async_run.selection import select_one
 
 
 def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> list[JobView]:

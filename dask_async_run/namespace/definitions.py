@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _abc
 import abc
+import enum
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -96,6 +96,10 @@ _CLASS_INTERNALS = {"__dict__", "__weakref__", "_abc_impl", "__abstractmethods__
 
 
 def _class_vars(cls: type) -> dict[str, Any]:
+    if isinstance(cls, enum.EnumMeta):
+        # Members, and what Python notes of them (combined flags, say), are not the user's to set.
+        own = {n: v for n, v in vars(cls).items() if not (n.startswith("_") and n.endswith("_"))}
+        return {n: v for n, v in own.items() if not isinstance(v, cls)}
     return {k: v for k, v in vars(cls).items() if k not in _CLASS_INTERNALS}
 
 
@@ -103,7 +107,7 @@ def _registered(cls: type) -> list[type]:
     """Answer the virtual subclasses of an abstract class."""
     if not isinstance(cls, abc.ABCMeta):
         return []
-    found = (reference() for reference in _abc._get_dump(cls)[0])  # type: ignore[attr-defined]
+    found = (reference() for reference in abc._get_dump(cls)[0])  # type: ignore[attr-defined]
     return [kind for kind in found if kind is not None]
 
 

@@ -8,6 +8,7 @@ import operator
 from typing import Any
 
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
+from dask_async_run.namespace.pickling import quietly
 
 _ITERABLES: tuple[Any, ...] = ([], (), "", "é", b"", bytearray(), {}, set(), range(0))
 _ITERABLES += ({}.values(), {}.items(), range(1 << 70))
@@ -21,7 +22,8 @@ _EXHAUSTED = None
 def _position(iterator: Any) -> int | None:
     """Answer how far an iterator is, up to a constant; None when exhausted."""
     if type(iterator) is itertools.count:
-        start, step = (*iterator.__reduce__()[1], 1)[:2]
+        with quietly():
+            start, step = (*iterator.__reduce__()[1], 1)[:2]
         return int(start / step)
     reduced = iterator.__reduce__()
     if type(iterator) is enumerate:

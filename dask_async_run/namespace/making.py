@@ -8,10 +8,11 @@ object is made by the built-in type that is underneath, and filled by its method
 from __future__ import annotations
 
 import collections
-import functools
 import types
 from operator import attrgetter
 from typing import Any
+
+from dask_async_run.namespace.kinds import per_class
 
 _CONTAINERS: tuple[type, ...] = (
     collections.OrderedDict,
@@ -22,7 +23,13 @@ _CONTAINERS: tuple[type, ...] = (
     set,
     collections.deque,
 )
-_HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__", "__getnewargs__")
+_HOOKS: tuple[str, ...] = (
+    "__reduce__",
+    "__reduce_ex__",
+    "__getstate__",
+    "__setstate__",
+    "__getnewargs__",
+)
 _HOOKS += ("__getnewargs_ex__",)
 _HEAP_TYPE = 1 << 9
 
@@ -31,7 +38,7 @@ def _mine(cls: type) -> list[type]:
     return [base for base in cls.__mro__ if base.__module__ == "__main__"]
 
 
-@functools.lru_cache(maxsize=1024)
+@per_class
 def needs_own_way(cls: type) -> bool:
     """Whether instances of a class are made here and not by their default pickling."""
     if issubclass(cls, BaseException):
@@ -45,7 +52,7 @@ def needs_own_way(cls: type) -> bool:
     return base is object and any("__new__" in vars(kind) for kind in mine)
 
 
-@functools.lru_cache(maxsize=1024)
+@per_class
 def _underneath(cls: type) -> type:
     """Answer the first class of the MRO that the notebook did not define."""
     return next(base for base in cls.__mro__ if base.__module__ != "__main__")
@@ -73,7 +80,9 @@ def reduce_instance(obj: Any) -> Any:
     elif isinstance(obj, collections.OrderedDict):
         contents = list(collections.OrderedDict.items(obj)), None
     elif isinstance(obj, dict):
-        contents = list(dict.items(obj)), getattr(obj, "default_factory", None)
+        # Not getattr: a class's own __getattr__ may raise what it likes.
+        factory = obj.default_factory if isinstance(obj, collections.defaultdict) else None
+        contents = list(dict.items(obj)), factory
     elif isinstance(obj, (list, set)):
         contents = list(_underneath_container(cls).__iter__(obj)), None
     return make_instance, (cls,), (attributes, slots, contents), None, None, set_instance
@@ -146,3 +155,17 @@ def set_exception(error: BaseException, state: Any) -> None:
 def get_attribute(owner: Any, path: str) -> Any:
     """Answer an attribute by its dotted path."""
     return attrgetter(path)(owner)
+
+
+_ITERABLES: tuple[Any, ...] = ([], (), "", b"", bytearray(), {}, set(), range(0))
+_SAMPLES: dict[type, Any] = {type(iter(value)): value for value in _ITERABLES}
+"""Types that no module has under a name, and something whose iterator is of that type."""
+
+
+def type_of_iterator(value: Any) -> type:
+    return type(iter(value))
+
+
+def reduce_type(kind: type) -> Any:
+    """Reduce the type of an iterator; None for other types."""
+    return (type_of_iterator, (_SAMPLES[kind],)) if kind in _SAMPLES else None

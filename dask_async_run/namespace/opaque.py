@@ -21,7 +21,7 @@ from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerpr
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
-from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
+from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler, quietly
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
 
@@ -31,7 +31,8 @@ def fingerprinting(namespace: dict[str, Any], known: KnownBuffers) -> Iterator[N
     """Set what fingerprints are taken with, for all kinds used inside of it."""
     token = _context.set((namespace, known))
     try:
-        yield
+        with quietly():
+            yield
     finally:
         _context.reset(token)
 
@@ -284,6 +285,15 @@ def _put_array(obj: Any, state: Any) -> None:
     obj[:] = state
 
 
+def _put_buffer(obj: Any, state: Any) -> None:
+    contents, position = state
+    obj.seek(0)
+    obj.truncate()
+    obj.write(contents)
+    obj.seek(position)
+
+
+BUFFER = _by_accessors("buffer", lambda o: (o.getvalue(), o.tell()), _put_buffer)
 RANDOM = _by_accessors("random", lambda o: o.getstate(), lambda o, s: o.setstate(s))
 GENERATOR = _by_accessors(
     "random generator",
@@ -349,6 +359,8 @@ def special_kind(obj: Any) -> Kind | None:
         return PLAIN_ARRAY
     if cls is random.Random:
         return RANDOM
+    if cls in (io.StringIO, io.BytesIO) and not obj.closed:
+        return BUFFER
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if cls in (numpy.ndarray, numpy.matrix, numpy.recarray):

@@ -31,6 +31,7 @@ import re
 import sys
 import threading
 import types
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import caches, making, modules
+from dask_async_run.namespace.kinds import per_class
 from dask_async_run.namespace.sharing import SharedMemory, make_view
 
 T = TypeVar("T")
@@ -94,7 +96,7 @@ def set_plain_state(obj: Any, state: Any) -> None:
         object.__setattr__(obj, name, value)
 
 
-def make_own_dict(cls: type) -> Any:
+def make_own_dict(cls: Any) -> Any:
     """Build a dict that is its own ``__dict__``."""
     obj = cls.__new__(cls)
     object.__setattr__(obj, "__dict__", obj)
@@ -128,7 +130,7 @@ def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
     try:
         for kind, hook in hooks:
             type.__delattr__(kind, hook)
-        made = maker(*args)
+        made: type = maker(*args)
         made.__qualname__ = qualname
         return made
     finally:
@@ -207,9 +209,8 @@ def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
     target = reference()
     if target is None:
         raise TypeError("cannot pickle a weak reference whose target is gone")
-    if reference.__callback__ is None:
-        return weakref.ref, (target,)
-    return weakref.ref, (target, reference.__callback__)
+    callback: Any = reference.__callback__
+    return weakref.ref, (target,) if callback is None else (target, callback)
 
 
 def _reduce_weak_dict(value: Any) -> Any:
@@ -268,16 +269,56 @@ _SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib
 """Modules of the types of `_SINGLETONS`."""
 
 
+def shells_parts() -> dict[int, tuple[str, ...]]:
+    """Answer ``id`` of the IPython shell and its formatters to where they are in it.
+
+    ``ip = get_ipython()`` means the shell of the process that runs the code.
+    """
+    interactive = sys.modules.get("IPython.core.interactiveshell")
+    if interactive is None or not interactive.InteractiveShell.initialized():
+        return {}
+    shell = interactive.InteractiveShell.instance()
+    found: dict[int, tuple[str, ...]] = {id(shell): ()}
+    for name in ("display_formatter", "display_pub", "displayhook", "events", "magics_manager"):
+        found[id(getattr(shell, name))] = (name,)
+    for mime, formatter in shell.display_formatter.formatters.items():
+        found[id(formatter)] = ("display_formatter", mime)
+    return found
+
+
+def find_shells_part(*path: str) -> Any:
+    """Answer the shell of this process, or a part of it."""
+    interactive = modules.find_module("IPython.core.interactiveshell")
+    found: Any = interactive.InteractiveShell.instance()
+    if path:
+        found = getattr(found, path[0])
+    return found.formatters[path[1]] if path[1:] else found
+
+
 def is_singleton(obj: Any) -> bool:
     """Whether an object is one of the `singletons`."""
-    return type(obj).__module__ in _SINGLETON_TYPES and id(obj) in singletons()
+    kind = type(obj)
+    if kind.__module__ in _SINGLETON_TYPES and id(obj) in singletons():
+        return True
+    return "traitlets.config.configurable" in sys.modules and id(obj) in (
+        shells_parts() if hasattr(kind, "class_traits") else ()
+    )
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Say nothing of Python 3.14, which cannot pickle itertools objects; older ones can."""
+    with warnings.catch_warnings():
+        text = "Pickle, copy, and deepcopy support will be removed"
+        warnings.filterwarnings("ignore", text, DeprecationWarning)
+        yield
 
 
 def find_singleton(module: str, name: str) -> Any:
     return getattr(modules.find_module(module), name)
 
 
-@functools.lru_cache(maxsize=1024)
+@per_class
 def _guards_attributes(cls: type) -> bool:
     """Whether a notebook class has attribute access of its own, and default pickling.
 
@@ -350,6 +391,7 @@ def deeply(function: Callable[[], T]) -> T:
     return answer  # type: ignore[no-any-return]
 
 
+_HEAP_TYPE = 1 << 9
 _DEEP_STACK = 1 << 30
 _DEEP_LIMIT = 200_000
 
@@ -448,6 +490,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._reference = NamespaceReference()
         self._on_code = on_code
         self._singletons = singletons()
+        self._shells_parts = shells_parts()
         self._shared = shared
         numpy = sys.modules.get("numpy")
         self._array_types: tuple[type, ...] = ()
@@ -480,6 +523,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         singleton = self._singletons.get(id(obj))
         if singleton is not None:
             return find_singleton, singleton
+        part = self._shells_parts.get(id(obj))
+        if part is not None:
+            return find_shells_part, part
         reducer = _REDUCERS.get(kind)
         if reducer is not None:
             return reducer(obj)
@@ -490,7 +536,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
         elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
-            return make_own_dict, (kind,), None, None, iter(dict.items(obj))
+            pairs: dict[Any, Any] = obj
+            return make_own_dict, (kind,), None, None, iter(dict.items(pairs))
         elif kind is types.ModuleType:
             return _reduce_module(obj)
         elif making.needs_own_way(kind):
@@ -530,6 +577,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_class(kind: type) -> Any:
         reduced = _cp._class_reduce(kind)
         if isinstance(reduced, tuple) and len(reduced) == 6:
+            if not kind.__flags__ & _HEAP_TYPE:
+                if (unnamed := making.reduce_type(kind)) is not None:
+                    return unnamed
+                raise pickle.PicklingError(f"the type {kind.__name__!r} has no name to find it by")
             maker, args, state = reduced[:3]
             slotted = "__slots__" in vars(kind) and not issubclass(kind, tuple)
             if maker is _cp._make_skeleton_class and slotted:
@@ -601,7 +652,8 @@ class NamespaceUnpickler(pickle.Unpickler):
                 lent.append(name)
 
         try:
-            yield lend
+            with quietly():
+                yield lend
         finally:
             for name in lent:
                 self._namespace.pop(name, None)

@@ -39,6 +39,7 @@ from dask_async_run.namespace.pickling import (
     NamespaceUnpickler,
     SeededPickler,
     deeply,
+    quietly,
 )
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
@@ -360,7 +361,8 @@ class ResultWriter:
             if item[0] == "update" and item[2] == opaque.ARRAY.name:
                 shared.by_value(item[3][0])
         while True:
-            written = deeply(lambda: self._write(items, seeds, shared))
+            with quietly():
+                written = deeply(lambda: self._write(items, seeds, shared))
             if not shared.found():
                 return written
 
@@ -397,7 +399,7 @@ class ResultWriter:
             shared=shared,
             known_globals=self._dicts(),
         )
-        values = []
+        values: list[Any] = []
         for item in items:
             pickler.dump(item)
             values += item[2:3]

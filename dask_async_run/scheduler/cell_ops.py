@@ -32,6 +32,7 @@ class CellOps:
             if isinstance(instruction, Refused):
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
+        self._registry.live[job].batch = 0  # each attempt counts its own
         try:
             await self._registry.committed()
         except ServerError as error:

@@ -22,9 +22,9 @@ from typing import Any
 
 from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, JobSpec, Payload, State
-from dask_async_run.messages import pack, unpack
+from dask_async_run.messages import pack, plain, unpack
 from dask_async_run.scheduler.machine import Record
-from dask_async_run.scheduler.reader import JournalReader, text
+from dask_async_run.scheduler.reader import JournalReader
 from dask_async_run.scheduler.schema import open_to_read, open_to_write
 
 _BRIEF = (
@@ -128,8 +128,8 @@ class Journal(JournalReader):
         """Version that the next job of this name gets."""
         row = self._one(
             "SELECT max(version) AS version FROM jobs WHERE notebook = ? AND name = ?",
-            text(notebook),
-            text(name),
+            plain(notebook),
+            plain(name),
         )
         return ((row["version"] if row else None) or 0) + 1
 
@@ -148,8 +148,8 @@ class Journal(JournalReader):
             "INSERT INTO jobs (id, notebook, name, version, state, submitted)"
             " VALUES (?, ?, ?, ?, ?, ?)",
             record.id,
-            text(record.notebook),
-            text(record.name),
+            plain(record.notebook),
+            plain(record.name),
             record.version,
             record.state,
             spec.submitted,
@@ -173,7 +173,7 @@ class Journal(JournalReader):
             "UPDATE jobs SET state = ?, reason = ?, attempt = ?, started = ?, ended = ?,"
             " worker = ?, host = ? WHERE id = ?",
             record.state,
-            text(record.reason),
+            plain(record.reason),
             record.attempt,
             record.started,
             record.ended,
@@ -186,7 +186,7 @@ class Journal(JournalReader):
             record.id,
             now,
             record.state,
-            text(record.reason),
+            plain(record.reason),
             record.worker,
         )
 
@@ -203,8 +203,8 @@ class Journal(JournalReader):
         self._write(
             "UPDATE jobs SET nbytes = ?, ename = ?, evalue = ? WHERE id = ?",
             result.nbytes,
-            text(result.ename),
-            text(result.evalue),
+            plain(result.ename),
+            plain(result.evalue),
             job,
         )
         self._name_frames(job, _digests(result), now)
@@ -225,7 +225,7 @@ class Journal(JournalReader):
         self._write(
             "UPDATE jobs SET outputs = ?, last_line = ?, pid = ? WHERE id = ?",
             outputs,
-            text(last_line),
+            plain(last_line),
             pid,
             job,
         )
@@ -235,7 +235,7 @@ class Journal(JournalReader):
         if not tail:
             self._write("DELETE FROM tails WHERE job = ?", job)
             return
-        self._write("INSERT OR REPLACE INTO tails (job, tail) VALUES (?, ?)", job, text(tail))
+        self._write("INSERT OR REPLACE INTO tails (job, tail) VALUES (?, ?)", job, plain(tail))
 
     def mark(self, job: str, mark: str) -> None:
         """Mark a job as ``saved`` or ``gathered``."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dask_async_run.job import JobResult, JobSpec, JobView, Message
-from dask_async_run.messages import unpack
+from dask_async_run.messages import plain, unpack
 
 _VIEWS = """
 SELECT j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submitted, j.started, j.ended,
@@ -68,7 +68,7 @@ class JournalReader:
         conditions, values = ["1"], list[Any]()
         if notebook is not None:
             conditions.append("j.notebook = ?")
-            values.append(text(notebook))
+            values.append(plain(notebook))
         for column, chosen in (("j.state", states), ("j.id", jobs)):
             if chosen is not None:
                 conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
@@ -179,8 +179,3 @@ def _view_message(row: sqlite3.Row) -> Message:
         columns[flag] = bool(columns[flag])
     brief = unpack(columns.pop("spec"))
     return {**columns, **brief, "result": unpack(result) if result else None}
-
-
-def text(value: str) -> str:
-    """`value` as SQLite takes it: lone surrogates, which file names may have, spelt out."""
-    return value.encode("utf-8", "backslashreplace").decode()

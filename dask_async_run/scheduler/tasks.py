@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from distributed import Client, Future
@@ -17,6 +17,7 @@ from distributed.scheduler import KilledWorker, Scheduler
 from distributed.security import Security
 
 from dask_async_run.job import JobSpec
+from dask_async_run.messages import plain
 
 logger = logging.getLogger(__name__)
 
@@ -24,6 +25,8 @@ CLIENT_NAME = "dask-async-run"
 
 PUBLISH_DELAY = 0.05
 """Seconds between a job's submission and the publication of its name in Dask."""
+
+CLOSE_TIMEOUT = 5.0
 
 
 class Tasks:
@@ -54,13 +57,14 @@ class Tasks:
         self._vanished = vanished
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
+        self._closed = False
         self._count = 0
         self._jobs: dict[str, str] = {}  # Dask key: job
         self._keys: dict[str, str] = {}  # job: Dask key
         self._futures: dict[str, Future[Any]] = {}  # of tasks that have not ended, by key
         self._watching: set[asyncio.Task[None]] = set()
         self._names: dict[str, str] = {}  # name under which it is published: job
-        self._orders: list[Callable[[Client], None]] = []
+        self._orders: list[Callable[[Client], Awaitable[None]]] = []
         self._publications: dict[str, Future[Any] | None] = {}
         self._work = asyncio.Event()
         self._publish = asyncio.Event()
@@ -119,16 +123,20 @@ class Tasks:
 
     async def close(self) -> None:
         """Disconnect; the tasks are forgotten by Dask."""
-        ours = [*self._background, *self._watching]
+        # Cancelling alone would not do: a Dask call that is cancelled while it connects may
+        # raise something else instead.
+        self._closed = True
+        ours = {*self._background, *self._watching}
         for task in ours:
             task.cancel()
-        await asyncio.gather(*ours, return_exceptions=True)
+        if ours:
+            await asyncio.wait(ours, timeout=CLOSE_TIMEOUT)
         if self._client is not None:
             await _close(self._client)
 
     # --- the client's side ---
 
-    def _submit(self, client: Client, spec: JobSpec, key: str) -> None:
+    async def _submit(self, client: Client, spec: JobSpec, key: str) -> None:
         if self._keys.get(spec.id) != key:
             return  # withdrawn before it got here
         try:
@@ -180,25 +188,25 @@ class Tasks:
             return
         if cancel:
             # By force: the published name, and whoever fetched it, want it too.
-            self._orders.append(
-                lambda client: client._send_to_scheduler(
-                    {"op": "cancel-keys", "keys": [key], "force": True}
-                )
-            )
+            self._orders.append(lambda client: _cancel(client, future))
             self._work.set()
         # Let go of, not released: while its publication is on its way it must stay known.
 
     async def _work_on_orders(self) -> None:
-        while True:
+        while not self._closed:
             await self._work.wait()
             self._work.clear()
             client = await self._connected()
             orders, self._orders = self._orders, []
             for order in orders:
-                order(client)
+                try:
+                    await order(client)
+                except Exception:
+                    # What is lost with it comes back as a task that vanished.
+                    logger.exception("an order to Dask failed")
 
     async def _work_on_publications(self) -> None:
-        while True:
+        while not self._closed:
             await self._publish.wait()
             # Publishing costs Dask more than a short job does; together it is one call.
             await asyncio.sleep(PUBLISH_DELAY)
@@ -221,6 +229,8 @@ class Tasks:
 
     async def _connect(self) -> Client:
         while self._client is None or self._client.status != "running":
+            if self._closed:
+                raise asyncio.CancelledError
             client, self._client = self._client, None
             if client is not None:
                 await _close(client)
@@ -249,18 +259,25 @@ def dask_key(spec: JobSpec, count: int) -> str:
     Dask's dashboard and its memory of how long tasks take go by what stands before the
     first word with a digit after a ``-``.
     """
-    name = f"{spec.notebook[-60:]}/{spec.name[:60]}"
+    name = plain(f"{spec.notebook[-60:]}/{spec.name[:60]}")  # Dask cannot send others
     return f"{name}-{spec.id}-{count}"
 
 
 def published_name(spec: JobSpec) -> str:
     """Name of the Dask dataset under which the latest job of a name is published."""
-    return f"{spec.notebook}/{spec.name}"
+    return plain(f"{spec.notebook}/{spec.name}")
+
+
+async def _cancel(client: Client, future: Future[Any]) -> None:
+    if future.client is client:  # else its client is closed, and the task gone with it
+        await client.cancel(
+            [future], force=True, reason="cancelled", msg="The job was cancelled or replaced."
+        )
 
 
 async def _close(client: Client) -> None:
     try:
-        await client.close()
+        await client.close(timeout=CLOSE_TIMEOUT)
     except Exception as error:  # noqa: BLE001  (a new one takes its place anyhow)
         logger.info("the registry's client did not close cleanly: %s", error)
     # An asynchronous client counts as a user of its event loop, and `close` does not end that

@@ -32,7 +32,7 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     workers = options.workers or 1
     scratch = state / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left
-    scratch.mkdir(mode=0o700)
+    scratch.mkdir(mode=0o700, exist_ok=True)
     preloads = dask.config.get("distributed.worker.preload")
     dask.config.set({"temporary-directory": str(scratch)})
     dask.config.set(dask_config(workers, CPU_COUNT, preloads))
@@ -63,6 +63,17 @@ async def start(cluster: Any, state: Path) -> None:
         await client.register_plugin(RegistryPlugin(str(state)))
         await client.register_plugin(CellPlugin())
         await client.submit(os.getpid, pure=False)
+
+
+def dashboard_link(cluster: Any) -> str | None:
+    """Web address of the dashboard, None if there is none."""
+    if "dashboard" not in cluster.scheduler.services:
+        return None
+    try:
+        return str(cluster.dashboard_link)
+    except KeyError:
+        # The user's template for it names a variable that this environment does not have.
+        return f"http://127.0.0.1:{cluster.scheduler.services['dashboard'].port}/status"
 
 
 def lives(cluster: Any) -> bool:

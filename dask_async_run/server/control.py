@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from dask_async_run.errors import ServerError, UnfinishedJobsError
+from dask_async_run.errors import AsyncRunError, ServerError, UnfinishedJobsError
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.job import JobView
 from dask_async_run.messages import unpack
@@ -220,7 +220,10 @@ def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitabl
         )
         try:
             return talking.result()
-        except (OSError, TimeoutError, ValueError) as error:
+        except AsyncRunError:
+            raise
+        except Exception as error:
+            # What Dask raises of itself, and what it carries over from the server.
             reason = str(error) or f"nothing came within {timeout:.0f} s"
             raise ServerError(
                 f"the server {connection.name!r} (process {connection.pid}) does not answer: "

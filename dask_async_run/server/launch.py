@@ -160,7 +160,7 @@ def _start(options: Options, files: Files, deadline: float) -> tuple[Connection,
     listener = Listener(reading)
     try:
         try:
-            _spawn(options, state, writing)
+            _spawn(options, state, writing, deadline)
         finally:
             os.close(writing)
         return _listen(listener, files, state, begun, deadline)
@@ -168,7 +168,7 @@ def _start(options: Options, files: Files, deadline: float) -> tuple[Connection,
         listener.close()
 
 
-def _spawn(options: Options, state: Path, pipe: int) -> None:
+def _spawn(options: Options, state: Path, pipe: int, deadline: float) -> None:
     """Run the command that becomes the server; see `detach` in `server.main`.
 
     By its path and with ``-P``: a ``random.py`` in the notebook's folder is nothing
@@ -188,7 +188,12 @@ def _spawn(options: Options, state: Path, pipe: int) -> None:
             start_new_session=True,
             cwd=_working_folder(),
             env=server_environment(),
+            timeout=max(1.0, deadline - time.monotonic()),
         ).returncode
+    except subprocess.TimeoutExpired:
+        raise ServerError(
+            f"the server cannot be started: {sys.executable} does not get going."
+        ) from None
     except OSError as error:
         raise ServerError(
             f"the server cannot be started: {sys.executable}: {error.strerror or error}."

@@ -14,6 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 
 import psutil
 
@@ -35,14 +36,28 @@ def end_orphans() -> None:
     a cell has the session of that cell, or one of its own.
     """
     mine = os.getsid(0)
-    for child in psutil.Process().children():
+    for pid in _adopted():
         with contextlib.suppress(OSError, psutil.Error):
-            if os.getsid(child.pid) == mine:
+            if os.getsid(pid) == mine:
                 continue
+            child = psutil.Process(pid)
             if child.status() != psutil.STATUS_ZOMBIE:
-                logger.info("Ending process %d, which a cell left behind", child.pid)
-                kill_all([child, *child.children(recursive=True)])
-            os.waitpid(child.pid, os.WNOHANG)
+                logger.info("Ending process %d, which a cell left behind", pid)
+                kill_all([child, *child.children(recursive=True)], timeout=0.5)
+            os.waitpid(pid, os.WNOHANG)
+
+
+def _adopted() -> list[int]:
+    """Children of the main thread, which is who adopts.
+
+    Not by psutil, which looks at every process of the machine: this is asked every few
+    seconds in the scheduler's event loop.
+    """
+    me = os.getpid()
+    try:
+        return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+    except OSError:  # not Linux, where nothing is adopted
+        return []
 
 
 def tree(pid: int) -> set[psutil.Process]:

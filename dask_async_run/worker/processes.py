@@ -111,7 +111,9 @@ class Family:
             memory += max(0, info.rss - getattr(info, "shared", 0))
             used = times.user + times.system
             self._cpu[process.pid] = used
-            busy += max(0.0, used - before.get(process.pid, 0.0))
+            # At the first look, what was used before it is not known; later, who is new
+            # has used all of it since.
+            busy += max(0.0, used - before.get(process.pid, 0.0)) if before else 0.0
         elapsed, self._measured = now - self._measured, now
         return memory, 100 * busy / elapsed if elapsed > 0 else 0.0
 

@@ -47,6 +47,7 @@ def rehearsed_shell() -> CellShell:
 
 def discard_shell(shell: CellShell) -> None:
     """Undo what making a shell does to the process, so that another can be made."""
+    shell.restore_environment()
     atexit.unregister(shell.atexit_operations)
     type(shell).clear_instance()
     builtins.__dict__.pop("_", None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import signal
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures.thread import _threads_queues
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -36,9 +38,7 @@ def run(shell: CellShell, code: str) -> BaseException | None:
     shell.started = True
     untyped: Any = shell
     if shell.rich:
-        loop = asyncio.new_event_loop()
-        asyncio.set_event_loop(loop)
-        result = loop.run_until_complete(_run_in_loop(shell, code))
+        result, loop = run_in_loop(shell, code)
         _await_tasks(loop)
     else:
         result = untyped.run_cell(code, store_history=True)
@@ -48,7 +48,24 @@ def run(shell: CellShell, code: str) -> BaseException | None:
     return error
 
 
-async def _run_in_loop(shell: Any, code: str) -> Any:
+def run_in_loop(
+    shell: CellShell, code: str, *, silent: bool = False
+) -> tuple[Any, asyncio.AbstractEventLoop]:
+    """Run code in a new event loop, which stays open; IPython's result, and the loop."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    # Context variables that the cell sets (numpy's print options are one) are this
+    # process's then: a task has a context of its own.
+    context = contextvars.copy_context()
+    task = loop.create_task(_run_in_loop(shell, code, silent), context=context)
+    try:
+        return loop.run_until_complete(task), loop
+    finally:
+        for variable, value in context.items():
+            variable.set(value)
+
+
+async def _run_in_loop(shell: Any, code: str, silent: bool) -> Any:
     # As IPythonKernel.do_execute: a cell without `await` runs synchronously, but with
     # the loop running around it, so that `asyncio.create_task` works in it.
     failure: Any = None
@@ -60,7 +77,7 @@ async def _run_in_loop(shell: Any, code: str) -> Any:
     if not shell.should_run_async(
         code, transformed_cell=transformed, preprocessing_exc_tuple=failure
     ):
-        return shell.run_cell(code, store_history=True)
+        return shell.run_cell(code, store_history=not silent, silent=silent)
     cell = asyncio.ensure_future(
         shell.run_cell_async(
             code,
@@ -115,8 +132,6 @@ def _await_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 def _await_threads() -> None:
     """Let the cell's threads end, except daemons and executors, which wait for work."""
-    from concurrent.futures.thread import _threads_queues
-
     deadline = time.monotonic() + LINGER
     pending = [
         thread

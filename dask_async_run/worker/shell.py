@@ -106,8 +106,19 @@ class CellShell(InteractiveShell):
             shows.channel, shows.widgets = channel, self.widgets
 
     def init_environment(self) -> None:
+        names = [*_KERNEL_ENVIRONMENT, "MPLBACKEND"]
+        self._environment = {name: os.environ.get(name) for name in names}
         if self.rich:
             os.environ.update(_KERNEL_ENVIRONMENT)
+        os.environ.setdefault("MPLBACKEND", INLINE if self.rich else "agg")
+
+    def restore_environment(self) -> None:
+        """Undo what making the shell did to ``os.environ``."""
+        for name, value in self._environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
     def init_virtualenv(self) -> None:
         """Do nothing: the process runs in the worker's environment already."""
@@ -166,7 +177,11 @@ class CellShell(InteractiveShell):
         yield
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: Any) -> None:
-        self.channel.send("output", error_output(evalue, stb, etype.__name__))
+        if self.channel.in_child:
+            # The socket is the parent's: an error in a fork comes as text.
+            print("\n".join(stb), file=sys.stderr)
+        else:
+            self.channel.send("output", error_output(evalue, stb, etype.__name__))
 
     def system(self, cmd: str) -> None:
         """Run a command as the submitting kernel would: ``!cmd``.
@@ -203,9 +218,6 @@ def make_shell(class_name: str = KERNEL_CLASS, *, rich: bool = True) -> CellShel
     config.HistoryManager.enabled = False
     if rich:
         config.IPKernelApp.connection_file = ""
-        os.environ.setdefault("MPLBACKEND", INLINE)
-    else:
-        os.environ.setdefault("MPLBACKEND", "agg")
     attributes = {"__module__": _MODULES.get(class_name, CellShell.__module__), "rich": rich}
     # traitlets' metaclass makes the class; `type` finds it from the base.
     metaclass: Any = type(CellShell)

@@ -153,7 +153,7 @@ class Supervisor:
                 self._recorder.text("stderr", crash)
             self._recorder.close()
             self._record_rest()
-            return self._ending()
+            return self._ending(template.death() if self._doors.status is None else "")
         finally:
             if self._family is not None:
                 self._family.kill()
@@ -178,9 +178,9 @@ class Supervisor:
     def _due(self) -> float:
         """When the loop has something to do even if nothing happens."""
         due = [self._sampled + SAMPLE]
-        if self._spec.timeout is not None:
+        if self._spec.timeout is not None and self._ladder.state is None:
             due.append(self._started + self._spec.timeout)
-        if self._ladder.deadline is not None:
+        if self._ladder.deadline is not None and self._reply is None:
             due.append(self._ladder.deadline)
         if self._recorder.waiting and self._recording is None:
             due.append(self._recorded + BATCH)
@@ -248,7 +248,7 @@ class Supervisor:
         if self._recording is not None:
             if not self._recording.done():
                 return
-            if self._recording.exception() is None:
+            if not self._recording.cancelled() and self._recording.exception() is None:
                 self._batch += 1
                 self._outputs, self._tail = [], None
                 if not self._recording.result():
@@ -284,7 +284,8 @@ class Supervisor:
 
     # --- the end ---------------------------------------------------------------
 
-    def _ending(self) -> Ending:
+    def _ending(self, death: str) -> Ending:
+        """Say how it ended; `death` is how the template did, if it did."""
         stopped = self._ladder.used and not self._late
         if self._reply is not None:
             result = JobResult.from_message(self._reply["result"])
@@ -294,7 +295,8 @@ class Supervisor:
         if self._ladder.used and self._ladder.state is not None:
             return Ending(self._ladder.state, self._ladder.reason)
         if self._doors.status is None:
-            return Ending(State.LOST, "the worker's template process died, and the cell with it")
+            reason = "the worker's template process died, and the cell with it"
+            return Ending(State.LOST, f"{reason} ({death})" if death else reason)
         reason = f"the cell's process died: {describe_status(self._doors.status)}"
         if os.WIFSIGNALED(self._doors.status) and os.WTERMSIG(self._doors.status) == signal.SIGKILL:
             used = (

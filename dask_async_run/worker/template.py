@@ -2,8 +2,9 @@
 
 One per worker, started as a fresh Python process, single-threaded, so that forking
 it is safe: a Dask worker has threads and locks that a fork would freeze in whatever
-state they are. It holds IPython and a shell that has run a few statements, imports
-what notebooks here use when it has nothing else to do, and never runs user code.
+state they are. It holds IPython and a shell that has run a few statements, and never
+runs user code. While it has nothing else to do it imports what notebooks here use, and
+keeps one process that waits to be the next cell.
 
 It ends when its worker does: the socket between them closes, whichever way the
 worker died; then all cells are killed, and whatever they started.
@@ -18,10 +19,12 @@ import select
 import signal
 import socket
 import sys
+from dataclasses import dataclass
 from typing import Any
 
-from dask_async_run.worker import cell, processes, rehearsal
-from dask_async_run.worker.template_protocol import CellFds, receive_request
+from dask_async_run.worker import processes, rehearsal
+from dask_async_run.worker.birth import become_cell
+from dask_async_run.worker.template_protocol import CellFds, receive_request, send_request
 
 WARMABLE = frozenset(
     "numpy scipy pandas sklearn matplotlib matplotlib.pyplot sympy PIL statsmodels seaborn".split()
@@ -42,6 +45,7 @@ class Template:
         self._sock = sock
         self._pid = os.getpid()
         self._status: dict[int, int] = {}
+        self._spare: _Spare | None = None
         self._wanted: list[str] = []
         self._wake, self._waker = socket.socketpair()
         self._shell = rehearsal.rehearsed_shell()
@@ -58,10 +62,9 @@ class Template:
         gc.collect()
         gc.freeze()  # a collection in a cell would copy every page of ours
         while True:
-            # With imports to do there is no waiting, but a request goes first.
-            readable, _, _ = select.select(
-                [self._sock, self._wake], [], [], 0 if self._wanted else None
-            )
+            # With something to prepare there is no waiting, but a request goes first.
+            idle = not self._wanted and self._spare is not None
+            readable, _, _ = select.select([self._sock, self._wake], [], [], None if idle else 0)
             if self._wake in readable:
                 try:
                     self._wake.recv(4096)
@@ -75,55 +78,68 @@ class Template:
                     received = None
                 if received is None:
                     break
-                request, fds = received
-                self._serve(request, fds)
-            elif self._wanted and not readable:
-                self._import(self._wanted.pop(0))
+                self._serve(*received)
+            elif not readable:
+                self._prepare()
         self._end()
 
     def _serve(self, request: dict[str, Any], fds: CellFds | None) -> None:
         os.environ.update(request.get("environ", {}))
         if fds is not None:
-            self._fork(fds)
+            self._start_cell(request, fds)
         for name in request.get("warm", ()):
             if name in WARMABLE and name not in sys.modules and name not in self._wanted:
                 self._wanted.append(name)
 
-    def _fork(self, fds: CellFds) -> None:
+    def _start_cell(self, request: dict[str, Any], fds: CellFds) -> None:
+        spare = self._take_spare()
+        try:
+            send_request(spare.sock, request, fds)
+        except OSError:
+            spare.end()  # it was killed; a new one is fine
+            spare = self._fork()
+            send_request(spare.sock, request, fds)
+        spare.sock.close()
+        status = os.dup(fds.status)
+        fds.close()
+        self._status[spare.pid] = status
+        _tell(status, f"pid {spare.pid}\n")
+
+    def _prepare(self) -> None:
+        """Do one thing that makes a later cell begin sooner."""
+        if self._wanted:
+            name = self._wanted.pop(0)
+            try:
+                importlib.import_module(name)
+            except Exception:  # noqa: BLE001 - not installed, or broken: the cell will say so
+                return
+            gc.freeze()
+            # One without the module would have to import it itself.
+            if self._spare is not None:
+                self._take_spare().end()
+        elif self._spare is None:
+            self._spare = self._fork()
+
+    def _take_spare(self) -> _Spare:
+        spare, self._spare = self._spare, None
+        return spare or self._fork()
+
+    def _fork(self) -> _Spare:
+        ours, theirs = socket.socketpair()
         # SIGINT may come as soon as the pid is known, before the child is ready for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         pid = os.fork()
         if pid == 0:
-            self._become_cell(fds)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        status = os.dup(fds.status)
-        fds.close()
-        self._status[pid] = status
-        _tell(status, f"pid {pid}\n")
-
-    def _become_cell(self, fds: CellFds) -> None:
-        try:
-            os.setsid()
-            processes.die_with_parent(self._pid)
-            processes.adopt_orphans()
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            for sock in (ours, self._sock, self._wake, self._waker):
+                sock.close()
             for fd in self._status.values():
                 os.close(fd)
-            os.close(fds.status)
-            self._sock.close()
-            self._wake.close()
-            self._waker.close()
-            null = os.open(os.devnull, os.O_RDONLY)
-            for fd, standard in ((null, 0), (fds.stdout, 1), (fds.stderr, 2)):
-                os.dup2(fd, standard)
-                os.close(fd)
-            cell.main(self._shell, fds.task, fds.messages)
-        except BaseException:  # noqa: BLE001 - nothing of this process may go on as a template
-            sys.excepthook(*sys.exc_info())
-            sys.stderr.flush()
-        finally:
-            os._exit(70)  # EX_SOFTWARE: cell.main does not return
+            if self._spare is not None:
+                self._spare.sock.close()
+            become_cell(self._shell, theirs, self._pid)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        theirs.close()
+        return _Spare(pid, ours)
 
     def _reap(self) -> None:
         while True:
@@ -133,28 +149,40 @@ class Template:
                 return
             if pid == 0:
                 return
+            if self._spare is not None and pid == self._spare.pid:
+                self._take_spare().sock.close()  # somebody killed it
             fd = self._status.pop(pid, None)
             if fd is None:
-                continue  # a cell's orphan
+                continue  # the spare one, or a cell's orphan
             # The slot is free when everything is gone, so that is told last.
-            processes.kill_orphans(self._status)
+            spare = [self._spare.pid] if self._spare is not None else []
+            processes.kill_orphans([*self._status, *spare])
             _tell(fd, f"exit {status}\n")
             os.close(fd)
 
-    def _import(self, name: str) -> None:
-        try:
-            importlib.import_module(name)
-        except Exception:  # noqa: BLE001 - not installed, or broken: the cell will say so
-            return
-        gc.freeze()
-
     def _end(self) -> None:
         for pid in self._status:
-            os.kill(pid, signal.SIGKILL)
+            processes.Family(pid).kill(timeout=0)
         processes.kill_orphans(())
         # Parts of this process's imports may wait for threads or files at exit: nothing
         # of it is worth waiting for.
         os._exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spare:
+    """A process that waits to be a cell."""
+
+    pid: int
+    sock: socket.socket
+
+    def end(self) -> None:
+        """Kill it; `Template._reap` takes note."""
+        self.sock.close()
+        try:
+            os.kill(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
 
 
 def _tell(fd: int, text: str) -> None:

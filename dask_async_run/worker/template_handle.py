@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Sequence
+from typing import IO
 
 import psutil
 
+from dask_async_run.worker.processes import signal_name
 from dask_async_run.worker.template_protocol import CellFds, bootstrap, send_request
+
+logger = logging.getLogger(__name__)
 
 
 class TemplateHandle:
@@ -24,6 +30,7 @@ class TemplateHandle:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._said: IO[bytes] | None = None
         self._socket: socket.socket | None = None
         self._closed = False
 
@@ -76,6 +83,23 @@ class TemplateHandle:
                 self._start(), {"op": "warm", "environ": environ or {}, "warm": list(modules)}
             )
 
+    def death(self) -> str:
+        """Say how the template process died, and its last words; empty if it has not.
+
+        Called when its cells' status pipes have closed: it is gone, or nearly so.
+        """
+        with self._lock:
+            process = self._process
+            if process is None:
+                return ""
+            try:
+                code = process.wait(1.0)
+            except subprocess.TimeoutExpired:
+                return ""
+            how = f"exit code {code}" if code >= 0 else f"signal {-code} ({signal_name(-code)})"
+            words = self._last_words()
+            return f"{how}: {words}" if words else how
+
     def close(self, timeout: float = 5.0) -> None:
         """End the template and all cells, and what they started; blocks until they are gone."""
         with self._lock:
@@ -90,6 +114,7 @@ class TemplateHandle:
                         child.kill()
                     self._process.kill()
                     self._process.wait()
+            self._last_words()
 
     def _start(self) -> socket.socket:
         if self._closed:
@@ -99,11 +124,13 @@ class TemplateHandle:
         if self._socket is None:
             ours, theirs = socket.socketpair()
             with theirs:
+                self._said = tempfile.TemporaryFile()
                 # A session of its own: signals that a terminal or a supervisor sends to the
                 # worker's group are the worker's to handle.
                 self._process = subprocess.Popen(
                     [sys.executable, "-P", "-c", bootstrap(sys.path, theirs.fileno())],
                     stdin=subprocess.DEVNULL,
+                    stderr=self._said,
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                     env=dict(os.environ),
@@ -111,7 +138,20 @@ class TemplateHandle:
             self._socket = ours
         return self._socket
 
+    def _last_words(self) -> str:
+        """Return the last line that the process wrote to stderr, and log all of it."""
+        if self._said is None:
+            return ""
+        self._said.seek(0)
+        text = self._said.read().decode("utf-8", "replace").strip()
+        self._said.close()
+        self._said = None
+        if text:
+            logger.error("the template process died and said:\n%s", text)
+        return text.rpartition("\n")[2]
+
     def _reap(self) -> None:
+        self._last_words()
         if self._socket is not None:
             self._socket.close()
             self._socket = None

@@ -16,6 +16,7 @@ import struct
 import sys
 import termios
 import time
+import warnings
 
 _SIZE = struct.pack("HHHH", 24, 80, 0, 0)
 """Rows and columns that pexpect gives a terminal."""
@@ -40,7 +41,11 @@ def run_in_terminal(command: str) -> int:
     shell = os.environ.get("SHELL") or "/bin/sh"
     # An interrupt amid the fork would be lost in a callback of somebody's at-fork hook.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    pid, terminal = os.forkpty()
+    with warnings.catch_warnings():
+        # Python 3.12 and later warn of forks in processes with threads. Until it is
+        # another program, the child does nothing that needs one of them.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid, terminal = os.forkpty()
     if pid == 0:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -7,7 +7,8 @@ Why chunks: the main thread of a cell process can be interrupted by a
 `KeyboardInterrupt` between any two bytecodes. A chunk is copied into the
 `io.BufferedWriter` in one piece, in C, and what an interrupted flush left there
 goes with the next one; so the stream never loses its alignment. What can be cut
-short is a message of several chunks: its number tells that its rest will not come.
+short is a message of several chunks; the reader drops it when later ones have come.
+Another message may come between two chunks: a finalizer can run, and print, anywhere.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgpack
 
 HEADER = struct.Struct("!IIB")
 """Size of the chunk, number of its message, whether it is the last chunk."""
+_NESTED = 16
 ACK = struct.Struct("!I")
 CHUNK = 256 * 1024
 
@@ -61,8 +63,7 @@ class MessageReader:
 
     def __init__(self) -> None:
         self._received = bytearray()
-        self._parts: list[bytes] = []
-        self._number: int | None = None
+        self._parts: dict[int, list[bytes]] = {}
 
     def feed(self, data: bytes) -> Iterator[tuple[str, Any]]:
         """Yield ``(kind, body)`` of each message that `data` completes."""
@@ -74,13 +75,12 @@ class MessageReader:
                 return
             part = bytes(self._received[HEADER.size : end])
             del self._received[:end]
-            if number != self._number:
-                self._parts.clear()  # the rest of the one before was interrupted
-                self._number = number
-            self._parts.append(part)
+            self._parts.setdefault(number, []).append(part)
             if last:
-                packed = b"".join(self._parts)
-                self._parts.clear()
+                packed = b"".join(self._parts.pop(number))
+                # What is older by more than nesting explains was interrupted.
+                for stale in [n for n in self._parts if n < number - _NESTED]:
+                    del self._parts[stale]
                 kind, body = msgpack.unpackb(packed, raw=False, strict_map_key=False)
                 yield kind, body
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+from typing import Any
+
 from .kernels import Execution, RemoteKernel
 from .outputs import ANSI, Step
 from .trial import stdout_of, text_of
@@ -20,11 +23,11 @@ def shown(execution: Execution) -> str:
     return ANSI.sub("", text_of(Step(execution.messages, 0)))
 
 
-def value(kernel: RemoteKernel, expression: str) -> str:
-    """What an expression prints in the kernel."""
-    execution = kernel.execute(f"print({expression})")
+def value(kernel: RemoteKernel, expression: str) -> Any:
+    """What an expression is in the kernel, by its ``repr``."""
+    execution = kernel.execute(f"print(repr(({expression})))")
     assert execution.ok, shown(execution)
-    return stdout_of(Step(execution.messages, 0)).strip()
+    return ast.literal_eval(stdout_of(Step(execution.messages, 0)).strip())
 
 
 def submit(kernel: RemoteKernel, name: str, code: str, options: str = "") -> str:
@@ -44,4 +47,4 @@ def until_printed(kernel: RemoteKernel, word: str) -> None:
         f"while {word!r} not in str(job.outputs) and time.monotonic() < deadline:\n"
         "    time.sleep(0.02)",
     )
-    assert value(kernel, f"{word!r} in str(job.outputs)") == "True"
+    assert value(kernel, f"{word!r} in str(job.outputs)") is True

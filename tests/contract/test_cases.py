@@ -8,6 +8,7 @@ from .cases import CASES, Case
 from .compare import Judge
 from .trial import try_case
 
+
 def test_cases_have_names_of_their_own() -> None:
     """No two cases share an id, and there are enough of them."""
     assert len({case.id for case in CASES}) == len(CASES) >= 170

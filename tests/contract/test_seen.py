@@ -18,7 +18,7 @@ def test_output_is_there_while_the_cell_runs(kernel: RemoteKernel) -> None:
     """What a job printed can be read before it ends."""
     submit(kernel, "talker", "print('early')\n" + WAIT.format("go") + "print('late')")
     until_printed(kernel, "early")
-    assert value(kernel, "'late' in str(job.outputs)") == "False"
+    assert value(kernel, "'late' in str(job.outputs)") is False
     let_go(kernel, "go")
     said = do(kernel, "%async_gather talker")
     assert said.index("early") < said.index("late")
@@ -52,7 +52,7 @@ def test_an_exception_can_be_caught_around_a_gather(kernel: RemoteKernel) -> Non
         "try:\n    get_ipython().run_line_magic('async_gather', 'raiser')\n"
         "except Own as error:\n    caught = error",
     )
-    assert value(kernel, "type(caught) is Own, caught.args") == "(True, ('x',))"
+    assert value(kernel, "type(caught) is Own, caught.args") == (True, ("x",))
 
 
 @pytest.mark.contract(24)
@@ -84,7 +84,7 @@ def test_questions_are_errors(kernel: RemoteKernel, question: str) -> None:
     submit(kernel, "asker", f"x = 1\n{question}\ny = 2")
     gathered = kernel.execute("%async_gather asker")
     assert not gathered.ok
-    assert value(kernel, "x") == "1"
+    assert value(kernel, "x") == 1
 
 
 FLOODS = {
@@ -108,5 +108,5 @@ def test_a_flood_is_bounded(kernel: RemoteKernel, server_folder: Path, flood: st
     assert "the very end" in text[-2000:]
     if flood != "lines" or len(text) < 6_888_890:
         assert re.search(r"\d[\d,.]* ?([kMG]i?)?B|bytes", text)
-    assert value(kernel, "n") == "1"
+    assert value(kernel, "n") == 1
     assert journal.stat().st_size - before < 25_000_000

@@ -210,6 +210,10 @@ class LabNotebook:
         cell.locator(".jp-InputArea-editor").click()
         self.page.keyboard.press("Shift+Enter")
 
+    def show(self, number: int) -> None:
+        """Scroll so that the cell is at the top."""
+        self.cell(number).evaluate("node => node.scrollIntoView({block: 'start'})")
+
     def prompt(self, number: int) -> str:
         """``[3]:``, ``[*]:`` or empty."""
         return str(self.cell(number).locator(".jp-InputPrompt").first.inner_text()).strip()

@@ -26,6 +26,7 @@ LASTING_THREADS = (
     "Profile",  # distributed's profiler of the process it is in
     "IPythonHistorySavingThread",  # ends with the shell, which lives as long as the process
 )
+TEMPLATE = "dask_async_run.worker.template import main"
 LASTING_PROCESSES = (
     "multiprocessing.resource_tracker",  # one a process, ends with it
     "multiprocessing.forkserver",
@@ -92,7 +93,21 @@ class Snapshot:
             if p.pid not in self.children and p.status() != psutil.STATUS_ZOMBIE
         ]
         unique = {p.pid: p for p in [*children, *marked_processes(self.mark)]}
-        return [p for p in unique.values() if not _lasting(p)]
+        return [p for p in unique.values() if not _lasting(p) and not self._is_spare(p)]
+
+    def _is_spare(self, process: psutil.Process) -> bool:
+        """Whether it is what a template process from before the test keeps for its next cell."""
+        try:
+            parent = process.parent()
+            return (
+                parent is not None
+                and parent.pid in self.children
+                and TEMPLATE in " ".join(parent.cmdline())
+                and parent.cmdline() == process.cmdline()
+                and len(parent.children()) == 1
+            )
+        except psutil.Error:
+            return True  # gone meanwhile
 
     def left(self) -> list[str]:
         """One line for each thing that was left behind."""

@@ -79,9 +79,11 @@ def fresh_main() -> dict[str, Any]:
 def run(code: str, namespace: dict[str, Any]) -> tuple[Any, ...]:
     """Run a cell; answer its last expression's value, in a tuple, if it has one."""
     tree = ast.parse(code)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    last = tree.body[-1] if tree.body else None
+    if isinstance(last, ast.Expr):
+        tree.body.pop()
     exec(compile(tree, "<cell>", "exec"), namespace)
-    if last is None:
+    if not isinstance(last, ast.Expr):
         return ()
     return (eval(compile(ast.Expression(last.value), "<cell>", "eval"), namespace),)
 

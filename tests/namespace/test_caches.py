@@ -1,5 +1,7 @@
 """Caches of notebook functions travel with what is in them."""
 
+# ruff: noqa: E501 - a case is a line of its table
+
 from __future__ import annotations
 
 import pytest

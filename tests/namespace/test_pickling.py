@@ -1,5 +1,7 @@
 """What a notebook defines survives the way there and back, and stays itself."""
 
+# ruff: noqa: E501 - a case is a line of its table
+
 from __future__ import annotations
 
 import inspect
@@ -48,6 +50,7 @@ TRIPS = [
     Trip("weak values", "import weakref\nclass A: pass\na = A(); w = weakref.WeakValueDictionary({1: a})", "b = A(); w[2] = b", "w[1] is a and w[2] is b"),
     Trip("weak set", "import weakref\nclass A: pass\na = A(); w = weakref.WeakSet([a])", "b = A(); w.add(b); a", "set(w) == {a, b}"),
     Trip("getattr", "class R:\n  def __init__(s): s._d = {'q': 1}\n  def __getattr__(s, k): return s._d[k]\nr = R()", "x = r.q; t = R()", "x == 1 and type(t) is R"),
+    Trip("items as attributes", "class D(dict):\n  def __getattr__(s, k): return s[k]\n  def __setattr__(s, k, v): s[k] = v\nd = D(a=1); e = d", "d.b = 2; f = D(c=3)", "e.b == 2 and f.c == 3 and type(f) is D"),
     Trip("setattr", "class F:\n  def __init__(s, x): object.__setattr__(s, 'x', x)\n  def __setattr__(s, k, v): raise AttributeError(k)\nf = F([1]); l = f.x", "g = F(f); f.x.append(2)", "l == [1, 2] and g.x is f"),
     Trip("own dict", "class Bunch(dict):\n  def __init__(s, **k): super().__init__(**k); s.__dict__ = s\nb = Bunch(a=1); c = b", "b.z = 2; y = b.a", "c['z'] == 2 and c.z == 2 and y == 1"),
     Trip("class changed", "class A: n = 0; z = 1\na = A()", "A.n += 1; A.m = lambda s: s.n\ndel A.z", "a.m() == 1 and not hasattr(A, 'z')"),

@@ -1,5 +1,7 @@
 """What surrounds a cell is read, given to another process, and what changed comes back."""
 
+# ruff: noqa: E501 - a case is a line of its table
+
 from __future__ import annotations
 
 import os

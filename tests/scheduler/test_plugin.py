@@ -9,6 +9,7 @@ import stat
 import threading
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client, Future, LocalCluster
@@ -410,6 +411,40 @@ def test_dask_cannot_take_the_job(site: Site, monkeypatch: pytest.MonkeyPatch) -
 
 
 # --- what dies ---
+
+
+@pytest.mark.parametrize("how", ["abort", "close"])
+def test_the_registrys_own_connection_breaks(site: Site, tmp_path: Path, how: str) -> None:
+    """Its client is replaced: pending jobs get tasks, running ones are not disturbed."""
+    go, ran = tmp_path / "go", tmp_path / "ran"
+    running = [site.submit(f"r{n}", "say up", f"await {go}", f"run {ran}") for n in (1, 2)]
+    for spec in running:
+        assert site.registry.outputs(spec.id, 0, 10).outputs
+    waiting = [site.submit(f"w{n}", f"run {ran}") for n in range(3)]
+
+    async def cut() -> None:
+        client = site.host.tasks._client
+        assert client is not None
+        if how == "abort":
+            scheduler_comm: Any = client.scheduler_comm
+            scheduler_comm.comm.abort()
+        else:
+            await client.close()
+
+    site.cluster.sync(cut)
+    later = site.submit("later", f"run {ran}")
+    go.touch()
+    assert [s for s, _ in site.ends(*running, *waiting, later)] == ["finished"] * 6
+    assert lines(ran) == ["1"] * 6
+    assert site.ends(site.submit("last")) == [("finished", "")]
+
+
+@pytest.mark.parametrize("name", ["\udcff", "é 🎉", "a'b\"c", "x" * 10_000, "a\0b", "-1-2", "()"])
+def test_any_name_is_no_problem_for_dask(site: Site, name: str) -> None:
+    """A name becomes part of a key and the name of a dataset; none may break the stream."""
+    odd, plain = site.submit(name, notebook=name), site.submit("plain")
+    assert [s for s, _ in site.ends(odd, plain)] == ["finished"] * 2
+    wait_for(lambda: len(site.client.list_datasets()) == 2)
 
 
 def test_client_restart_loses_what_runs_and_keeps_what_waits(state: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dask_async_run.errors import ServerError
 from dask_async_run.server import connection as connections
@@ -134,6 +137,20 @@ def test_a_damaged_file_is_a_clear_error(files: Files, text: bytes) -> None:
     with pytest.raises(ServerError, match=r"is damaged .* Remove it") as caught:
         connections.read(files)
     assert "SECRET" not in str(caught.value)
+
+
+@given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 255))
+def test_whatever_happens_to_the_bytes(rubbish: bytes, place: int, byte: int) -> None:
+    """Rubbish and flipped bytes: a connection or a clear error."""
+    files = Files.of("default")
+    files.make_folder()
+    good = bytearray(json.dumps(dataclasses.asdict(example())).encode())
+    good[place % len(good)] = byte
+    for text in (rubbish, bytes(good)):
+        files.connection.write_bytes(text)
+        files.connection.chmod(0o600)
+        with contextlib.suppress(ServerError):
+            assert isinstance(connections.read(files), Connection)
 
 
 def test_keys_of_another_version_are_ignored(files: Files) -> None:

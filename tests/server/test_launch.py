@@ -6,8 +6,10 @@ import dataclasses
 import os
 import shutil
 import signal
+import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +72,17 @@ def test_a_server_is_started_found_and_stopped(folders: Any) -> None:
     for path in [folders.state, *folders.state.glob("*/*"), *folders.runtime.rglob("*")]:
         assert path.stat().st_mode & 0o077 == 0, path
 
+    if os.geteuid() == 0:
+        folders.home.chmod(0o755)
+        for path in [*folders.state.glob("*/*"), *folders.runtime.glob("*")]:
+            assert subprocess.run(["cat", path], user=65534, capture_output=True).returncode != 0
+
     with connected(connection) as (client, _):
         environments = client.run(lambda: dict(os.environ)).values()
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    assert [worker["memory_limit"] for worker in workers] == [2 * 1024**3] * 2
+    with urllib.request.urlopen(connection.dashboard) as page:
+        assert page.status == 200
     for environment in environments:
         cores = len(os.sched_getaffinity(0))
         assert environment["OPENBLAS_NUM_THREADS"] == str(max(1, cores // 2))
@@ -175,6 +186,21 @@ def test_an_interrupted_start_leaves_nothing(python: Any) -> None:
     wait_for(lambda: not living(processes | reaper.tree(pid)), 10)
     assert not held(files.alive)
     assert not files.connection.exists()
+
+
+def test_a_server_is_stopped_while_somebody_waits_for_it(python: Any) -> None:
+    starter = python(START)
+    assert starter.stdout.readline() == "go\n"
+    starter.stdin.write("\n")
+    starter.stdin.flush()
+    files = Files.of("default")
+    wait_for(lambda: files.folder.exists() and held(files.alive), 60)
+    with pytest.raises(ServerError, match="is starting or stopping"):
+        stop_server()
+    assert stop_server(force=True)
+    assert not held(files.alive)
+    _, said = starter.communicate(timeout=30)
+    assert "ended while it started" in said
 
 
 def test_a_server_that_dies_while_somebody_waits_for_it(python: Any) -> None:
@@ -288,6 +314,14 @@ def test_long_folders_and_a_notebooks_folder_full_of_traps(
     assert started
     assert ping(connection).workers == 1
     assert stop_server()
+
+
+def test_a_dashboard_template_of_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """JupyterHub's, say, in a shell that JupyterHub did not start."""
+    monkeypatch.setenv("DASK_DISTRIBUTED__DASHBOARD__LINK", "{NO_SUCH_VARIABLE}proxy/{port}/status")
+    connection, _ = ensure_server(workers=1)
+    assert connection.dashboard is not None
+    assert connection.dashboard.startswith("http://127.0.0.1:")
 
 
 def test_a_state_folder_has_one_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

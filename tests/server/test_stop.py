@@ -46,6 +46,22 @@ connection = find("default")
 Client(connection.address, security=connection.security()).shutdown()
 """
 
+WAIT = """
+import os, sys
+from distributed import Client
+from dask_async_run.errors import ServerError
+from dask_async_run.registry import SyncRegistry
+from dask_async_run.server.connection import find
+connection = find("default")
+client = Client(connection.address, security=connection.security())
+print("waiting", flush=True)
+try:
+    SyncRegistry(client).wait([sys.argv[1]], 100)
+except ServerError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
 TAKE_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
@@ -111,7 +127,8 @@ def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
     assert stop_server()
 
 
-def test_a_killed_server_takes_its_cells_along() -> None:
+def test_a_killed_server_takes_its_cells_along(python: Any) -> None:
+    """Who waits for a job is told, and after the next start the job is lost."""
     connection = one_worker()
     with connected(connection) as (_, registry):
         job = registry.create(cell_spec(BUSY))
@@ -119,8 +136,12 @@ def test_a_killed_server_takes_its_cells_along() -> None:
     processes = reaper.tree(connection.pid)
     assert wild(processes)
     shared = semaphores(connection.pid)
+    waiter = python(WAIT, job.id)
+    assert waiter.stdout.readline() == "waiting\n"
+    wait_for(lambda: ping(connection).clients == 1)
     os.kill(connection.pid, signal.SIGKILL)
     wait_for(lambda: not living(processes), 15, "the end of all")
+    assert "the scheduler does not answer" in waiter.communicate(timeout=60)[0]
     assert not any(path.exists() for path in shared)
 
     with connected(one_worker()) as (_, registry):

@@ -56,7 +56,8 @@ CASES = {
         Case("stderr", "import sys\nprint('bad', file=sys.stderr)"),
         Case(
             "both streams",
-            "import sys\nfor i in range(5):\n    print('out', i)\n    print('err', i, file=sys.stderr)",
+            "import sys\nfor i in range(5):\n    print('out', i)\n"
+            "    print('err', i, file=sys.stderr)",
         ),
         Case(
             "partial lines of both",
@@ -80,7 +81,8 @@ CASES = {
         ),
         Case(
             "html and others",
-            "from IPython.display import *\ndisplay(HTML('<b>b</b>'), Markdown('*m*'), Latex('$x$'), "
+            "from IPython.display import *\n"
+            "display(HTML('<b>b</b>'), Markdown('*m*'), Latex('$x$'), "
             "Math('x'), SVG('<svg xmlns=\"http://www.w3.org/2000/svg\"/>'), Javascript('1'), "
             "JSON({'a': [1, None, 1.5]}), Pretty('p'), Code('x = 1'))",
         ),
@@ -105,7 +107,8 @@ CASES = {
         ),
         Case(
             "figure, returned",
-            "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(figsize=(2, 1))\nax.plot([1, 2])\nfig",
+            "import matplotlib.pyplot as plt\n"
+            "fig, ax = plt.subplots(figsize=(2, 1))\nax.plot([1, 2])\nfig",
         ),
         Case(
             "two figures",
@@ -118,7 +121,8 @@ CASES = {
         Case("closed figure", "import matplotlib.pyplot as plt\nplt.plot([1]); plt.close()"),
         Case(
             "svg figures",
-            "import matplotlib\nfrom matplotlib_inline.backend_inline import set_matplotlib_formats\n"
+            "import matplotlib\n"
+            "from matplotlib_inline.backend_inline import set_matplotlib_formats\n"
             "import matplotlib.pyplot as plt\nset_matplotlib_formats('png')\nplt.plot([1, 5]);",
         ),
     ],
@@ -130,7 +134,8 @@ CASES = {
         ),
         Case(
             "logging configured",
-            "import logging\nlog = logging.getLogger('mine')\nlog.addHandler(logging.StreamHandler())\n"
+            "import logging\nlog = logging.getLogger('mine')\n"
+            "log.addHandler(logging.StreamHandler())\n"
             "log.error('an error')",
         ),
         Case("logging", "import logging\nlogging.warning('a log line')\nlogging.info('not shown')"),
@@ -151,7 +156,8 @@ CASES = {
         Case("exception group", "raise ExceptionGroup('g', [ValueError(1), TypeError(2)])"),
         Case(
             "own traceback",
-            "class E(Exception):\n    def _render_traceback_(self):\n        return ['mine']\nraise E('x')",
+            "class E(Exception):\n    def _render_traceback_(self):\n"
+            "        return ['mine']\nraise E('x')",
         ),
         Case(
             "str() fails",
@@ -224,11 +230,13 @@ CASES = {
         ),
         Case(
             "clear_output",
-            "from IPython.display import clear_output\nprint('gone')\nclear_output()\nprint('kept')",
+            "from IPython.display import clear_output\nprint('gone')\n"
+            "clear_output()\nprint('kept')",
         ),
         Case(
             "clear_output(wait)",
-            "from IPython.display import clear_output\nfor i in range(4):\n    clear_output(wait=True)\n    print(i)",
+            "from IPython.display import clear_output\nfor i in range(4):\n"
+            "    clear_output(wait=True)\n    print(i)",
         ),
         Case(
             "clear, nothing after",
@@ -236,7 +244,8 @@ CASES = {
         ),
         Case(
             "carriage return",
-            "import sys\nfor i in range(3):\n    sys.stderr.write(f'\\r{i}')\nsys.stderr.write('\\n');",
+            "import sys\nfor i in range(3):\n    sys.stderr.write(f'\\r{i}')\n"
+            "sys.stderr.write('\\n');",
         ),
     ],
     "shell": [
@@ -276,24 +285,31 @@ CASES = {
         ),
         Case(
             "thread",
-            "import threading\nt = threading.Thread(target=print, args=('in thread',))\nt.start(); t.join()",
+            "import threading\n"
+            "t = threading.Thread(target=print, args=('in thread',))\n"
+            "t.start(); t.join()",
         ),
         Case("object", "object.__repr__"),
         Case(
             "redirect",
-            "import contextlib, io\nb = io.StringIO()\nwith contextlib.redirect_stdout(b):\n    print('x')\n    !echo y\nb.getvalue()",
+            "import contextlib, io\nb = io.StringIO()\n"
+            "with contextlib.redirect_stdout(b):\n    print('x')\n    !echo y\n"
+            "b.getvalue()",
         ),
         Case("help", "help(len)"),
         Case("set_trace off", "import sys\nsys.gettrace() is None"),
         Case(
             "doctest",
-            "def f():\n    '''\n    >>> f()\n    3\n    '''\n    return 3\nimport doctest\ndoctest.testmod()",
+            "def f():\n    '''\n    >>> f()\n    3\n    '''\n    return 3\n"
+            "import doctest\ndoctest.testmod()",
         ),
         Case("pprint", "%pprint", ("list(range(50))", "%pprint")),
         Case("interactivity", "get_ipython().ast_node_interactivity"),
         Case(
             "unittest",
-            "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n        self.assertTrue(True)\nr = unittest.main(argv=[''], exit=False).result\nr.testsRun",
+            "import unittest\nclass T(unittest.TestCase):\n    def test(self):\n"
+            "        self.assertTrue(True)\n"
+            "r = unittest.main(argv=[''], exit=False).result\nr.testsRun",
         ),
         Case(
             "latex",
@@ -353,6 +369,7 @@ def _readable(value: Any) -> Any:
     return value
 
 
+@pytest.mark.timeout(180)  # the first figure builds a cache of fonts, in both
 @pytest.mark.parametrize("group", CASES)
 def test_a_cell_shows_what_it_shows_in_ipykernel(
     group: str, cells: Cells, kernel: RealKernel, tmp_path: Path

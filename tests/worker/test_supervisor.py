@@ -241,7 +241,7 @@ def test_usage_is_recorded(cells: Cells) -> None:
     """Memory in bytes, CPU in percent, pid, last line."""
     sink = Recorded()
     run = cells.start(
-        "b = bytearray(100_000_000)\nprint('\\x1b[31mred\\x1b[0m line\\n')\nwhile True: pass", sink
+        "b = b'x' * 100_000_000\nprint('\\x1b[31mred\\x1b[0m line\\n')\nwhile True: pass", sink
     )
     wait_for(lambda: sink.infos and sink.infos[-1]["cpu"] > 20, what="CPU time")
     info = sink.infos[-1]

@@ -67,6 +67,15 @@ def test_a_message_that_was_cut_short_does_not_spoil_the_next() -> None:
     assert list(MessageReader().feed(cut + both[len(long) :])) == [("b", 1)]
 
 
+def test_a_message_between_two_chunks_of_another() -> None:
+    """A finalizer that prints while a large display is sent."""
+    long = _written([("a", b"x" * 3 * CHUNK)])
+    short = _written([("a", b"x" * 3 * CHUNK), ("b", 1)])[len(long) :]
+    cut = CHUNK + 9
+    read = list(MessageReader().feed(long[:cut] + short + long[cut:]))
+    assert read == [("b", 1), ("a", b"x" * 3 * CHUNK)]
+
+
 def test_an_interrupt_amid_a_message_does_not_break_the_stream() -> None:
     """SIGINT again and again while the socket is full: every whole message arrives."""
     ours, theirs = socket.socketpair()

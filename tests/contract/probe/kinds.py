@@ -160,6 +160,9 @@ def container_node(value: Any, walk: Walk) -> Node | None:
     plain = type(value) in (list, tuple, dict, set, frozenset, collections.deque)
     label = name_of(type(value)).removeprefix("builtins.")
     children = [] if plain else attributes(value)
+    if type(value).__module__ != "__main__":
+        # A library's own bookkeeping: some of it does not survive a pickle, and means nothing.
+        children = [(edge, held) for edge, held in children if not edge.startswith("._")]
     if isinstance(value, collections.defaultdict):
         children.append((".default_factory", value.default_factory))
     if isinstance(value, collections.deque):

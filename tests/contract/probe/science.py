@@ -152,6 +152,8 @@ def _bytes_of(data: Any) -> str:
 
 def _matplotlib_node(mpl: Any, value: Any, walk: Walk, path: str) -> Node | None:
     artist = sys.modules.get("matplotlib.artist")
+    if type(value).__name__ == "CallbackRegistry":
+        return Node("CallbackRegistry")  # connects itself anew after every pickle
     if artist is None or not isinstance(value, artist.Artist):
         return None
     from matplotlib import axes, axis, collections, figure, image, lines, patches, text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dask_async_run.commands.selection import select, select_one
 from dask_async_run.errors import JobStateError, NoSuchJobError
 from dask_async_run.job import JobView
+from dask_async_run.selection import select, select_one
 
 VIEWS = [
     JobView(id="a" * 32, notebook="n.ipynb", name="train", version=1, latest=False),

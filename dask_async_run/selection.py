@@ -1,4 +1,4 @@
-"""Which jobs somebody means who is in no notebook."""
+"""Which jobs somebody means, all notebooks taken together."""
 
 from __future__ import annotations
 

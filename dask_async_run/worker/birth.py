@@ -1,0 +1,84 @@
+"""From a fork of the template process to a cell process that begins at once.
+
+A fresh fork shares its memory with the template, and copies each page at its first
+write: the first statement takes 15 ms of that. So a process that nobody needs yet
+rehearses: it does, on nothing, what a cell will do.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from dask_async_run import surroundings
+from dask_async_run.namespace import Stream, collect, restore
+from dask_async_run.worker import cell, processes, running
+from dask_async_run.worker.shell import CellShell
+from dask_async_run.worker.template_protocol import CellFds, receive_request
+
+_NOTHING = Stream(pickle.dumps(("end",), protocol=5))
+
+
+def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoReturn:
+    """Wait in a new fork for the request to be a cell, and be it; does not return.
+
+    Parameters
+    ----------
+    shell : CellShell
+        The template's.
+    sock : socket
+        Where the request comes from. If it closes first, the process ends.
+    template : int
+        Pid of the template process, with which this one ends.
+    """
+    try:
+        os.setsid()
+        processes.die_with_parent(template)
+        processes.adopt_orphans()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if not select.select([sock], [], [], 0)[0]:
+            rehearse(shell)
+        request, fds = receive_request(sock) or ({}, None)
+        if fds is None:
+            os._exit(0)
+        sock.close()
+        os.environ.update(request.get("environ", {}))
+        _take_streams(fds)
+        cell.main(shell, fds.task, fds.messages)
+    except BaseException:  # noqa: BLE001 - nothing of this process may go on as a template
+        sys.excepthook(*sys.exc_info())
+        sys.stderr.flush()
+    finally:
+        os._exit(70)  # EX_SOFTWARE: cell.main does not return
+
+
+def rehearse(shell: CellShell) -> None:
+    """Do what a cell does, and leave no trace but pages that are copied."""
+    streams = sys.stdout, sys.stderr
+    sys.stdout = sys.stderr = io.StringIO()
+    try:
+        # Silent: no history, no count, no result.
+        code = "import sys\nfor _rehearsed in range(2): print(1 + 1)"
+        running.run_in_loop(shell, code, silent=True)[1].close()
+        for name in ("sys", "_rehearsed"):
+            shell.user_ns.pop(name, None)
+        restored = restore(_NOTHING, {})
+        surroundings.changes(surroundings.state(shell), shell)
+        collect(restored)
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _take_streams(fds: CellFds) -> None:
+    null = os.open(os.devnull, os.O_RDONLY)
+    for fd, standard in ((null, 0), (fds.stdout, 1), (fds.stderr, 2)):
+        os.dup2(fd, standard)
+        os.close(fd)
+    os.close(fds.status)  # the template's
