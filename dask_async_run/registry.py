@@ -265,7 +265,7 @@ class Registry:
     async def outputs(
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
     ) -> Outputs:
-        """Outputs with numbers above `since`.
+        """Outputs with numbers above `since`: all there are.
 
         Parameters
         ----------
@@ -276,8 +276,13 @@ class Registry:
             The tail that the caller has: another one ends the wait too. None: one that
             changes from now on does.
         """
-        answer = await self._ask("outputs", job=job, since=since, wait=wait, tail=tail)
-        listed = [Output(seq, at, unpack(packed)) for seq, at, packed in answer["outputs"]]
+        listed: list[Output] = []
+        while True:
+            answer = await self._ask("outputs", job=job, since=since, wait=wait, tail=tail)
+            listed += [Output(seq, at, unpack(packed)) for seq, at, packed in answer["outputs"]]
+            if not answer["more"]:
+                break
+            since, wait = listed[-1].seq, 0.0
         return Outputs(listed, answer["tail"], answer["state"], answer["done"])
 
     async def wait(

@@ -76,7 +76,8 @@ def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -
             "x": boxes[0]["x"],
             "y": boxes[0]["y"],
             "width": boxes[0]["width"],
-            "height": boxes[1]["y"] + boxes[1]["height"] - boxes[0]["y"],
+            # Without the border of the selected cell below.
+            "height": boxes[1]["y"] + boxes[1]["height"] - boxes[0]["y"] - 4,
         }
         page.screenshot(path=ROOT / "docs" / f"{name}{suffix}.png", clip=clip)
 

@@ -233,7 +233,8 @@ def test_a_servers_day(server: Connection) -> None:
         cli.OK,
         "server 'default' stopped; finished jobs are kept.\n",
     )
-    assert command("output", "done").stdout == "hello\n42\n"
+    shown = command("output", "done")
+    assert shown.stdout == "hello\n42\n", shown
     assert command("status").returncode == cli.NO_SERVER
 
 

@@ -137,6 +137,11 @@ class Gatherer:
                 surroundings.merge(loaded.surroundings, session.shell)
             self._done(view, record, loaded.out)
         _report(view, plan, result, loaded)
+        if view.state == State.TIMED_OUT:
+            # The interrupt that ended it was ours, not the user's or the cell's.
+            raise JobStateError(view.label, view.state, view.reason or "its time was up.")
+        if view.state == State.CANCELLED and view.reason:
+            print(f"{view.label} was cancelled: {view.reason}", file=sys.stderr)
         if loaded.error is not None:
             raise _as_here(loaded.error, outputs)
         if view.state != State.FINISHED:

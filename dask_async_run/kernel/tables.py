@@ -70,10 +70,10 @@ def job_card(view: JobView) -> str:
     if view.after:
         rows.append(("waits for", f"{len(view.after)} job{'s' * (len(view.after) > 1)}"))
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
-    style = 'style="text-align:left;padding:1px 12px 1px 0'
+    style = 'style="text-align:left;vertical-align:top;padding:1px 12px 1px 0'
+    label_style = f"{style};opacity:.7;white-space:nowrap;vertical-align:top"
     listed = "".join(
-        f'<tr style="background:none"><td {style};opacity:.7">{label}</td>'
-        f'<td {style}">{value}</td></tr>'
+        f'<tr style="background:none"><td {label_style}">{label}</td><td {style}">{value}</td></tr>'
         for label, value in rows
     )
     return (

@@ -536,7 +536,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
         elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
-            pairs: dict[Any, Any] = obj
+            pairs: Any = obj
             return make_own_dict, (kind,), None, None, iter(dict.items(pairs))
         elif kind is types.ModuleType:
             return _reduce_module(obj)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, Message, State
@@ -86,7 +87,7 @@ class CellOps:
                 self._journal.store_tail(job, tail)
                 live.tail_stored = now
         self._registry.ring(job)
-        await self._registry.committed()
+        await self._committed()
         return {"accepted": True, "stopping": record.stopping}
 
     async def finish(
@@ -112,8 +113,15 @@ class CellOps:
         # A lost attempt that is followed by another leaves nothing behind.
         if result is not None and job not in self._registry.machine.records:
             self._journal.store_result(job, JobResult.from_message(result), now)
-        await self._registry.committed()
-        return {"accepted": True, "state": self._state(job), "reason": ""}
+        await self._committed()
+        record = self._registry.machine.records.get(job)
+        return {"accepted": True, "state": str(record.state if record else end), "reason": ""}
+
+    async def _committed(self) -> None:
+        # On a full disk the cell goes on: what it said is kept here, and written when there
+        # is space; the client's side shows that it is not on record yet.
+        with suppress(ServerError):
+            await self._registry.committed()
 
     def _refusal(self, job: str, reason: str) -> Message:
         return {

@@ -29,6 +29,11 @@ from dask_async_run.scheduler.registry import JobRegistry, Live
 MAX_WAIT = 60.0
 """Seconds after which a long poll is answered anyhow: who asked may be gone."""
 
+STOPPING = "the server is stopping. %async_run_server starts it again."
+
+PAGE = 200
+"""Jobs that are listed in one go, before somebody else has a turn."""
+
 _ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -90,7 +95,15 @@ class ClientOps:
     async def jobs(
         self, notebook: str | None = None, states: Sequence[str] | None = None
     ) -> list[Message]:
-        return self._registry.rows(notebook, states)
+        found: list[Message] = []
+        after = 0
+        while rows := self._registry.rows(notebook, states, after=after, limit=PAGE):
+            found += rows
+            after = rows[-1]["number"]
+            if len(rows) < PAGE:
+                break
+            await asyncio.sleep(0)  # others are served, too, while ten thousand are listed
+        return found
 
     async def show(self, job: str) -> Message:
         return self._registry.row(job)
@@ -114,7 +127,7 @@ class ClientOps:
         self._registry.row(job)
         known = self._tail(job) if tail is None else tail
         while True:
-            ended = job not in self._registry.machine.records
+            ended = not self._registry.is_open(job)
             outputs = self._journal.outputs(job, since)
             left = deadline - loop.time()
             if outputs or ended or left <= 0 or self._tail(job) != known:
@@ -122,11 +135,13 @@ class ClientOps:
             if not await self._wait(self._registry.news, [job], left):
                 deadline = 0.0
         row = self._registry.row(job)
+        more = bool(outputs) and outputs[-1][0] < row["outputs"]
         return {
             "outputs": outputs,
+            "more": more,
             "tail": self._tail(job),
             "state": row["state"],
-            "done": ended and (not outputs or outputs[-1][0] >= row["outputs"]),
+            "done": ended and not more,
         }
 
     async def wait(
@@ -138,13 +153,12 @@ class ClientOps:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(MAX_WAIT if timeout is None else timeout, MAX_WAIT)
         self._check_exist(jobs)
-        records = self._registry.machine.records
-        unfinished = {job for job in jobs if job in records}
+        unfinished = {job for job in jobs if self._registry.is_open(job)}
         while unfinished and not (any and len(unfinished) < len(set(jobs))):
             left = deadline - loop.time()
             if left <= 0 or not await self._wait(self._registry.changes, unfinished, left):
                 break
-            unfinished &= records.keys()
+            unfinished = {job for job in unfinished if self._registry.is_open(job)}
         return self._registry.rows(jobs=jobs)
 
     async def cancel(self, jobs: Sequence[str]) -> dict[str, str]:
@@ -197,7 +211,7 @@ class ClientOps:
     async def _wait(self, bell: Bell, jobs: Collection[str], seconds: float) -> bool:
         rung = await bell.wait(jobs, seconds)
         if self._registry.closed:
-            raise ServerError("the server is stopping. %async_run_server starts it again.")
+            raise ServerError(STOPPING)
         return rung
 
     def _tail(self, job: str) -> str:

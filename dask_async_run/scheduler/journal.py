@@ -38,7 +38,8 @@ _BRIEF = (
     "after",
 )
 
-_OF_JOB = ("specs", "results", "outputs", "tails", "events", "frames")
+_BY_NUMBER = ("briefs", "specs", "results")
+_BY_JOB = ("outputs", "tails", "events", "frames")
 
 
 class Journal(JournalReader):
@@ -155,10 +156,14 @@ class Journal(JournalReader):
             spec.submitted,
         )
         self._write(
-            "INSERT INTO specs (job, brief, spec) VALUES (?, ?, ?)",
-            record.id,
+            "INSERT INTO briefs (number, spec) SELECT number, ? FROM jobs WHERE id = ?",
             pack(brief),
+            record.id,
+        )
+        self._write(
+            "INSERT INTO specs (number, spec) SELECT number, ? FROM jobs WHERE id = ?",
             pack(message),
+            record.id,
         )
         self._name_frames(record.id, spec.payload.digests, now)
         try:
@@ -195,10 +200,15 @@ class Journal(JournalReader):
         message = result.to_message()
         brief = {**message, "payload": {**message["payload"], "stream": b""}}
         self._write(
-            "INSERT OR REPLACE INTO results (job, brief, result) VALUES (?, ?, ?)",
-            job,
-            pack(brief),
+            "INSERT OR REPLACE INTO results (number, result)"
+            " SELECT number, ? FROM jobs WHERE id = ?",
             pack(message),
+            job,
+        )
+        self._write(
+            "UPDATE briefs SET result = ? WHERE number = (SELECT number FROM jobs WHERE id = ?)",
+            pack(brief),
+            job,
         )
         self._write(
             "UPDATE jobs SET nbytes = ?, ename = ?, evalue = ? WHERE id = ?",
@@ -244,14 +254,17 @@ class Journal(JournalReader):
 
     def delete(self, job: str) -> None:
         """Forget a job."""
-        for table in _OF_JOB:
+        for table in _BY_NUMBER:
+            number = "(SELECT number FROM jobs WHERE id = ?)"
+            self._write(f"DELETE FROM {table} WHERE number = {number}", job)
+        for table in _BY_JOB:
             self._write(f"DELETE FROM {table} WHERE job = ?", job)
         self._write("DELETE FROM jobs WHERE id = ?", job)
 
     def unfinished(self) -> list[Record]:
         """The jobs that have not ended, in order of submission."""
         rows = self._all(
-            "SELECT j.*, s.spec FROM jobs j JOIN specs s ON s.job = j.id"
+            "SELECT j.*, s.spec FROM jobs j JOIN specs s ON s.number = j.number"
             " WHERE j.ended IS NULL ORDER BY j.number"
         )
         return [_record(row) for row in rows]

@@ -18,7 +18,7 @@ from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobSpec
 from dask_async_run.messages import pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
-from dask_async_run.scheduler.client_ops import ClientOps
+from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.scheduler.tasks import Tasks
 from dask_async_run.task import run_cell
@@ -116,6 +116,8 @@ class RegistryHost:
         except AsyncRunError as error:
             return pack({"error": [type(error).__name__, list(error.args)]})
         except Exception as error:
+            if self.registry.closed:
+                return pack({"error": ["ServerError", [STOPPING]]})
             logger.exception("operation %s failed", do)
             problem = f"the registry failed at {do!r}: {type(error).__name__}: {error}"
             return pack({"error": ["ServerError", [problem]]})

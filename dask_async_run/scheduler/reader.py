@@ -12,14 +12,14 @@ from dask_async_run.job import JobResult, JobSpec, JobView, Message
 from dask_async_run.messages import plain, unpack
 
 _VIEWS = """
-SELECT j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submitted, j.started, j.ended,
-    j.worker, j.host, j.pid, j.outputs, j.last_line, j.nbytes, j.ename, j.evalue, j.saved,
-    j.gathered, s.brief AS spec, r.brief AS result,
+SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submitted,
+    j.started, j.ended, j.worker, j.host, j.pid, j.outputs, j.last_line, j.nbytes, j.ename,
+    j.evalue, j.saved, j.gathered, b.spec, b.result,
     NOT EXISTS (
         SELECT 1 FROM jobs k
         WHERE k.notebook = j.notebook AND k.name = j.name AND k.version > j.version
     ) AS latest
-FROM jobs j JOIN specs s ON s.job = j.id LEFT JOIN results r ON r.job = j.id
+FROM jobs j JOIN briefs b ON b.number = j.number
 """
 
 
@@ -53,19 +53,23 @@ class JournalReader:
         notebook: str | None = None,
         states: Iterable[str] | None = None,
         jobs: Iterable[str] | None = None,
+        after: int = 0,
+        limit: int = -1,
     ) -> list[Message]:
-        """Jobs as `JobView` messages, in order of submission.
+        """Jobs as `JobView` messages, with their ``number`` too, in order of submission.
 
         Parameters
         ----------
         notebook, states, jobs
             Only those of this notebook, in one of these states, with one of these ids.
+        after, limit : int
+            Only those with higher numbers, and not more than so many.
 
         Notes
         -----
         What a running cell uses (`memory`, `cpu`) is not in the journal.
         """
-        conditions, values = ["1"], list[Any]()
+        conditions, values = ["j.number > ?"], list[Any]([after])
         if notebook is not None:
             conditions.append("j.notebook = ?")
             values.append(plain(notebook))
@@ -74,7 +78,8 @@ class JournalReader:
                 conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
                 values.append(json.dumps(list(chosen)))
         where = " AND ".join(conditions)
-        rows = self._all(f"{_VIEWS} WHERE {where} ORDER BY j.number", *values)
+        sql = f"{_VIEWS} WHERE {where} ORDER BY j.number LIMIT ?"
+        rows = self._all(sql, *values, limit)
         return [_view_message(row) for row in rows]
 
     def views(
@@ -98,12 +103,12 @@ class JournalReader:
 
     def spec(self, job: str) -> JobSpec | None:
         """The whole spec; None if there is no such job."""
-        row = self._one("SELECT spec FROM specs WHERE job = ?", job)
+        row = self._one("SELECT spec FROM specs JOIN jobs USING (number) WHERE id = ?", job)
         return JobSpec.from_message(unpack(row["spec"])) if row else None
 
     def result(self, job: str) -> JobResult | None:
         """The whole result; None if there is none."""
-        row = self._one("SELECT result FROM results WHERE job = ?", job)
+        row = self._one("SELECT result FROM results JOIN jobs USING (number) WHERE id = ?", job)
         return JobResult.from_message(unpack(row["result"])) if row else None
 
     def outputs(

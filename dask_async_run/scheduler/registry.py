@@ -41,6 +41,9 @@ from dask_async_run.scheduler.saver import Saver
 
 logger = logging.getLogger(__name__)
 
+RETRY_COMMIT = 1.0
+"""Seconds after which a commit that failed is tried again."""
+
 _SWEEP_EVERY = 3600.0  # seconds
 
 
@@ -98,6 +101,8 @@ class JobRegistry:
     news, changes : Bell
         Ring with a job's id when it has something new, outputs or a change of state;
         `changes` only for a change of state. After the commit.
+    problem : str
+        Why the last commit failed; empty if it did not.
     token : str
         Random, and also in the state folder's file ``host_token``: who finds it there sees
         this very folder.
@@ -121,6 +126,7 @@ class JobRegistry:
         self._changed: set[str] = set()
         self._to_save: list[str] = []
         self.closed = False
+        self.problem = ""
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.collector = Collector(self.store)
@@ -159,7 +165,11 @@ class JobRegistry:
             self._sweeper.cancel()
         try:
             self._flush()
-            await self._loop.run_in_executor(None, self._saver.close)
+            try:
+                await self._loop.run_in_executor(None, self._saver.close)
+            except RuntimeError:  # the interpreter is ending
+                self._saver.close()
+            await asyncio.sleep(0)  # the saver's last word
         finally:
             self.journal.close()
 
@@ -224,7 +234,10 @@ class JobRegistry:
         """See to it that this turn's writes are committed."""
         if self._commit is None:
             self._commit = self._loop.create_future()
-            self._loop.call_soon(self._flush)
+            if self.closed:
+                self._commit.set_result(None)  # `close` commits
+            else:
+                self._loop.call_soon(self._flush)
         return self._commit
 
     async def committed(self) -> None:
@@ -234,35 +247,40 @@ class JobRegistry:
 
     def _flush(self) -> None:
         commit, self._commit = self._commit, None
-        changed, self._changed = self._changed, set()
-        rung, self._rung = self._rung | changed, set()
         try:
             self.journal.flush()
         except ServerError as error:
-            logger.error("%s", error)
-            self._loop.call_later(1.0, self.touch)
+            if not self.problem:
+                logger.error("%s", error)
+            self.problem = str(error)
+            self._loop.call_later(RETRY_COMMIT, self.touch)
             if commit is not None and not commit.done():
                 commit.set_exception(error)
                 commit.exception()  # nobody may be waiting for this one
-        else:
-            to_save, self._to_save = self._to_save, []
-            for job in to_save:
-                self._saver.save(job, list(self.journal.frames(job)))
-            if changed:
-                self._saver.sync()
-            if commit is not None and not commit.done():
-                commit.set_result(None)
+            return  # who waits for a job hears of it when it is on record
+        self.problem = ""
+        changed, self._changed = self._changed, set()
+        rung, self._rung = self._rung | changed, set()
+        to_save, self._to_save = self._to_save, []
+        for job in to_save:
+            self._saver.save(job, list(self.journal.frames(job)))
+        if changed:
+            self._saver.sync()
+        if commit is not None and not commit.done():
+            commit.set_result(None)
         for job in rung:
             self.news.ring(job)
         for job in changed:
             self.changes.ring(job)
 
-    def _saved_in_thread(self, jobs: list[str]) -> None:
-        self._loop.call_soon_threadsafe(self._saved, jobs)
+    def _saved_in_thread(self, jobs: list[str], problems: dict[str, str]) -> None:
+        self._loop.call_soon_threadsafe(self._saved, jobs, problems)
 
-    def _saved(self, jobs: list[str]) -> None:
+    def _saved(self, jobs: list[str], problems: dict[str, str]) -> None:
         for job in jobs:
             self.journal.mark(job, "saved")
+        for job in self.journal.known(problems):  # others were forgotten meanwhile
+            logger.warning("job %s is not saved: %s", job, problems[job])
         self.touch()
 
     def _sweep(self) -> None:
@@ -283,6 +301,10 @@ class JobRegistry:
 
     # --- looking up ---
 
+    def is_open(self, job: str) -> bool:
+        """Whether more is to come of a job: it has not ended, or its end is not on record."""
+        return job in self.machine.records or job in self._changed
+
     def row(self, job: str) -> Message:
         """Return a `JobView` as a message, with what is only known while the job runs.
 
@@ -300,13 +322,17 @@ class JobRegistry:
         notebook: str | None = None,
         states: Iterable[str] | None = None,
         jobs: Iterable[str] | None = None,
+        after: int = 0,
+        limit: int = -1,
     ) -> list[Message]:
         """As `JournalReader.rows`, with what is only known while a job runs."""
-        rows = self.journal.rows(notebook, states, jobs)
+        rows = self.journal.rows(notebook, states, jobs, after, limit)
         for row in rows:
             live = self.live.get(row["id"])
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
+            if self.problem and row["id"] in self._changed:
+                row["reason"] = f"not on record yet: {self.problem}"
         return rows
 
     def _spec(self, job: str) -> JobSpec:

@@ -36,11 +36,14 @@ class Saver:
         Where frames are.
     saved : callable
         Called in the saver's thread with the ids of jobs that survive a loss of power
-        from now on.
+        from now on, and the others' ids with what is wrong.
     """
 
     def __init__(
-        self, journal: Path, store: FrameStore, saved: Callable[[list[str]], None]
+        self,
+        journal: Path,
+        store: FrameStore,
+        saved: Callable[[list[str], dict[str, str]], None],
     ) -> None:
         self._journal = journal
         self._log = journal.with_name(f"{journal.name}-wal")
@@ -92,13 +95,14 @@ class Saver:
                 return
 
     def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> None:
-        durable = []
+        durable: list[str] = []
+        problems: dict[str, str] = {}
         for job, digests in jobs:
             try:
                 self._store.sync(digests)
                 durable.append(job)
             except (FrameError, OSError) as error:
-                logger.warning("job %s is not saved: %s", job, error)
+                problems[job] = str(error)
         # The log alone makes commits durable: after a loss of power SQLite reads it up to
         # the last complete commit. What is no longer in it was synced by the checkpoint.
         with suppress(FileNotFoundError):
@@ -110,8 +114,8 @@ class Saver:
                 os.close(descriptor)
             if size > _CHECKPOINT_FROM:
                 self._checkpoint("TRUNCATE" if size > _TRUNCATE_FROM else "PASSIVE")
-        if durable:
-            self._saved(durable)
+        if jobs:
+            self._saved(durable, problems)
         self._store.empty_trash()
 
     def _checkpoint(self, mode: str) -> None:

@@ -12,8 +12,8 @@ from dask_async_run.folders import check_private_file
 SCHEMA_VERSION = 1
 
 # Listing a thousand jobs must not read a thousand pickles, and counting an output must not
-# rewrite one: so specs and results lie apart from the rows that change, and have a brief
-# form beside the full one.
+# rewrite a cell's source: so what lists show of specs and results lies apart from them,
+# and from the rows that change.
 _SCHEMA = """
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY,  -- order of submission
@@ -42,8 +42,9 @@ CREATE TABLE jobs (
 CREATE INDEX jobs_of_notebook ON jobs (notebook, number);
 CREATE INDEX jobs_open ON jobs (number) WHERE ended IS NULL;
 CREATE INDEX jobs_unsaved ON jobs (number) WHERE ended IS NOT NULL AND NOT saved;
-CREATE TABLE specs (job TEXT PRIMARY KEY, brief BLOB NOT NULL, spec BLOB NOT NULL);
-CREATE TABLE results (job TEXT PRIMARY KEY, brief BLOB NOT NULL, result BLOB NOT NULL);
+CREATE TABLE briefs (number INTEGER PRIMARY KEY, spec BLOB NOT NULL, result BLOB);
+CREATE TABLE specs (number INTEGER PRIMARY KEY, spec BLOB NOT NULL);
+CREATE TABLE results (number INTEGER PRIMARY KEY, result BLOB NOT NULL);
 CREATE TABLE outputs (
     job TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL, output BLOB NOT NULL,
     PRIMARY KEY (job, seq)

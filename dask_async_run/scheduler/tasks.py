@@ -28,6 +28,8 @@ PUBLISH_DELAY = 0.05
 
 CLOSE_TIMEOUT = 5.0
 
+UNPUBLISH_AT_ONCE = 50
+
 
 class Tasks:
     """The Dask tasks of one scheduler's jobs.
@@ -105,8 +107,7 @@ class Tasks:
 
     def restarted(self) -> None:
         """Notice that ``Client.restart`` was called: tasks and published names are gone."""
-        for name in self._names:
-            self._publications.setdefault(name, None)
+        self._publications = dict.fromkeys([*self._names, *self._publications])
         self._names.clear()
         self._publish.set()
         # The client is about to be told too, and would then cancel what it had submitted
@@ -213,15 +214,23 @@ class Tasks:
             self._publish.clear()
             client = await self._connected()
             changes, self._publications = self._publications, {}
-            put = {name: future for name, future in changes.items() if future is not None}
+            put = {
+                name: future
+                for name, future in changes.items()
+                if future is not None and future.client is client and not future.cancelled()
+            }
             try:
                 if put:
                     await client.publish_dataset(override=True, **put)
-                for name in changes.keys() - put.keys():
-                    await client.unpublish_dataset(name)
+                gone = sorted(changes.keys() - put.keys())
+                for start in range(0, len(gone), UNPUBLISH_AT_ONCE):
+                    some = gone[start : start + UNPUBLISH_AT_ONCE]
+                    await asyncio.gather(*(client.unpublish_dataset(name) for name in some))
             except Exception as error:  # noqa: BLE001
                 # A name in Dask is a convenience; jobs are found in the registry.
                 logger.warning("names of jobs could not be published: %s", error)
+                self._publications = {**changes, **self._publications}
+                self._publish.set()
 
     async def _connected(self) -> Client:
         async with self._connecting:  # one client for both, so that their orders stay in order

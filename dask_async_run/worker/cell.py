@@ -140,6 +140,9 @@ def _fitting_shell(shell: CellShell, spec: JobSpec) -> CellShell:
         shell = make_shell(class_name, rich=rich)
     if colors := spec.shell.get("colors"):
         shell.colors = colors
+        for handler in (shell.InteractiveTB, shell.SyntaxTB):
+            if hasattr(handler, "set_colors"):  # IPython 8; later ones follow the shell
+                handler.set_colors(colors)
     compiler: Any = shell.compile
     compiler.code, compiler.filename = spec.code, spec.filename
     number = spec.execution_count or 1

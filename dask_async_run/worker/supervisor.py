@@ -167,6 +167,9 @@ class Supervisor:
                 self._recorder.output(body)
             case "phase":
                 self._phase = body
+                if body == "running":
+                    # Loading the inputs is not the cell's time.
+                    self._started = time.monotonic()
                 if body == "collecting" and not self._ladder.used:
                     self._late = True
             case "result":

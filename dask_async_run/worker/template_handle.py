@@ -66,7 +66,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"op": "fork", "environ": environ or {}, "warm": list(warm)}
+        request = {"environ": environ or {}, "warm": list(warm)}
         with self._lock:
             sock = self._start()
             try:
@@ -76,13 +76,6 @@ class TemplateHandle:
                 self._reap()
                 send_request(self._start(), request, fds)
 
-    def warm(self, modules: Sequence[str], environ: dict[str, str] | None = None) -> None:
-        """Have modules imported ahead; those that are not known to be safe are not."""
-        with self._lock:
-            send_request(
-                self._start(), {"op": "warm", "environ": environ or {}, "warm": list(modules)}
-            )
-
     def death(self) -> str:
         """Say how the template process died, and its last words; empty if it has not.
 
@@ -90,8 +83,8 @@ class TemplateHandle:
         """
         with self._lock:
             process = self._process
-            if process is None:
-                return ""
+            if self._closed or process is None:
+                return "the worker was closing" if self._closed else ""
             try:
                 code = process.wait(1.0)
             except subprocess.TimeoutExpired:
@@ -124,7 +117,7 @@ class TemplateHandle:
         if self._socket is None:
             ours, theirs = socket.socketpair()
             with theirs:
-                self._said = tempfile.TemporaryFile()
+                self._said = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
                 # A session of its own: signals that a terminal or a supervisor sends to the
                 # worker's group are the worker's to handle.
                 self._process = subprocess.Popen(

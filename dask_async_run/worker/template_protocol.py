@@ -35,7 +35,7 @@ class CellFds:
 
 
 def send_request(sock: socket.socket, request: dict[str, Any], fds: CellFds | None = None) -> None:
-    """Send a request: ``op`` ("fork", "warm"), ``environ``, ``warm``."""
+    """Send a request for a cell; ``environ`` and ``warm`` as in `TemplateHandle.fork`."""
     body = json.dumps(request).encode()
     packed = len(body).to_bytes(4, "big") + body
     sent = socket.send_fds(sock, [packed], list(astuple(fds))) if fds else sock.send(packed)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +18,12 @@ from .kernels import RemoteKernel
 def server_folder() -> Iterator[Path]:
     """Folder of the one server that the contract's remote kernels share."""
     with folder_of_server() as folder:
+        # Now: what a test starts has to be gone after it, and this one outlives them all.
+        start = (
+            "from dask_async_run.server.launch import ensure_server; ensure_server(dashboard=False)"
+        )
+        env = {**os.environ, **environment(folder)}
+        subprocess.run([sys.executable, "-c", start], env=env, check=True, timeout=120)
         yield folder
 
 

@@ -145,8 +145,10 @@ def test_deleting_leaves_nothing_of_the_job_and_all_of_the_others(journal: Journ
         finish(journal, record, JobResult())
         specs.append(spec)
     journal.delete(specs[0].id)
-    for table in ("specs", "results", "outputs", "tails", "events", "frames"):
+    for table in ("outputs", "tails", "events", "frames"):
         assert {row["job"] for row in journal._all(f"SELECT job FROM {table}")} == {specs[1].id}
+    for table in ("briefs", "specs", "results"):
+        assert [row["number"] for row in journal._all(f"SELECT number FROM {table}")] == [2]
     assert journal.known([s.id for s in specs]) == {specs[1].id}
 
 

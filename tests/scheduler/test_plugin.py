@@ -7,6 +7,8 @@ import logging
 import shutil
 import stat
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -299,7 +301,7 @@ def test_forget_removes_the_job_and_the_frames_that_no_other_job_names(
     site.registry.forget([two.id])
     assert list(store) == []
     with Journal.open_readonly(state / "journal.sqlite") as journal:
-        for table in ("jobs", "specs", "results", "outputs", "tails", "events", "frames"):
+        for table in ("jobs", "briefs", "specs", "results", "outputs", "tails", "events", "frames"):
             assert journal._all(f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0, table
 
 
@@ -408,6 +410,70 @@ def test_dask_cannot_take_the_job(site: Site, monkeypatch: pytest.MonkeyPatch) -
     ((state, reason),) = site.ends(site.submit("a", workers=[{"not": "an address"}]))
     assert state == "lost"
     assert "could not be run" in reason
+
+
+# --- a full disk ---
+
+
+@contextmanager
+def full_disk(site: Site) -> Iterator[None]:
+    """Make the journal's disk full, by SQLite's own limit on the size of its file."""
+
+    async def set_full(is_full: bool) -> None:
+        connection = site.host.registry.journal._connection
+        pages = connection.execute("PRAGMA page_count").fetchone()[0]
+        connection.execute(f"PRAGMA max_page_count = {pages if is_full else 1_000_000}")
+
+    site.cluster.sync(set_full, True)
+    try:
+        yield
+    finally:
+        site.cluster.sync(set_full, False)
+
+
+def test_on_a_full_disk_nothing_said_is_lost(site: Site, tmp_path: Path) -> None:
+    """New jobs are refused; what runs goes on, and is on record when there is space again."""
+    go, ran = tmp_path / "go", tmp_path / "ran"
+    big = "x" * 100_000
+    spec = site.submit("a", "say up", f"await {go}", f"say {big}", f"run {ran}", "say end")
+    assert site.registry.outputs(spec.id, 0, 10).outputs
+    with full_disk(site):
+        go.touch()
+        wait_for(lambda: lines(ran))
+        with pytest.raises(ServerError, match="cannot be written: database or disk is full"):
+            site.submit("b", inputs=Payload(bytes(100_000)).to_message())
+        wait_for(lambda: site.registry.idle()["unfinished"] == 0)
+        (view,) = site.registry.wait([spec.id], 0.1)
+        assert view.state == "running"
+        assert view.reason.startswith("not on record yet: the journal")
+    assert site.ends(spec) == [("finished", "")]
+    outputs = site.registry.outputs(spec.id)
+    assert [len(o.output["text"]) for o in outputs.outputs] == [3, 100_001, 4]
+    assert outputs.done
+    assert site.registry.result(spec.id) is not None
+    assert [v.name for v in site.registry.jobs()] == ["a"]
+    assert site.ends(site.submit("c")) == [("finished", "")]
+
+
+def test_a_claim_that_cannot_be_put_on_record_is_refused(site: Site, tmp_path: Path) -> None:
+    """Or the cell might run again after a restart; the job says why it was not run."""
+    ran = tmp_path / "ran"
+    first = site.submit("first", "say up", f"await {tmp_path / 'go'}")
+    assert site.registry.outputs(first.id, 0, 10).outputs
+    second = site.submit("second", f"run {ran}", after=[first.id])
+    registry = site.host.registry
+
+    async def fill() -> None:  # with what is committed together with the claim
+        registry.journal.append(second.id, 1000, [bytes(1_000_000)], 0.0)
+
+    with full_disk(site):
+        site.cluster.sync(fill)
+        (tmp_path / "go").touch()
+        wait_for(lambda: site.registry.idle()["unfinished"] == 0)
+    ((state, reason),) = site.ends(second)
+    assert state == "lost"
+    assert reason.startswith("not run: the journal")
+    assert lines(ran) == []
 
 
 # --- what dies ---

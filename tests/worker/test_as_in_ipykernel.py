@@ -322,6 +322,7 @@ import logging, sys
 for module in list(sys.modules.values()):
     getattr(module, "__warningregistry__", {}).clear()
 logging.root.handlers.clear()
+get_ipython().history_manager.enabled = False  # it complains of numbers used twice
 """
 WARM = ["numpy", "pandas", "matplotlib.pyplot", "sympy"]
 

@@ -15,6 +15,7 @@ import pytest
 import dask_async_run
 from cells import Cells, runs
 from dask_async_run.job import State
+from dask_async_run.worker import template_handle
 from dask_async_run.worker.template_handle import TemplateHandle
 from waiting import wait_for
 
@@ -41,8 +42,8 @@ def test_it_has_one_thread_and_imports_neither_dask_nor_numpy(own: Cells) -> Non
 
 def test_it_warms_up_what_it_is_told_and_knows_to_be_safe(own: Cells) -> None:
     """After the first cell, for the next ones; unknown names are left alone."""
-    own.run("1", warm=["json", "xml.dom.minidom", "numpy", "no_such_module"])
-    code = "import sys\n'numpy' in sys.modules, 'xml.dom.minidom' in sys.modules"
+    own.run("1", warm=["json", "wave", "numpy", "no_such_module"])
+    code = "import sys\n'numpy' in sys.modules, 'wave' in sys.modules"
     wait_for(lambda: own.run(code).shown.result == "(True, False)", what="numpy to be warm")
     assert own.template.pid is not None
     assert psutil.Process(own.template.pid).status() != psutil.STATUS_ZOMBIE
@@ -89,6 +90,7 @@ def test_a_killed_template_loses_its_cells(own: Cells) -> None:
     ended = run.end()
     assert ended.state is State.LOST
     assert "template process died" in ended.reason
+    assert "signal 9 (SIGKILL)" in ended.reason
     assert ended.text().startswith("go ")
     wait_for(lambda: not any(map(runs, pids)), what="the end of all that it started")
     assert own.run("2").shown.result == "2"
@@ -142,6 +144,19 @@ def test_a_killed_worker_leaves_nothing_behind(tmp_path: Path, number: int) -> N
     wait_for(lambda: not any(map(runs, pids)), timeout=10, what="the end of all processes")
 
 
+def test_a_template_that_cannot_start_says_why(
+    own: Cells, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last line of what it said is in the job's reason, all of it in the worker's log."""
+    monkeypatch.setattr(template_handle, "bootstrap", lambda paths, fd: "import no_such_module")
+    ended = own.run("1")
+    assert ended.state is State.LOST
+    assert "exit code 1: ModuleNotFoundError: No module named 'no_such_module'" in ended.reason
+    assert "Traceback" in caplog.text
+    monkeypatch.undo()
+    assert own.run("2").shown.result == "2"
+
+
 def test_closing_ends_cells_and_what_they_started(own: Cells) -> None:
     """As a worker does that closes in order."""
     run = own.start(CODE)
@@ -149,6 +164,7 @@ def test_closing_ends_cells_and_what_they_started(own: Cells) -> None:
     pids = [run.pid, *(int(word) for word in run.sink.text().split()[1:-1])]
     own.template.close()
     assert not any(map(runs, pids))
-    assert run.end().state is State.LOST
+    ended = run.end()
+    assert (ended.state, "closing" in ended.reason) == (State.LOST, True)
     with pytest.raises(RuntimeError, match="closing"):
         own.template.start()

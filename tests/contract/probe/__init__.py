@@ -12,6 +12,8 @@ descriptions are: same values, and the same objects shared by the same places.
 from __future__ import annotations
 
 import gc
+import importlib.abc
+import importlib.util
 import json
 import os
 import random
@@ -68,32 +70,47 @@ def describe(root: str, numbers: dict[int, int]) -> dict[str, str]:
     return {walk.plain(path): walk.plain(text) for path, text in entries.items()}
 
 
+SEED = 20160601
+
+
+class _SeedNumpy(importlib.abc.MetaPathFinder):
+    """Seeds ``numpy.random`` when it is imported: not earlier, and not after a cell has done it."""
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name != "numpy.random":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        assert spec is not None
+        loader: Any = spec.loader
+        execute = loader.exec_module
+
+        def execute_and_seed(module: Any) -> None:
+            execute(module)
+            module.seed(SEED)
+
+        loader.exec_module = execute_and_seed
+        return spec
+
+
 def _seed() -> None:
     """Make the state of the global generators known."""
-    random.seed(20160601)
+    random.seed(SEED)
     if "numpy" in sys.modules:
-        sys.modules["numpy"].random.seed(20160601)
-    _seeded.update(sys.modules.keys() & {"numpy"})
-
-
-_seeded: set[str] = set()
+        sys.modules["numpy"].random.seed(SEED)
 
 
 def begin() -> None:
     """Make the kernel's random state known, and remember what surrounds the notebook."""
     _seed()
+    if "numpy" not in sys.modules:
+        sys.meta_path.insert(0, _SeedNumpy())
     surroundings.remember()
     surroundings.begin()
 
 
 def write(target: str, root: str, numbers: dict[int, int]) -> None:
-    """Write the description to a file, as JSON.
-
-    numpy's generator is seeded at the first look after numpy was imported.
-    """
-    if "numpy" in sys.modules and "numpy" not in _seeded:
-        _seeded.add("numpy")
-        sys.modules["numpy"].random.seed(20160601)
+    """Write the description to a file, as JSON."""
     Path(target).write_text(json.dumps(describe(root, numbers)))
 
 

@@ -168,7 +168,8 @@ def container_node(value: Any, walk: Walk) -> Node | None:
     if isinstance(value, collections.deque):
         label += f" maxlen {value.maxlen}"
     if isinstance(value, dict):
-        items = list(dict.items(value))
+        ordered = isinstance(value, collections.OrderedDict)  # has an order of its own
+        items = list(collections.OrderedDict.items(value) if ordered else dict.items(value))
         keys = [atom(key) for key, _ in items]
         children += [
             (f"[{short(key, 80)}]" if key is not None else f".value({i})", item[1])
