@@ -162,7 +162,7 @@ class Gatherer:
         session.gathered.add(view.id)
         session.registry.gathered([view.id])
         if session.shell is not None and first and record.spec.execution_count and out:
-            set_result(session.shell, record.spec.execution_count, out[0])
+            set_result(session.shell, record.spec.execution_count, out)
 
     def _withdraw(self, record: Record) -> None:
         shell, number = self._session.shell, record.spec.execution_count

@@ -151,7 +151,7 @@ def withdraw_handle(shell: Any, number: int, handle: Any, unders: Unders | None)
         unders.restore(shell, handle)
 
 
-def set_result(shell: Any, number: int, value: Any) -> None:
+def set_result(shell: Any, number: int, values: tuple[Any, ...]) -> None:
     """Make ``Out[n]``, ``_n`` and ``_`` what they would be had the cell run here.
 
     Parameters
@@ -159,9 +159,10 @@ def set_result(shell: Any, number: int, value: Any) -> None:
     shell : InteractiveShell
     number : int
         ``n`` of the cell that was submitted.
-    value : object
-        Of its last expression.
+    values : tuple
+        The last ones that it displayed.
     """
     if number not in shell.user_ns.get("_oh", {}):
         with prompt_count(shell, number):
-            shell.displayhook.update_user_ns(value)
+            for value in values:
+                shell.displayhook.update_user_ns(value)

@@ -281,7 +281,7 @@ def collect(
         What `restore` answered, after the cell ran in its namespace.
     error : BaseException or None
     out : tuple
-        Empty, or the value of the last expression.
+        The last values that the cell displayed, oldest first.
     surroundings : mapping
         Changes of what surrounds the cell.
     only, also : iterable of str

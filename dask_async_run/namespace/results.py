@@ -8,7 +8,7 @@ objects that went in stand as tokens (`track.Token`):
 ``("delete", n)``             a name that it deleted
 ``("update", t, kind, s)``    an object that went in has a new own state
 ``("changed", names)``        names of inputs that can see such a change
-``("out", v)``                value of the last expression
+``("out", (v, …))``           values that it displayed, the last ones
 ``("surroundings", dict)``    what it changed of what surrounds it
 ``("error", e)``              the exception that ended it
 ``("note", n, why)``          a name that had to be rebound, and why
@@ -85,7 +85,7 @@ class Loaded:
     changed : list of str
         Names of inputs whose value, or a part of it, `updates` change.
     out : tuple
-        The value of the last expression, or empty.
+        The last values that the cell displayed, oldest first.
     surroundings : dict
     error : BaseException or None
     notes : dict of str to str
@@ -155,7 +155,7 @@ class ResultWriter:
         ----------
         error : BaseException or None
         out : tuple
-            Empty, or the value of the last expression.
+            The last values that the cell displayed, oldest first.
         surroundings : mapping
         only, also : iterable of str
             Names to restrict to; names that come back even if unchanged.
@@ -191,7 +191,7 @@ class ResultWriter:
         items += updates
         items.append(("", ("changed", mutated)))
         if out:
-            items.append(("the last expression's value", ("out", out[0])))
+            items.append(("the last expression's value", ("out", out)))
         items += [
             (f"surroundings: {key}", ("surroundings", {key: value}))
             for key, value in (surroundings or {}).items()
@@ -451,8 +451,8 @@ def load_result(
                     loaded.updates.append((token, kind, state))
                 case ("changed", names):
                     loaded.changed = names
-                case ("out", value):
-                    loaded.out = (value,)
+                case ("out", values):
+                    loaded.out = values
                 case ("surroundings", part):
                     loaded.surroundings.update(part)
                 case ("error", error):

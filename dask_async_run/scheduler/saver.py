@@ -21,6 +21,9 @@ from dask_async_run.scheduler.schema import connect
 
 logger = logging.getLogger(__name__)
 
+RETRY = 5.0
+"""Seconds after which saving is tried again when the disk refused."""
+
 _CHECKPOINT_FROM = 4 * 1024 * 1024
 _TRUNCATE_FROM = 64 * 1024 * 1024
 
@@ -87,8 +90,10 @@ class Saver:
                 if jobs or sync:
                     self._save(jobs)
             except Exception:
-                # Not saved is said where it matters; the next one may succeed.
-                logger.exception("jobs could not be saved")
+                logger.exception("jobs could not be saved, and will be tried again")
+                with self._changed:
+                    self._jobs[:0] = jobs
+                    self._changed.wait_for(lambda: self._closing, RETRY)
             if closing:
                 if self._connection is not None:
                     self._connection.close()

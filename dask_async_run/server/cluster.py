@@ -36,6 +36,9 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     preloads = dask.config.get("distributed.worker.preload")
     dask.config.set({"temporary-directory": str(scratch)})
     dask.config.set(dask_config(workers, CPU_COUNT, preloads))
+    if not options.dashboard:
+        # A scheduler has a web server in any case, which shows its tasks without Bokeh too.
+        dask.config.set({"distributed.scheduler.http.routes": ["distributed.http.health"]})
     return LocalCluster(
         name=f"dask_async_run {options.name}",
         asynchronous=True,
@@ -46,7 +49,8 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
         threads_per_worker=1,
         processes=True,
         memory_limit=options.memory_bytes,
-        dashboard_address=f"127.0.0.1:{DASHBOARD_PORT}" if options.dashboard else None,
+        dashboard_address=f"127.0.0.1:{DASHBOARD_PORT if options.dashboard else 0}",
+        scheduler_kwargs={"dashboard": options.dashboard},
         silence_logs=False,
     )
 
@@ -65,10 +69,8 @@ async def start(cluster: Any, state: Path) -> None:
         await client.submit(os.getpid, pure=False)
 
 
-def dashboard_link(cluster: Any) -> str | None:
-    """Web address of the dashboard, None if there is none."""
-    if "dashboard" not in cluster.scheduler.services:
-        return None
+def dashboard_link(cluster: Any) -> str:
+    """Web address of the dashboard."""
     try:
         return str(cluster.dashboard_link)
     except KeyError:

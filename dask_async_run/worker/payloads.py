@@ -77,12 +77,10 @@ def collect(
     OSError
         No space left, for instance.
     """
-    number = spec.execution_count or 1
-    out = shell.user_ns["_oh"]
     collected = collect_names(
         inputs.restored,
         error,
-        (out[number],) if number in out else (),
+        _displayed(shell),
         surroundings.changes(inputs.surroundings, shell),
         spec.only,
         spec.also,
@@ -102,6 +100,13 @@ def collect(
         evalue=evalue,
         nbytes=payload.nbytes,
     )
+
+
+def _displayed(shell: Any) -> tuple[Any, ...]:
+    """The last results that the cell showed, oldest first: ``___``, ``__`` and ``_``."""
+    hook = shell.displayhook
+    shown = (hook.___, hook.__, hook._)
+    return tuple(value for value in shown if not (isinstance(value, str) and not value))
 
 
 def _stream(store: FrameStore, payload: Payload) -> Stream:

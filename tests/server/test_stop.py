@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -214,10 +215,24 @@ def test_it_can_be_stopped_although_its_connection_file_is_damaged() -> None:
 def test_a_terminated_server_ends_in_order() -> None:
     connection = one_worker()
     processes = reaper.tree(connection.pid)
+    # Without a dashboard nobody else on this machine sees the tasks.
+    assert connection.dashboard is None
+    seen = psutil.Process(connection.pid).net_connections("tcp")
+    ports = [found.laddr.port for found in seen if found.status == psutil.CONN_LISTEN]
+    assert 8787 not in ports
+    assert not any(_shows_tasks(port) for port in ports)
     os.kill(connection.pid, signal.SIGTERM)
     wait_for(lambda: not living(processes), 30)
     assert not Files.of("default").connection.exists()
     assert "got SIGTERM" in Path(connection.log).read_text()
+
+
+def _shows_tasks(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/info/main/workers.html", timeout=5):
+            return True
+    except OSError:  # TLS, or no such page
+        return False
 
 
 def test_a_scheduler_that_somebody_shut_down_takes_the_server_along(python: Any) -> None:

@@ -1,4 +1,4 @@
-"""One template process, and one kernel to compare with, for each module."""
+"""One template process for each module; a kernel to compare with for each test."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def cells(template: TemplateHandle, tmp_path: Path) -> Cells:
     return Cells(template, tmp_path / "frames")
 
 
-@pytest.fixture(scope="module")
-def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealKernel]:
+@pytest.fixture
+def kernel(tmp_path: Path) -> Iterator[RealKernel]:
     with pytest.MonkeyPatch.context() as patch:
         # With it, ipykernel does not read file descriptors 1 and 2.
         patch.delenv("PYTEST_CURRENT_TEST")
-        started = RealKernel(tmp_path_factory.mktemp("kernel")).start()
+        started = RealKernel(tmp_path).start()
     yield started
     started.close()

@@ -168,8 +168,9 @@ def container_node(value: Any, walk: Walk) -> Node | None:
     if isinstance(value, collections.deque):
         label += f" maxlen {value.maxlen}"
     if isinstance(value, dict):
-        ordered = isinstance(value, collections.OrderedDict)  # has an order of its own
-        items = list(collections.OrderedDict.items(value) if ordered else dict.items(value))
+        # An OrderedDict has an order of its own.
+        base: Any = collections.OrderedDict if isinstance(value, collections.OrderedDict) else dict
+        items = list(base.items(value))
         keys = [atom(key) for key, _ in items]
         children += [
             (f"[{short(key, 80)}]" if key is not None else f".value({i})", item[1])
