@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from dask_async_run import surroundings
+from dask_async_run.surroundings import process
 from notebook import Notebook, in_child
 
 
@@ -74,7 +75,7 @@ def test_only_the_notebooks_own_environment_is_sent(monkeypatch: pytest.MonkeyPa
     first = dict(os.environ)
     monkeypatch.setenv("DAR_NEW", "1")
     monkeypatch.delenv("PATH")
-    changes = surroundings.environment_changes(first)
+    changes = process.environment_changes(first)
     assert {"DAR_NEW": "1", "PATH": None}.items() <= changes.items()
     assert changes.keys() == {"DAR_NEW", "PATH", "MPLBACKEND"}
 
