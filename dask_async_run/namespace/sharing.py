@@ -94,5 +94,7 @@ class SharedMemory:
 def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
     if any(id(array) == root_id for array in arrays):
         return True
-    spans = sorted(sys.modules["numpy"].lib.array_utils.byte_bounds(a) for a in arrays if a.size)
+    numpy = sys.modules["numpy"]
+    bounds = getattr(numpy.lib, "array_utils", numpy).byte_bounds  # numpy 1 has it at the top
+    spans = sorted(bounds(array) for array in arrays if array.size)
     return any(low < end for (_, end), (low, _) in pairwise(spans))
