@@ -43,6 +43,7 @@ from dask_async_run.namespace.pickling import (
     NamespacePickler,
     SeededPickler,
     deeply,
+    named_in_libraries,
 )
 from dask_async_run.namespace.sharing import SharedMemory
 
@@ -328,6 +329,7 @@ def _write(
         on_code=work.met,
         shared=shared,
         known_globals={id(value) for value in snapshot.values() if type(value) is dict},
+        named=named_in_libraries(snapshot),
     )
     pickler.dump(("early", dict(early)))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)

@@ -269,6 +269,23 @@ _SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib
 """Modules of the types of `_SINGLETONS`."""
 
 
+def named_in_libraries(namespace: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
+    """Answer ``id`` of a library's own objects that were imported by their names.
+
+    ``from sympy import *`` binds ``QQ``: everybody's is the one of the library, and
+    not everything that a library makes for itself can be made again from a pickle.
+    """
+    found = {}
+    for name, value in list(namespace.items()):
+        root = type(value).__module__.partition(".")[0]
+        if root in ("builtins", "__main__") or isinstance(value, (type, types.ModuleType)):
+            continue
+        library = sys.modules.get(root)
+        if library is not None and vars(library).get(name) is value:
+            found[id(value)] = root, name
+    return found
+
+
 def shells_parts() -> dict[int, tuple[str, ...]]:
     """Answer ``id`` of the IPython shell and its formatters to where they are in it.
 
@@ -472,6 +489,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     known_globals : collection of int
         ``id`` of dicts that the user has: functions whose globals they are
         (``exec(code, scope)``) refer to them.
+    named : mapping of int to (module, name), or None
+        What `named_in_libraries` answered.
     """
 
     def __init__(
@@ -482,6 +501,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         on_code: Callable[[types.FunctionType], None] | None = None,
         shared: SharedMemory | None = None,
         known_globals: Collection[int] = (),
+        named: Mapping[int, tuple[str, str]] | None = None,
     ) -> None:
         self._constants: Mapping[int, Any] = constants()
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
@@ -489,7 +509,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._namespace = namespace
         self._reference = NamespaceReference()
         self._on_code = on_code
-        self._singletons = singletons()
+        self._singletons = singletons() | dict(named or {})
         self._shells_parts = shells_parts()
         self._shared = shared
         numpy = sys.modules.get("numpy")

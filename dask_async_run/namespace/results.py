@@ -39,6 +39,7 @@ from dask_async_run.namespace.pickling import (
     NamespaceUnpickler,
     SeededPickler,
     deeply,
+    named_in_libraries,
     quietly,
 )
 from dask_async_run.namespace.sharing import SharedMemory
@@ -398,6 +399,7 @@ class ResultWriter:
             on_code=met,
             shared=shared,
             known_globals=self._dicts(),
+            named=named_in_libraries(self._namespace),
         )
         values: list[Any] = []
         for item in items:

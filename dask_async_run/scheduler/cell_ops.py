@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, Message, State
-from dask_async_run.scheduler.machine import Claimed, Ended, Refused
+from dask_async_run.scheduler.events import Claimed, Ended, Refused
 from dask_async_run.scheduler.registry import JobRegistry
 
 _TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the journal

@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
 from dask_async_run.job import JobSpec, JobView, Message
 from dask_async_run.scheduler.bells import Bell
-from dask_async_run.scheduler.machine import (
+from dask_async_run.scheduler.events import (
     CancelAsked,
     Created,
     Record,

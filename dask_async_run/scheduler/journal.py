@@ -23,7 +23,7 @@ from typing import Any
 from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, JobSpec, Payload, State
 from dask_async_run.messages import pack, plain, unpack
-from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.reader import JournalReader
 from dask_async_run.scheduler.schema import open_to_read, open_to_write
 

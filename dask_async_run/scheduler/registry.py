@@ -21,12 +21,10 @@ from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.collector import Collector
-from dask_async_run.scheduler.journal import Journal
-from dask_async_run.scheduler.machine import (
+from dask_async_run.scheduler.events import (
     Event,
     Granted,
     Instruction,
-    Machine,
     Recovered,
     Refused,
     Store,
@@ -37,12 +35,17 @@ from dask_async_run.scheduler.machine import (
     Withdraw,
     WorkerGone,
 )
+from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.machine import Machine
 from dask_async_run.scheduler.saver import Saver
 
 logger = logging.getLogger(__name__)
 
 RETRY_COMMIT = 1.0
 """Seconds after which a commit that failed is tried again."""
+
+COLLECT_AGAIN = 60.0
+"""Seconds until frames are considered again that somebody may have been about to name."""
 
 _SWEEP_EVERY = 3600.0  # seconds
 
@@ -132,6 +135,7 @@ class JobRegistry:
         self.collector = Collector(self.store)
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._collecting: asyncio.TimerHandle | None = None
         self.token = secrets.token_hex(16)
         _write_private(folder / "host_token", self.token)
 
@@ -161,8 +165,9 @@ class JobRegistry:
         self.news.close()
         for telling in self._telling:
             telling.cancel()
-        if self._sweeper is not None:
-            self._sweeper.cancel()
+        for timer in (self._sweeper, self._collecting):
+            if timer is not None:
+                timer.cancel()
         try:
             self._flush()
             try:
@@ -293,6 +298,12 @@ class JobRegistry:
         named = [d for d in self.collector.considered if self.journal.is_named(d)]
         if self.collector.collect(named, min(running, default=None)):
             self._saver.sync()
+        if self.collector.considered and self._collecting is None:
+            self._collecting = self._loop.call_later(COLLECT_AGAIN, self._collect_again)
+
+    def _collect_again(self) -> None:
+        self._collecting = None
+        self.collect()
 
     def ring(self, job: str) -> None:
         """Say that a job has new outputs, once they are committed."""

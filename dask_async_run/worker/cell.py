@@ -86,7 +86,7 @@ def main(shell: CellShell, task_fd: int, messages_fd: int) -> NoReturn:
     except (OSError, ValueError):
         pass  # the cell closed its stdout
     channel.send("result", ending)
-    _exit(shell, streams)
+    _exit(shell, streams, channel)
 
 
 def _run(
@@ -178,7 +178,7 @@ def _lost_result(failure: Exception, ename: str, evalue: str) -> Message:
     }
 
 
-def _exit(shell: CellShell, streams: Streams) -> NoReturn:
+def _exit(shell: CellShell, streams: Streams, channel: Channel) -> NoReturn:
     """Run what a Python process runs at its end, within `EXIT_DEADLINE`, and end."""
     # The shell's own takes the namespace apart; the system does that faster.
     atexit.unregister(shell.atexit_operations)
@@ -190,6 +190,7 @@ def _exit(shell: CellShell, streams: Streams) -> NoReturn:
         atexit._run_exitfuncs()
         streams.close()
         streams.flush_c()
+        channel.send("end", None)
     except BaseException:  # noqa: BLE001 - the result is out: nothing here can spoil it
         pass
     finally:

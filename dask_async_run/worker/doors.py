@@ -43,6 +43,8 @@ class Doors:
         The cell process, once the template has told it.
     status : int or None
         As from `os.waitpid`, once the process and all it started is gone.
+    deaf : bool
+        Whether text is no longer passed on; the owner sets it.
     closed : bool
         Whether the template has closed the status pipe, with or without a status.
     """
@@ -56,6 +58,7 @@ class Doors:
         self.pid: int | None = None
         self.status: int | None = None
         self.closed = False
+        self.deaf = False
         self._on_text = on_text
         self._on_message = on_message
         self._messages = MessageReader()
@@ -126,7 +129,8 @@ class Doors:
         for fd, name in ((self._out, "stdout"), (self._err, "stderr")):
             if data := self._receive(fd, PIPE):
                 self._text_came = True
-                self._on_text(name, self._decoders[fd].decode(data))
+                if not self.deaf:
+                    self._on_text(name, self._decoders[fd].decode(data))
         for kind, body in self._messages.feed(received):
             if kind == "sync":
                 self._answer(body)

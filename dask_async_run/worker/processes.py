@@ -12,6 +12,8 @@ from pathlib import Path
 
 import psutil
 
+TRACKER_GRACE = 2.0
+"""Seconds that a resource tracker gets to clean up."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -119,15 +121,16 @@ class Family:
 
     def kill(self, timeout: float = 5.0) -> bool:
         """Kill every member; whether none is left after at most `timeout` seconds."""
-        deadline = time.monotonic() + timeout
+        begun = time.monotonic()
         pause = 0.001
         while True:
             living = [process for process in self._everyone() if _alive(process)]
             if not living:
                 return True
+            patient = time.monotonic() < begun + TRACKER_GRACE
             # Parents first: who is dead starts no more children.
-            kill_all(living)
-            if time.monotonic() > deadline:
+            kill_all(p for p in living if not (patient and is_tracker(p.pid)))
+            if time.monotonic() > begun + timeout:
                 return False
             psutil.wait_procs(living, timeout=pause)
             pause = min(2 * pause, 0.1)
@@ -162,21 +165,36 @@ def kill_orphans(keep: Iterable[int]) -> None:
         Pids of children of this process that stay.
     """
     spared = set(keep)
-    deadline = time.monotonic() + 5.0
-    while time.monotonic() < deadline:
+    begun = time.monotonic()
+    while time.monotonic() < begun + 5.0:
         orphans = [pid for pid in children(os.getpid()) if pid not in spared]
         if not orphans:
             return
+        patient = time.monotonic() < begun + TRACKER_GRACE
         for orphan in orphans:
             for pid in descendants(orphan):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
+                if not (patient and is_tracker(pid)):
+                    try:
+                        os.kill(pid, signal.SIGKILL)
+                    except ProcessLookupError:
+                        pass
             try:
-                os.waitpid(orphan, 0)
+                os.waitpid(orphan, os.WNOHANG)
             except ChildProcessError:
                 pass
+        time.sleep(0.002)
+
+
+def is_tracker(pid: int) -> bool:
+    """Whether a process is one of those that clean up after multiprocessing and joblib.
+
+    They end by themselves, as soon as all that they serve is gone, and unlink shared
+    memory, semaphores and temporary folders before that.
+    """
+    try:
+        return b"resource_tracker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def descendants(pid: int) -> list[int]:

@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures.thread import _threads_queues
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
@@ -131,19 +130,30 @@ def _await_tasks(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _await_threads() -> None:
-    """Let the cell's threads end, except daemons and executors, which wait for work."""
+    """Let the cell's own threads end; daemons and those of libraries are left alone."""
     deadline = time.monotonic() + LINGER
     pending = [
         thread
         for thread in threading.enumerate()
-        if not thread.daemon
-        and thread is not threading.current_thread()
-        and thread not in _threads_queues
+        if not thread.daemon and thread is not threading.main_thread() and _is_cells_own(thread)
     ]
     for thread in pending:
         thread.join(max(0.0, deadline - time.monotonic()))
     if names := [thread.name for thread in pending if thread.is_alive()]:
         _say(f"threads ({', '.join(names)})")
+
+
+def _is_cells_own(thread: threading.Thread) -> bool:
+    """Whether the cell's code runs in a thread, and not a library's.
+
+    A library's thread waits for more work until Python's end, as those of an executor do:
+    waiting for it would be waiting in vain.
+    """
+    kind = type(thread)
+    if kind is threading.Thread or kind is threading.Timer:
+        code: Any = getattr(thread, "_target", None) or getattr(thread, "function", None)
+        return getattr(code, "__module__", None) in (None, "__main__", "builtins", "time")
+    return kind.__module__ == "__main__"
 
 
 def _say(what: str) -> None:

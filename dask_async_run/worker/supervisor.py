@@ -172,6 +172,10 @@ class Supervisor:
                     self._started = time.monotonic()
                 if body == "collecting" and not self._ladder.used:
                     self._late = True
+            case "end":
+                # What its helpers say from now on (multiprocessing's resource tracker finds
+                # fault with what was not closed) would not be seen in a kernel either.
+                self._doors.deaf = True
             case "result":
                 self._reply = body
                 self._replied = time.monotonic()

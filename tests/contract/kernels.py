@@ -76,6 +76,7 @@ class Kernel:
         folder.mkdir(parents=True, exist_ok=True)
         # The order of sets of strings is part of what a cell prints.
         full = {**os.environ, "PYTHONHASHSEED": "0", **env}
+        full.pop("PYTEST_CURRENT_TEST", None)  # ipykernel leaves file descriptors alone then
         self._manager: Any = KernelManager(kernel_name="python3")
         with (folder.parent / f"{folder.name}.log").open("wb") as log:
             self._manager.start_kernel(env=full, cwd=str(folder), stdout=log, stderr=log)
@@ -187,6 +188,11 @@ class RemoteKernel(Kernel):
         self.prefix = "c"
         self.silently("%load_ext dask_async_run")
         self.silently("%async_run_server --workers 2 --no-dashboard")
+
+    def reset(self, name: str) -> None:
+        # What failed in one case shall not be the next one's concern.
+        self.execute("%async_forget *", silent=True)
+        super().reset(name)
 
     def submit(self, number: int, source: str, options: str = "") -> Step:
         """Submit a cell; the step is `refused` if nothing was submitted."""

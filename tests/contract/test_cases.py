@@ -25,7 +25,7 @@ def test_cases_have_names_of_their_own() -> None:
 
 
 @pytest.mark.timeout(150)
-@pytest.mark.parametrize("case", map(_listed, CASES))
+@pytest.mark.parametrize("case", [_listed(case) for case in CASES])
 def test_as_if_it_had_run_here(remote_pair: Judge, case: Case) -> None:
     """After running elsewhere, the notebook is as if the cell had run in it."""
     assert try_case(remote_pair, case) == []

@@ -21,12 +21,12 @@ class Site:
     Parameters
     ----------
     folder : Path
-        The state folder.
+        The state folder; None: the plugin's own choice.
     options
         Of `LocalCluster`.
     """
 
-    def __init__(self, folder: Path, run: Any = scripted.play, **options: Any) -> None:
+    def __init__(self, folder: Path | None, run: Any = scripted.play, **options: Any) -> None:
         defaults = {
             "processes": False,
             "protocol": "tcp://",
@@ -42,7 +42,7 @@ class Site:
         self.client = Client(self.cluster)
         try:
             self.client.register_plugin(scripted.Stopper())
-            self.client.register_plugin(RegistryPlugin(str(folder), run))
+            self.client.register_plugin(RegistryPlugin(str(folder) if folder else None, run))
         except BaseException:
             self.close()
             raise

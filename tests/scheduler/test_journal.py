@@ -20,8 +20,8 @@ from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, JobSpec, Payload, State
 from dask_async_run.messages import pack
 from dask_async_run.scheduler import schema
+from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.journal import Journal
-from dask_async_run.scheduler.machine import Record
 from dask_async_run.scheduler.reader import JournalReader
 from scripted import job_spec
 
@@ -264,7 +264,7 @@ _KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[2])
 from dask_async_run.scheduler.journal import Journal
-from dask_async_run.scheduler.machine import Record
+from dask_async_run.scheduler.events import (Record)
 from dask_async_run.scheduler.reader import JournalReader
 from scripted import job_spec
 

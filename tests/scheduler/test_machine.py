@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dask_async_run.job import State
-from dask_async_run.scheduler.machine import (
-    MAX_SUBMISSIONS,
-    RETRY_DELAYS,
+from dask_async_run.scheduler.events import (
     CancelAsked,
     Claimed,
     Created,
@@ -21,7 +19,6 @@ from dask_async_run.scheduler.machine import (
     Event,
     Granted,
     Instruction,
-    Machine,
     Record,
     Recovered,
     Refused,
@@ -34,6 +31,7 @@ from dask_async_run.scheduler.machine import (
     Withdraw,
     WorkerGone,
 )
+from dask_async_run.scheduler.machine import MAX_SUBMISSIONS, RETRY_DELAYS, Machine
 
 F, X = State.FINISHED, State.FAILED
 

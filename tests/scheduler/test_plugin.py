@@ -305,6 +305,30 @@ def test_forget_removes_the_job_and_the_frames_that_no_other_job_names(
             assert journal._all(f"SELECT count(*) AS n FROM {table}")[0]["n"] == 0, table
 
 
+def test_a_frame_that_a_running_cell_found_there_is_not_removed_under_it(
+    site: Site, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cell did not write it again, and has not named it yet: forgetting waits for it."""
+    monkeypatch.setattr("dask_async_run.scheduler.registry.COLLECT_AGAIN", 0.1)
+    go = tmp_path / "go"
+    store = FrameStore(state / "frames")
+    shared = store.put(b"shared")
+    old = site.submit("old", inputs=Payload(b"", [[shared.digest, shared.size]]).to_message())
+    site.ended(old)
+    cell = site.submit("cell", "say up", f"await {go}", f"frames {shared.digest} {shared.size}")
+    assert site.registry.outputs(cell.id, 0, 10).outputs
+    lonely = store.put(b"lonely")
+    assert store.put(b"shared") == shared
+    site.registry.forget([old.id])
+    assert store.has(shared.digest)
+    go.touch()
+    assert site.ends(cell) == [("finished", "")]
+    wait_for(lambda: site.registry.show(cell.id).saved)
+    assert store.has(lonely.digest)  # put just now, perhaps by a kernel that is about to name it
+    site.registry.forget([cell.id])
+    wait_for(lambda: not store.has(shared.digest))
+
+
 def test_forget_refuses_what_has_not_ended_or_is_needed(site: Site, tmp_path: Path) -> None:
     """All or none: one job that cannot be forgotten keeps the others."""
     go = tmp_path / "go"
@@ -665,6 +689,37 @@ def test_files_are_private(site: Site, state: Path) -> None:
     assert set(modes.values()) == {0o600}, modes
     assert {"journal.sqlite", "journal.sqlite-wal", "host_token"} <= modes.keys()
     assert (state / "host_token").read_text() == site.registry.hello()["host_token"]
+
+
+def test_a_scheduler_finds_its_own_folder_again(folders: Any) -> None:
+    """Nobody said where: the folder is named after the scheduler's address, in the user's own."""
+    with Site(None) as site:
+        port = site.cluster.scheduler_address.rpartition(":")[2]
+        folder = folders.state / f"cluster-127.0.0.1-{port}"
+        assert site.registry.hello()["state_folder"] == str(folder)
+        assert site.ends(site.submit("a")) == [("finished", "")]
+        assert (folder / "journal.sqlite").exists()
+
+
+def test_a_worker_that_does_not_know_the_job_yet_is_told_again(site: Site) -> None:
+    """Between the claim and the cell's start a cancel finds nobody; it is not lost."""
+    spec = site.submit("a", "say up", "await-stop", "end cancelled SIGINT")
+    assert site.registry.outputs(spec.id, 0, 10).outputs
+    address = site.registry.show(spec.id).worker
+    (worker,) = (w for w in site.cluster.workers.values() if w.address == address)
+    handler = worker.handlers["async_run_cell"]
+    asked: list[str] = []
+
+    def busy(do: str, job: str) -> object:
+        asked.append(job)
+        if len(asked) == 1:
+            raise OSError("not now")
+        return handler(do, job) if len(asked) > 2 else False
+
+    worker.handlers["async_run_cell"] = busy
+    site.registry.cancel([spec.id])
+    assert site.ends(spec) == [("cancelled", "SIGINT")]
+    assert asked == [spec.id] * 3
 
 
 def test_states_are_told_by_state(site: Site) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from dask_async_run.frames import FrameStore
 from dask_async_run.scheduler import saver as saver_module
+from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.journal import Journal
-from dask_async_run.scheduler.machine import Record
 from dask_async_run.scheduler.saver import Saver
 from scripted import job_spec
 from waiting import wait_for

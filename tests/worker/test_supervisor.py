@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
@@ -341,6 +342,37 @@ def test_threads_and_tasks_of_the_cell_end_before_it(cells: Cells) -> None:
     ended = cells.run(code)
     assert ended.text() == "task\nthread\n"
     assert ended.text("stderr") == ""
+
+
+def test_threads_that_wait_for_work_are_not_waited_for(cells: Cells) -> None:
+    """Those of executors and of joblib, which every parallel estimator leaves behind."""
+    code = (
+        "import time\n"
+        "from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor\n"
+        "from joblib import Parallel, delayed\n"
+        "pools = [ProcessPoolExecutor(1), ThreadPoolExecutor(1)]\n"
+        "print([pool.submit(max, 1, 2).result() for pool in pools])\n"
+        "print(Parallel(n_jobs=2)(delayed(max)(i, 2) for i in range(4)))"
+    )
+    ended = cells.run(code)
+    assert ended.state is State.FINISHED
+    assert ended.text() == "[2, 2]\n[2, 2, 2, 3]\n"
+    assert ended.text("stderr") == ""
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"])
+def test_shared_memory_does_not_outlive_the_cell(cells: Cells, end: str) -> None:
+    """The resource tracker unlinks it, also after a crash, when it is let."""
+    code = (
+        "import os\nfrom multiprocessing import shared_memory\n"
+        "block = shared_memory.SharedMemory(create=True, size=1_000_000)\n"
+        "print(block.name)\n"
+    )
+    ended = cells.run(code + end)
+    name = ended.text().split()[0]
+    assert not Path("/dev/shm", name).exists()
+    if not end:
+        assert ended.text("stderr") == ""
 
 
 def test_no_descriptor_is_left_open(cells: Cells) -> None:
