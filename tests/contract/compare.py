@@ -14,6 +14,7 @@ import argparse
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -301,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("notebooks", nargs="+", type=Path)
     parser.add_argument("--plain", action="store_true", help="run both kernels plainly")
     options = parser.parse_args(arguments)
+    # A judge that is told to end still stops its kernels and its server.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     scores = compare(options.notebooks, remote=not options.plain)
     cells = sum(len(score.verdicts) for score in scores)
     same = sum(score.same for score in scores)
