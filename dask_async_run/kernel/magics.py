@@ -32,7 +32,8 @@ from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.options import IDLE_TIMEOUT
 
-_MAGIC = re.compile(r"^\s*%%?async_\w+", re.MULTILINE)
+# A cell that gathers, or submits, knows what it reads.
+_OURS = re.compile(r"\basync_(run|gather)\b|^\s*%%?async_\w+|(?<!asyncio)\.gather\(", re.MULTILINE)
 
 
 def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Any]:
@@ -328,7 +329,7 @@ class AsyncRun(Magics):
         code = info.raw_cell or ""
         if self.auto_gather:
             self._gather_finished()
-        if self.pending == "ignore" or _MAGIC.search(code):
+        if self.pending == "ignore" or _OURS.search(code):
             return
         try:
             pending = pending_names(self._session)

@@ -8,6 +8,8 @@ object is made by the built-in type that is underneath, and filled by its method
 from __future__ import annotations
 
 import collections
+import copyreg
+import inspect
 import types
 from operator import attrgetter
 from typing import Any
@@ -56,6 +58,38 @@ def needs_own_way(cls: type) -> bool:
 def _underneath(cls: type) -> type:
     """Answer the first class of the MRO that the notebook did not define."""
     return next(base for base in cls.__mro__ if base.__module__ != "__main__")
+
+
+@per_class
+def needs_arguments(cls: type) -> bool:
+    """Whether default pickling of a library's class fails: its ``__new__`` wants arguments."""
+    new: Any = cls.__new__
+    if not isinstance(new, types.FunctionType) or _mine(cls):
+        return False
+    if any(getattr(cls, name) is not getattr(object, name) for name in _HOOKS[:2]):
+        return False
+    if hasattr(cls, "__getnewargs__") or hasattr(cls, "__getnewargs_ex__"):
+        return False
+    if cls in copyreg.dispatch_table:
+        return False
+    try:
+        inspect.signature(new).bind(cls)
+    except TypeError:
+        pass
+    else:
+        return False
+    return all(kind is object or kind.__flags__ & _HEAP_TYPE for kind in cls.__mro__)
+
+
+def reduce_bare(obj: Any) -> Any:
+    """Reduce an instance of a class that `needs_arguments`."""
+    _, _, *rest = obj.__reduce_ex__(2)
+    return make_bare, (type(obj),), *rest
+
+
+def make_bare(cls: type) -> Any:
+    """Make an instance without attributes, whatever the class's own ``__new__`` wants."""
+    return object.__new__(cls)
 
 
 def reduce_instance(obj: Any) -> Any:

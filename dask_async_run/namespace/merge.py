@@ -30,6 +30,7 @@ from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind
+from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import fingerprinting
 from dask_async_run.namespace.results import Loaded, apply_updates
 
@@ -149,7 +150,7 @@ def _is_internal(obj: Any) -> bool:
         return True
     if type(obj) is tuple and obj and type(obj[0]) is pickle.PickleBuffer:
         return True
-    return type(obj).__module__.startswith(("pandas._libs", "pandas.core.internals"))
+    return module_name(type(obj)).startswith(("pandas._libs", "pandas.core.internals"))
 
 
 @dataclass(slots=True)

@@ -87,6 +87,12 @@ def is_made_here(module: types.ModuleType) -> bool:
     return spec is None or (spec.loader is None and not spec.submodule_search_locations)
 
 
+def module_name(cls: type) -> str:
+    """Answer the name of a class's module; classes that a library makes may have none."""
+    name = cls.__module__
+    return name if isinstance(name, str) else ""
+
+
 def is_beside(module: types.ModuleType) -> bool:
     """Whether a module lies beside the notebook: neither Python's own nor installed."""
     file = getattr(module, "__file__", None)

@@ -26,6 +26,7 @@ import contextvars
 import functools
 import gc
 import io
+import itertools
 import pickle
 import re
 import sys
@@ -42,7 +43,7 @@ from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import caches, making, modules
 from dask_async_run.namespace.kinds import per_class
-from dask_async_run.namespace.sharing import SharedMemory, make_view
+from dask_async_run.namespace.sharing import SharedMemory, make_view, reduce_array
 
 T = TypeVar("T")
 
@@ -225,6 +226,22 @@ def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
     return types.MappingProxyType, (shown if alive else dict(proxy),)
 
 
+_GROUP = type(next(itertools.groupby((0,)))[1])
+
+
+def make_spent_group() -> Any:
+    """Build a group that `itertools.groupby` has gone past: what a loop leaves behind."""
+    groups = itertools.groupby((0, 1))
+    _, group = next(groups)
+    next(groups)
+    return group
+
+
+def _reduce_group(group: Any) -> Any:
+    reduced = group.__reduce__()
+    return (make_spent_group, ()) if reduced[0] is iter else reduced
+
+
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _reduce_cell,
     re.Match: _reduce_match,
@@ -235,6 +252,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakKeyDictionary: _reduce_weak_dict,
     weakref.WeakValueDictionary: _reduce_weak_dict,
     types.MappingProxyType: _reduce_proxy,
+    _GROUP: _reduce_group,
 }
 
 _SINGLETONS = (
@@ -277,7 +295,7 @@ def named_in_libraries(namespace: Mapping[str, Any]) -> dict[int, tuple[str, str
     """
     found = {}
     for name, value in list(namespace.items()):
-        root = type(value).__module__.partition(".")[0]
+        root = modules.module_name(type(value)).partition(".")[0]
         if root in ("builtins", "__main__") or isinstance(value, (type, types.ModuleType)):
             continue
         library = sys.modules.get(root)
@@ -562,6 +580,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return _reduce_module(obj)
         elif making.needs_own_way(kind):
             return making.reduce_instance(obj)
+        elif making.needs_arguments(kind):
+            return making.reduce_bare(obj)
         elif _guards_attributes(kind):
             return _reduce_guarded(obj)
         return NotImplemented
@@ -616,7 +636,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_array(self, array: Any) -> Any:
         root = self._shared.seen(array)  # type: ignore[union-attr]
         if root is None:
-            return NotImplemented
+            return reduce_array(array)
         start = root.__array_interface__["data"][0]
         offset = array.__array_interface__["data"][0] - start
         return make_view, (root, offset, array.shape, array.strides, array.dtype, type(array))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from itertools import pairwise
 from typing import Any
@@ -16,6 +17,46 @@ def make_view(
     whole = root if root.flags.c_contiguous else root.T
     view = np.ndarray(shape, dtype, whole, offset, strides)
     return view if cls is np.ndarray else view.view(cls)
+
+
+def make_array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, copied: bool) -> Any:
+    """Build an array that is nobody's view: numpy's own way makes one of an array it hides.
+
+    What came in the stream is copied, so that ``array.base is None`` as it was; a mapped
+    frame is not, and is then what `base` shows.
+    """
+    import numpy as np
+
+    make: Any = np.ndarray
+    array = make(shape, dtype, buffer, order=order)
+    if not copied or not isinstance(buffer, (bytes, bytearray)):
+        return array
+    owner = array.copy(order)
+    owner.flags.writeable = array.flags.writeable
+    return owner
+
+
+def make_apart(array: Any) -> Any:
+    """Build a view that covers a whole array: what was strided lies in another way now."""
+    return array[...]
+
+
+def reduce_array(array: Any) -> Any:
+    """Reduce an array of numbers, strided ones without their gaps; `copy` as `pickle` has it."""
+    if type(array).__name__ != "ndarray" or array.dtype.hasobject or array.ndim == 0:
+        return NotImplemented
+    if not array.flags.forc:
+        return make_apart, (array.copy(),)
+    if isinstance(array.base, type(array)):
+        return NotImplemented
+    order = "C" if array.flags.c_contiguous else "F"
+    # Dates and times are no buffers, but their bytes are.
+    plain = array.view("i8") if array.dtype.kind in "mM" else array
+    try:
+        buffer = pickle.PickleBuffer(plain)
+    except ValueError:  # fields of dates, say
+        return NotImplemented
+    return make_array, (buffer, array.dtype, array.shape, order, array.base is None)
 
 
 class SharedMemory:
@@ -58,9 +99,9 @@ class SharedMemory:
         if numpy is None or type(obj) is not numpy.ndarray or not obj.flags.forc:
             return
         root = self.root(obj)
-        # What is strided on the other side was loaded as memory of its own; there,
+        # What is strided on the other side was loaded as a view (`make_apart`); there,
         # offsets in it mean something else.
-        loaded_as_it_lies = not root.flags.owndata
+        loaded_as_it_lies = obj is root or not root.flags.owndata
         if loaded_as_it_lies and obj.nbytes == root.nbytes and obj.nbytes:
             self._owners.setdefault(id(root), obj)
 

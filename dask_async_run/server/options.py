@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import DEFAULT_SERVER, server_name
@@ -140,6 +141,27 @@ def dask_config(workers: int, cores: int, preloads: Sequence[str] = ()) -> dict[
     }
 
 
+def _set_by_a_nanny() -> set[str]:
+    """Answer the variables that a cluster of the user's own has set in this process.
+
+    A nanny puts what its workers shall have, ``OMP_NUM_THREADS=1`` among them, into its own
+    environment for good. What this process was started with is the user's.
+    """
+    import dask
+
+    try:
+        block = Path("/proc/self/environ").read_bytes()
+    except OSError:  # not Linux
+        return set()
+    at_start = {entry.partition(b"=")[0].decode(errors="replace") for entry in block.split(b"\0")}
+    meant = dask.config.get("distributed.nanny.pre-spawn-environ", {})
+    return {
+        name
+        for name, value in meant.items()
+        if value is not None and os.environ.get(name) == str(value) and name not in at_start
+    }
+
+
 def server_environment() -> dict[str, str]:
     """Environment of a detached server: this process's, freed of what is only this one's."""
     from dask_async_run.folders import (
@@ -156,6 +178,7 @@ def server_environment() -> dict[str, str]:
         "PYTHONINSPECT",
         "PYTHONSTARTUP",
     }
+    private |= _set_by_a_nanny()
     kept = {name: value for name, value in os.environ.items() if name not in private}
     # The server runs in another working folder: relative ones would mean something else.
     return {

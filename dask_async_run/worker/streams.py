@@ -135,8 +135,11 @@ class Streams:
         while not pause.wait(INTERVAL):
             try:
                 self._channel.flush()
-                if not self.stdout.closed:
-                    self.stdout.flush()
+                # Under the lock: flush() takes the text first and asks for the turn then, and
+                # a line for stderr must not get in between.
+                with self._channel.lock:
+                    if not self.stdout.closed:
+                        self.stdout.flush()
                 self._out.flushes = 0
                 if self._out.on_burst is None and self._out.lines < BURST:
                     self._send_lines()

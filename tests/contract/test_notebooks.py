@@ -24,4 +24,6 @@ def test_every_cell_is_the_same(server_folder: Path, notebook: Path) -> None:
         score = judge_notebook(notebook, judge)
     print(score)
     assert score.verdicts
-    assert not [str(verdict) for verdict in score.verdicts if not verdict.same], str(score)
+    different = [str(verdict) for verdict in score.verdicts if not verdict.same]
+    print(*different, sep="\n")
+    assert not different, str(score)

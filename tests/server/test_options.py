@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+import dask
 import pytest
 
 from dask_async_run.cli import parser
@@ -82,3 +85,15 @@ def test_a_servers_environment_is_the_starters(monkeypatch: pytest.MonkeyPatch) 
     assert "JPY_PARENT_PID" not in environment
     assert environment["MINE"] == "yes"
     assert environment["DASK_ASYNC_RUN_STATE"].startswith("/")
+
+
+def test_what_a_nanny_has_set_here_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ``LocalCluster()`` in the kernel leaves one BLAS thread in its environment for good."""
+    meant = {"DAR_NANNY": 1, "DAR_OTHER": 1, "PATH": os.environ["PATH"]}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": meant}):
+        monkeypatch.setenv("DAR_NANNY", "1")
+        monkeypatch.setenv("DAR_OTHER", "2")
+        environment = server_environment()
+    assert "DAR_NANNY" not in environment
+    assert environment["DAR_OTHER"] == "2"
+    assert environment["PATH"] == os.environ["PATH"]

@@ -62,5 +62,6 @@ def test_the_tracker_may_end_by_itself(python: Any, tracker: bool) -> None:
     name = "multiprocessing.resource_tracker" if tracker else "x"
     process = python("import sys; sys.stdin.read()", name)
     found = psutil.Process(process.pid)
+    wait_for(found.cmdline, 10)  # Linux tells it a moment after the process has begun
     assert reaper.is_tracker(found) is tracker
     assert reaper.end_tree([found], timeout=0.2) == []
