@@ -109,6 +109,8 @@ class JobSpec(_Record):
         Name, type and size in bytes of each input: for people.
     reads, binds, deletes, mutates : list of str
         What the analysis found; `binds` may be incomplete when `dynamic`.
+    certain : list of str
+        The part of `binds` that is bound if the cell ends normally.
     dynamic : bool
         The cell reaches names dynamically (``exec``, ``globals()``, ``%run``).
     after : list of str
@@ -153,6 +155,7 @@ class JobSpec(_Record):
     input_names: list[list[Any]] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     binds: list[str] = field(default_factory=list)
+    certain: list[str] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
     mutates: list[str] = field(default_factory=list)
     dynamic: bool = False

@@ -344,15 +344,16 @@ class AsyncRun(Magics):
         if not stale:
             return
         if self.pending == "wait":
-            ids = {record.id for record in stale.values()}
+            ids = {record.id for made in stale.values() for record in made.makers}
             views = [view for view in self._session.jobs() if view.id in ids]
             Gatherer(self._session).gather(views)
             return
-        for name, record in sorted(stale.items()):
+        for name, made in sorted(stale.items()):
             has = "its old value" if name in self.shell.user_ns else "no value yet"
+            maker = made.makers[-1].spec.name
             print(
-                f"{name} has {has} here: {record.spec.name} makes it. "
-                f"%async_gather {record.spec.name} brings it.",
+                f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it. "
+                f"%async_gather {maker} brings it.",
                 file=sys.stderr,
             )
 

@@ -95,10 +95,10 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
     """
     analysis = analyse_cell(session.shell, code)
     pending = {} if options.independent else pending_names(session)
-    wanted = _wanted(session, analysis, code, frozenset(pending))
+    wanted = _wanted(session, analysis, code, pending)
     captured = _capture(session, wanted)
     elsewhere = sorted(captured.elsewhere & pending.keys())
-    parents = {pending[name].id: pending[name] for name in elsewhere}
+    parents = {record.id: record for name in elsewhere for record in pending[name].makers}
     if not options.independent:
         sharing = _sharing(session, captured)
         parents |= {record.id: record for record in sharing}
@@ -106,7 +106,7 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
         if sharing:
             captured = _capture(session, wanted, _seeds(ordered, sharing))
     ordered = _ordered(session, parents)
-    names = {name: pending[name].spec.name for name in elsewhere}
+    names = {name: pending[name].makers[-1].spec.name for name in elsewhere}
     after = [record.id for record in ordered]
     for view in session.jobs(options.after) if options.after else ():
         if view.id not in after:
@@ -114,25 +114,50 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
     return Prepared(analysis, captured, ordered, names, after)
 
 
-def pending_names(session: Session) -> dict[str, Record]:
-    """Answer the names that ungathered jobs of this kernel bind or delete, and which."""
+@dataclass(slots=True)
+class PendingName:
+    """A name that ungathered jobs bind or delete.
+
+    Parameters
+    ----------
+    makers : list of Record
+        The jobs that its value may be of, the latest last.
+    certain : bool
+        Whether one of them binds it in any case.
+    """
+
+    makers: list[Record]
+    certain: bool
+
+
+def pending_names(session: Session) -> dict[str, PendingName]:
+    """Answer the names that ungathered jobs of this kernel bind or delete."""
     waiting = session.waiting()
     if not waiting:
         return {}
     views = {view.id: view for view in session.registry.jobs(session.notebook)}
-    found: dict[str, Record] = {}
+    found: dict[str, PendingName] = {}
     for record in waiting:
         view = views.get(record.id)
         if view is None or view.state not in (State.PENDING, State.RUNNING, State.FINISHED):
             continue
-        names = {*record.spec.binds, *record.spec.deletes}
         if view.result is not None:
-            names |= {*view.result["bound"], *view.result["deleted"]}
-        found |= dict.fromkeys(names, record)
+            certain = names = {*view.result["bound"], *view.result["deleted"]}
+        else:
+            names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
+        if record.spec.only:
+            names = names & {*record.spec.only}
+        for name in names:
+            if name in certain or name not in found:
+                found[name] = PendingName([record], name in certain)
+            else:
+                found[name].makers.append(record)
     return found
 
 
-def _wanted(session: Session, analysis: Analysis, code: str, pending: frozenset[str]) -> Wanted:
+def _wanted(
+    session: Session, analysis: Analysis, code: str, pending: Mapping[str, PendingName]
+) -> Wanted:
     mentions = analysis.weak | {"__annotations__"}
     if analysis.unpickles:
         # pickle.loads looks classes and functions up by name.
@@ -144,7 +169,8 @@ def _wanted(session: Session, analysis: Analysis, code: str, pending: frozenset[
         mentions=mentions,
         attributes=_words(code),
         everything=analysis.dynamic or analysis.star or analysis.opaque,
-        not_here=pending | (_PROVIDED - _rebound(session)),
+        not_here=frozenset(pending) | (_PROVIDED - _rebound(session)),
+        uncertain=frozenset(name for name, made in pending.items() if not made.certain),
         hidden=frozenset(name for name in list(session.namespace) if is_hidden(name)),
     )
 
@@ -301,6 +327,7 @@ def _spec(
         input_names=[[i.name, i.type_name, i.nbytes] for i in captured.inputs],
         reads=sorted(analysis.reads),
         binds=sorted(analysis.binds),
+        certain=sorted(analysis.certain),
         deletes=sorted(analysis.deletes),
         mutates=sorted(analysis.mutates & captured.values.keys()),
         dynamic=analysis.dynamic or analysis.star or analysis.opaque,

@@ -87,6 +87,8 @@ class Captured:
         Names that were only mentioned and can't be pickled, and why.
     elsewhere : set of str
         Names that are needed and come from elsewhere (`Wanted.not_here`).
+    fallbacks : dict
+        Those of them that go along too, in case the other job does not bind them.
     """
 
     stream: bytes = b""
@@ -97,6 +99,7 @@ class Captured:
     files: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)
+    fallbacks: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,9 @@ class Wanted:
         It may reach any name dynamically.
     not_here : frozenset of str
         Names that come from elsewhere (a pending job, the shell itself).
+    uncertain : frozenset of str
+        The part of `not_here` that a pending job may leave as it is: the value that
+        is here goes along, for that case, if it can be pickled.
     hidden : frozenset of str
         Names that `everything` does not include.
     """
@@ -124,6 +130,7 @@ class Wanted:
     attributes: frozenset[str] = frozenset()
     everything: bool = False
     not_here: frozenset[str] = frozenset()
+    uncertain: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
 
 
@@ -189,10 +196,12 @@ class _Work:
 
     def _add(self, names: Iterable[str], mentioned: bool) -> None:
         for name in names:
-            if name in self._wanted.not_here and not mentioned:
+            away = name in self._wanted.not_here
+            if away and not mentioned:
                 self.elsewhere.add(name)
-                continue
-            if name not in self._namespace or name in self._wanted.not_here:
+            if name not in self._namespace or (
+                away and (mentioned or name not in self._wanted.uncertain)
+            ):
                 continue
             if name not in self.parents:
                 self.parents[name] = self.current
@@ -354,7 +363,8 @@ def _write_names(
 ) -> None:
     for name in work:
         value = snapshot[name]
-        if name in work.mentioned:
+        fallback = name in wanted.not_here
+        if fallback or name in work.mentioned:
             reason = why_not(value, namespace)
             if reason is not None:
                 captured.left_out[name] = reason
@@ -362,11 +372,14 @@ def _write_names(
         before = file.tell(), len(captured.buffers)
         try:
             with _quiet():
-                pickler.dump(("name", name, value))
+                pickler.dump(("fallback" if fallback else "name", name, value))
         except RecursionError:
             raise  # `deeply` tries again
         except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
             raise _explain(name, value, namespace, work, wanted, error) from None
+        if fallback:
+            captured.fallbacks[name] = value
+            continue
         nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
         parent = work.parents[name]
         why = "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"

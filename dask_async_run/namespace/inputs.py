@@ -83,6 +83,8 @@ class Inputs:
     Parameters
     ----------
     names : dict
+    fallbacks : dict
+        Values of names that a parent may or may not have bound.
     late : dict
         Surroundings that were loaded after `early` had been prepared.
     objects : dict of int to object
@@ -90,6 +92,7 @@ class Inputs:
     """
 
     names: dict[str, Any]
+    fallbacks: dict[str, Any]
     late: dict[str, Any]
     objects: dict[int, Any]
 
@@ -109,6 +112,7 @@ def load_inputs(
         io.BytesIO(stream.data), namespace, stream.buffers, resolve, keep_classes
     )
     names: dict[str, Any] = {}
+    fallbacks: dict[str, Any] = {}
     late: dict[str, Any] = {}
     with unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
@@ -119,12 +123,14 @@ def load_inputs(
                 case ("name", name, value):
                     names[name] = value
                     lend(name, value)
+                case ("fallback", name, value):
+                    fallbacks[name] = value
                 case ("late", late_items):
                     late = late_items
                 case ("modules", modules):
                     for module in modules:
                         find_module(module)
-    return Inputs(names, late, unpickler.memo.copy())
+    return Inputs(names, fallbacks, late, unpickler.memo.copy())
 
 
 class Chain:
@@ -140,6 +146,13 @@ class Chain:
         self._namespace = namespace
         self.inputs: dict[str, Inputs] = {}
         self.results: dict[str, Loaded] = {}
+        self._touched: set[str] = set()
+
+    def fall_back(self, inputs: Inputs) -> None:
+        """Give the names that no parent bound or deleted the values that came for that case."""
+        for name, value in inputs.fallbacks.items():
+            if name not in self._touched:
+                self._namespace.setdefault(name, value)
 
     def resolver(self, own: Inputs | None, parents: Sequence[str]) -> Callable[[Any], Any]:
         """Answer the function that resolves the tokens of a job."""
@@ -162,6 +175,7 @@ class Chain:
         resolve = self.resolver(None, parent.parents)
         inputs = load_inputs(parent.inputs, self._namespace, prepare, resolve=resolve)
         self.inputs[parent.id] = inputs
+        self.fall_back(inputs)
         self._namespace.update(inputs.names)
         resolve = self.resolver(inputs, parent.parents)
         loaded = load_result(
@@ -170,6 +184,7 @@ class Chain:
         self.results[parent.id] = loaded
         apply_updates(loaded.updates, resolve)
         self._namespace.update(loaded.bound)
+        self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:
             self._namespace.pop(name, None)
         return loaded
@@ -224,6 +239,7 @@ def restore(
         late.update(chain.merge(parent, prepare).surroundings)
     resolve = chain.resolver(None, [parent.id for parent in parents])
     loaded = load_inputs(inputs, namespace, prepare, resolve=resolve)
+    chain.fall_back(loaded)
     namespace.update(loaded.names)
     if "Out" in loaded.names:
         namespace["_oh"] = namespace["Out"]

@@ -36,6 +36,24 @@ def test_a_pending_name_is_waited_for_on_the_cluster(kernel: RemoteKernel) -> No
 
 
 @pytest.mark.contract(11)
+def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: RemoteKernel) -> None:
+    """What a job may bind and does not is as an earlier job left it, or as it is here."""
+    do(kernel, "n = 3; a = b = ['here']")
+    submit(kernel, "makes", WAIT.format("go") + "a = ['made']")
+    submit(kernel, "may", "if n > 5: a = b = 'never'\nfor c in []: pass")
+    submit(kernel, "reads", "seen = a, b; b.append('seen')")
+    let_go(kernel, "go")
+    do(kernel, "first = b\n%async_gather reads")
+    assert value(kernel, "seen, b, first is b") == (
+        (["made"], ["here", "seen"]),
+        ["here", "seen"],
+        True,
+    )
+    do(kernel, "%async_gather makes may")
+    assert value(kernel, "a") == ["made"]
+
+
+@pytest.mark.contract(11)
 def test_independent_jobs_run_side_by_side(kernel: RemoteKernel) -> None:
     """Two jobs that can only end if both run at once do end."""
     submit(kernel, "left", "open('left', 'w').close()\n" + WAIT.format("right") + "a = 1")

@@ -198,7 +198,9 @@ class Notebook:
         out = run(code, self.namespace)
         return out[0] if out else None
 
-    def wanted(self, code: str, not_here: Iterable[str] = ()) -> Wanted:
+    def wanted(
+        self, code: str, not_here: Iterable[str] = (), uncertain: Iterable[str] = ()
+    ) -> Wanted:
         found = analyse(code)
         return Wanted(
             reads=found.reads,
@@ -210,6 +212,7 @@ class Notebook:
             ),
             everything=found.dynamic or found.star,
             not_here=frozenset(not_here),
+            uncertain=frozenset(uncertain),
             hidden=frozenset(filter(is_hidden, self.namespace)),
         )
 
@@ -228,6 +231,7 @@ class Notebook:
             ``only``, ``also`` and the like, for `collect`.
         """
         elsewhere = {n for p in parents for n in (*p.analysis.binds, *p.analysis.deletes)}
+        certain = {name for parent in parents for name in parent.analysis.certain}
         seeds = {
             key: (2 * number + 1, index)
             for number, parent in enumerate(parents)
@@ -235,7 +239,9 @@ class Notebook:
             for key, index in parent.record.kept.indices().items()
             if key in parent.record.mutable
         }
-        captured = capture(self.namespace, self.wanted(code, elsewhere), seeds=seeds)
+        captured = capture(
+            self.namespace, self.wanted(code, elsewhere, elsewhere - certain), seeds=seeds
+        )
         spec = JobSpec(
             id=uuid.uuid4().hex,
             notebook="notebook",
