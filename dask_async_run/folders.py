@@ -57,6 +57,10 @@ def state_folder(name: str = DEFAULT_SERVER) -> Path:
     return platformdirs.user_state_path("dask_async_run").absolute() / name
 
 
+TOKEN_FILE = "host_token"
+"""In a state folder: something random, for `sees`."""
+
+
 def runtime_folder() -> Path:
     """Absolute path of the folder of connection files and locks; not created."""
     if chosen := os.environ.get(RUNTIME_VARIABLE):
@@ -64,6 +68,14 @@ def runtime_folder() -> Path:
     from jupyter_core.paths import jupyter_runtime_dir  # here: as above
 
     return Path(jupyter_runtime_dir()).absolute() / "dask_async_run"
+
+
+def sees(folder: Path, token: str) -> bool:
+    """Whether this process sees the very folder in which a registry put `token`."""
+    try:
+        return (folder / TOKEN_FILE).read_text() == token
+    except OSError:
+        return False
 
 
 def private_folder(folder: Path, variable: str) -> Path:

@@ -21,7 +21,7 @@ import stat
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,9 @@ _MAP_FROM = 64 * 1024  # below, a copy is cheaper than a mapping
 _CHUNK = 4 * 1024 * 1024
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
-_PART = ".part"
+PART = ".part"
+"""How the names of files end that are not complete frames yet."""
+
 _TRASH = ".trash"
 
 
@@ -95,14 +97,20 @@ class FrameStore:
         `used`). When another thread changes the buffer meanwhile, what is
         stored is some mixture, as it would be in a pickle, but its name is right.
         """
-        view = PickleBuffer(buffer).raw()
         self._check_folder()
-        digest = _name(xxhash.xxh3_128_hexdigest(view), view.nbytes)
+        frame = name_of(buffer)
+        if self.use(frame.digest):
+            return frame
+        view = PickleBuffer(buffer).raw()
+        return Frame(self._write(view), view.nbytes)
+
+    def use(self, digest: str) -> bool:
+        """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
         try:
             os.utime(self.path(digest))
         except FileNotFoundError:
-            digest = self._write(view)
-        return Frame(digest, view.nbytes)
+            return False
+        return True
 
     def open(self, digest: str, size: int) -> memoryview:
         """Map a frame.
@@ -206,7 +214,7 @@ class FrameStore:
 
     def sweep(self) -> None:
         """Unlink what writers that were killed left behind, and the trash."""
-        for path in self.folder.glob(f"*{_PART}"):
+        for path in self.folder.glob(f"*{PART}"):
             with suppress(FileNotFoundError):
                 if path.stat().st_mtime < time.time() - _STALE:
                     path.unlink()
@@ -229,12 +237,7 @@ class FrameStore:
         buffers
             Its out-of-band buffers, in the order in which the pickler gave them out.
         """
-        frames = [self.put(buffer) for buffer in buffers]
-        listed = [[frame.digest, frame.size] for frame in frames]
-        if len(stream) <= STREAM_LIMIT:
-            return Payload(bytes(stream), listed)
-        frame = self.put(stream)
-        return Payload(b"", listed, [frame.digest, frame.size])
+        return payload_of(self.put, stream, buffers)
 
     def open_payload(self, payload: Payload) -> tuple[bytes | memoryview, list[memoryview]]:
         """Stream and buffers of a payload, to be unpickled.
@@ -249,7 +252,7 @@ class FrameStore:
         return stream, [self.open(digest, size) for digest, size in payload.frames]
 
     def _write(self, view: memoryview) -> str:
-        part = self.folder / f"{uuid.uuid4().hex}{_PART}"
+        part = self.folder / f"{uuid.uuid4().hex}{PART}"
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -311,6 +314,39 @@ class FrameStore:
 
 def _name(content: str, size: int) -> str:
     return f"{content}-{size}"
+
+
+def digest_of(path: Path) -> str:
+    """Answer the name that a file's content has as a frame.
+
+    Raises
+    ------
+    OSError
+        It cannot be read; links are not followed.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    try:
+        size = os.fstat(descriptor).st_size
+        content: Buffer = _map(descriptor, size) if size else b""
+        return _name(xxhash.xxh3_128_hexdigest(content), size)
+    finally:
+        os.close(descriptor)
+
+
+def payload_of(put: Callable[[Buffer], Frame], stream: bytes, buffers: Sequence[Buffer]) -> Payload:
+    """Store a pickle by `put`: its buffers, and its stream if that is large."""
+    frames = [put(buffer) for buffer in buffers]
+    listed = [[frame.digest, frame.size] for frame in frames]
+    if len(stream) <= STREAM_LIMIT:
+        return Payload(bytes(stream), listed)
+    frame = put(stream)
+    return Payload(b"", listed, [frame.digest, frame.size])
+
+
+def name_of(buffer: Buffer) -> Frame:
+    """Answer the name that a buffer's bytes have as a frame, and their number."""
+    view = PickleBuffer(buffer).raw()
+    return Frame(_name(xxhash.xxh3_128_hexdigest(view), view.nbytes), view.nbytes)
 
 
 def content_digest(digest: str) -> str:

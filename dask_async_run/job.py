@@ -75,10 +75,14 @@ class Payload(_Record):
         return inline + sum(int(size) for _, size in self.frames)
 
     @property
+    def named(self) -> list[list[Any]]:
+        """Digest and size of every frame that this payload needs."""
+        return [*self.frames, *([self.stream_frame] if self.stream_frame else [])]
+
+    @property
     def digests(self) -> list[str]:
         """Every frame that this payload needs."""
-        named = [self.stream_frame] if self.stream_frame else []
-        return [digest for digest, _ in [*self.frames, *named]]
+        return [digest for digest, _ in self.named]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 from distributed import Client, Worker
 
 from dask_async_run import errors
+from dask_async_run.carrier import FrameCarrier
+from dask_async_run.frames import Frame
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import pack, unpack
 
@@ -321,6 +323,30 @@ class Registry:
         """
         await self._ask("forget", jobs=list(jobs))
 
+    async def missing_frames(self, digests: Sequence[str]) -> list[str]:
+        """Which frames the store does not have; the others are marked as used now."""
+        answer: list[str] = await self._ask("missing_frames", digests=list(digests))
+        return answer
+
+    async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
+        """Send a piece of a frame; see `dask_async_run.incoming`."""
+        await self._ask_again("write_frame", transfer=transfer, offset=offset, piece=piece)
+
+    async def complete_frame(self, transfer: str, digest: str) -> None:
+        """Have what was sent become a frame.
+
+        Raises
+        ------
+        FrameError
+            It is not what its name says.
+        """
+        await self._ask_again("complete_frame", transfer=transfer, digest=digest)
+
+    async def read_frame(self, digest: str, offset: int) -> bytes:
+        """Fetch the piece of a frame that begins at `offset`."""
+        answer: bytes = await self._ask_again("read_frame", digest=digest, offset=offset)
+        return answer
+
     async def idle(self) -> Message:
         """``unfinished``: how many jobs; ``clients``: how many are connected."""
         answer: Message = await self._ask("idle")
@@ -421,6 +447,14 @@ class SyncRegistry:
 
     def forget(self, jobs: Iterable[str]) -> None:
         self._sync(self._registry.forget, jobs)
+
+    def send_frame(self, frame: Frame, view: memoryview) -> None:
+        """Send a frame's bytes, if the store does not have them; see `FrameCarrier`."""
+        self._sync(FrameCarrier(self._registry).send, frame, view)
+
+    def fetch_frame(self, digest: str, size: int) -> bytearray:
+        """Fetch a frame's bytes."""
+        return self._sync(FrameCarrier(self._registry).fetch, digest, size)
 
     def idle(self) -> Message:
         return self._sync(self._registry.idle)

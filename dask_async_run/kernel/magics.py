@@ -116,7 +116,7 @@ class AsyncRun(Magics):
     def _use(self, session: Session) -> None:
         old, self._session = self._session, session
         if old is not None:
-            if old.store.folder == session.store.folder:
+            if old.state_folder == session.state_folder:
                 session.records.update(old.records)
                 session.gathered.update(old.gathered)
             if old is not session:

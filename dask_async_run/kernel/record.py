@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from dask_async_run.carrier import CarriedFrames
 from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Payload
 from dask_async_run.kernel.replay import Unders
@@ -25,7 +26,7 @@ class Record:
     Parameters
     ----------
     spec : JobSpec
-    store : FrameStore
+    store : FrameStore or CarriedFrames
     namespace : dict
         The user's: what functions that come back get as their globals.
     kept : Kept or None
@@ -47,7 +48,7 @@ class Record:
     def __init__(
         self,
         spec: JobSpec,
-        store: FrameStore,
+        store: FrameStore | CarriedFrames,
         namespace: dict[str, Any],
         kept: Kept | None = None,
         unders: Unders | None = None,

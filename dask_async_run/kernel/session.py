@@ -12,7 +12,9 @@ from typing import Any
 
 from distributed import Client
 
+from dask_async_run.carrier import CarriedFrames
 from dask_async_run.errors import NoServerError, ServerError
+from dask_async_run.folders import sees
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView
 from dask_async_run.kernel.names import resolve
@@ -20,8 +22,6 @@ from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.server.connection import Connection, find
-
-TOKEN = "host_token"
 
 
 class Session:
@@ -58,12 +58,12 @@ class Session:
         self.gathered: set[str] = set()
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
-        if not _sees(folder, hello["host_token"]):
-            raise ServerError(
-                f"the cluster at {address_of(client)} keeps its frames in {folder}, which "
-                "this machine does not see. Clusters on other machines come with a later version."
-            )
-        self.store = FrameStore(folder / "frames")
+        self.state_folder = str(folder)
+        self.store: FrameStore | CarriedFrames = (
+            FrameStore(folder / "frames")
+            if sees(folder, hello["host_token"])
+            else CarriedFrames(self.registry)
+        )
 
     @property
     def alive(self) -> bool:
@@ -99,13 +99,6 @@ class Session:
 def address_of(client: Client) -> str:
     """Answer the scheduler's address."""
     return str(client.scheduler.address) if client.scheduler is not None else "?"
-
-
-def _sees(folder: Path, token: str) -> bool:
-    try:
-        return (folder / TOKEN).read_text() == token
-    except OSError:
-        return False
 
 
 def open_session(

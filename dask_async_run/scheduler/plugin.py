@@ -19,6 +19,7 @@ from dask_async_run.job import JobSpec
 from dask_async_run.messages import pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
+from dask_async_run.scheduler.frame_ops import FrameOps
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.scheduler.tasks import Tasks
 from dask_async_run.task import run_cell
@@ -95,7 +96,11 @@ class RegistryHost:
         self.tasks = Tasks(scheduler, run, self.registry.task_ended, self.registry.task_vanished)
         self._operations = {
             name: getattr(operations, name)
-            for operations in (ClientOps(self.registry), CellOps(self.registry))
+            for operations in (
+                ClientOps(self.registry),
+                CellOps(self.registry),
+                FrameOps(self.registry),
+            )
             for name in operations.NAMES
         }
         scheduler.extensions[NAME] = self

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from dask_async_run.errors import NoSuchJobError, ServerError
+from dask_async_run.folders import TOKEN_FILE
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.scheduler.bells import Bell
@@ -137,7 +138,7 @@ class JobRegistry:
         self._sweeper: asyncio.TimerHandle | None = None
         self._collecting: asyncio.TimerHandle | None = None
         self.token = secrets.token_hex(16)
-        _write_private(folder / "host_token", self.token)
+        _write_private(folder / TOKEN_FILE, self.token)
 
     def start(self) -> None:
         """Take up what the last server left: lose what ran, submit what was pending."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dask.system import CPU_COUNT
 from distributed import Worker
 
-from dask_async_run.registry import Registry
+from dask_async_run.worker.frames_here import FramesHere
 from dask_async_run.worker.template_handle import TemplateHandle
 
 logger = logging.getLogger(__name__)
@@ -58,8 +57,8 @@ class CellHost:
         self.template = TemplateHandle()
         self._worker = worker
         self._running: dict[str, Cancellation] = {}
-        self._frames: Path | None = None
-        self._temporary: tempfile.TemporaryDirectory[str] | None = None
+        self._frames: FramesHere | None = None
+        self._looking = asyncio.Lock()
         self._environ: dict[str, str] | None = None
 
     @contextmanager
@@ -79,17 +78,11 @@ class CellHost:
         cancellation.ask()
         return True
 
-    async def frames(self) -> Path:
-        """Return the folder of the frame store."""
-        if self._frames is None:
-            answer = await Registry.of_worker(self._worker).hello()
-            state = Path(answer["state_folder"])
-            if _holds_token(state, answer["host_token"]):
-                self._frames = state / "frames"
-            else:
-                # Another machine than the scheduler's: inputs in frames are not here.
-                self._temporary = tempfile.TemporaryDirectory(prefix="dask-async-run-")
-                self._frames = Path(self._temporary.name) / "frames"
+    async def frames(self) -> FramesHere:
+        """Return where the cells find their frames."""
+        async with self._looking:
+            if self._frames is None:
+                self._frames = await FramesHere.of_worker(self._worker)
         return self._frames
 
     async def environ(self) -> dict[str, str]:
@@ -112,12 +105,5 @@ class CellHost:
     def close(self) -> None:
         """End the template process and all cells; blocks until they are gone."""
         self.template.close()
-        if self._temporary is not None:
-            self._temporary.cleanup()
-
-
-def _holds_token(state: Path, token: str) -> bool:
-    try:
-        return (state / "host_token").read_text() == token
-    except OSError:
-        return False
+        if self._frames is not None:
+            self._frames.close()

@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 from distributed import Worker, get_worker
 
-from dask_async_run.job import Message, State
+from dask_async_run.errors import AsyncRunError
+from dask_async_run.job import Message, Payload, State
 from dask_async_run.registry import Claim, Registry
+from dask_async_run.worker.frames_here import FramesHere
 from dask_async_run.worker.host import Cancellation, CellHost
 from dask_async_run.worker.plugin import CellPlugin
 from dask_async_run.worker.recorder import Output
@@ -107,21 +109,35 @@ def _supervise(
     spec = claim.spec
     assert spec is not None
     frames, environ = _answer(worker, _surroundings(host))
+    payloads = [spec.payload, *(parent.spec.payload for parent in claim.parents)]
+    payloads += [Payload.from_message(parent.result.payload) for parent in claim.parents]
+    needed = [frame for payload in payloads for frame in payload.named]
     task = {
         "spec": spec.to_message(),
         "parents": [
             {"spec": parent.spec.to_message(), "result": parent.result.to_message()}
             for parent in claim.parents
         ],
-        "frames": str(frames),
+        "frames": str(frames.store.folder),
     }
     sink = RegistrySink(worker, registry, spec.id, claim.attempt)
     supervisor = Supervisor(spec, task, sink)
     cancellation.on_ask(supervisor.cancel)
-    return supervisor.run(host.template, environ, spec.warm)
+    with frames.used(needed):
+        _begin(worker, frames.fetch(needed)).result()
+        ending = supervisor.run(host.template, environ, spec.warm)
+        if ending.result is None:
+            return ending
+        left = Payload.from_message(ending.result.payload).named
+        with frames.used(left):
+            try:
+                _begin(worker, frames.send(left)).result()
+            except (AsyncRunError, OSError) as error:
+                return Ending(State.LOST, f"its result could not be sent: {error}")
+    return ending
 
 
-async def _surroundings(host: CellHost) -> tuple[Any, dict[str, str]]:
+async def _surroundings(host: CellHost) -> tuple[FramesHere, dict[str, str]]:
     return await host.frames(), await host.environ()
 
 
