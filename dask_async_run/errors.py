@@ -51,6 +51,10 @@ class ServerError(AsyncRunError):
         return self.problem + (f" Its log: {self.log}" if self.log else "")
 
 
+class ServerGoneError(ServerError):
+    """The server died or was stopped; `ServerError`'s parameters."""
+
+
 class UnfinishedJobsError(ServerError):
     """The server was not stopped, because jobs run or wait.
 

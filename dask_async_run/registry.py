@@ -11,6 +11,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -347,6 +348,10 @@ class Registry:
         answer: bytes = await self._ask_again("read_frame", digest=digest, offset=offset)
         return answer
 
+    async def warm(self, modules: Sequence[str]) -> None:
+        """Have the workers' templates import modules when they have nothing else to do."""
+        await self._ask("warm", modules=list(modules))
+
     async def idle(self) -> Message:
         """``unfinished``: how many jobs; ``clients``: how many are connected."""
         answer: Message = await self._ask("idle")
@@ -455,6 +460,16 @@ class SyncRegistry:
     def fetch_frame(self, digest: str, size: int) -> bytearray:
         """Fetch a frame's bytes."""
         return self._sync(FrameCarrier(self._registry).fetch, digest, size)
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """As `Registry.warm`; returns at once, and nobody hears whether it was done."""
+
+        async def tell() -> None:
+            with suppress(errors.AsyncRunError):
+                await self._registry.warm(modules)
+
+        loop: Any = self._client.loop
+        loop.add_callback(tell)
 
     def idle(self) -> Message:
         return self._sync(self._registry.idle)

@@ -23,6 +23,7 @@ def load(shell: Any) -> None:
     shell.register_magics(magics)
     shell.configurables.append(magics)
     shell.events.register("pre_run_cell", magics.before_cell)
+    shell.events.register("post_run_cell", magics.after_cell)
     for name in MAGICS:
         for percent in ("%", "%%"):
             shell.set_hook("complete_command", magics_complete(magics), str_key=percent + name)
@@ -48,6 +49,7 @@ def unload(shell: Any) -> None:
     delattr(shell, _ATTRIBUTE)
     magics.close()
     shell.events.unregister("pre_run_cell", magics.before_cell)
+    shell.events.unregister("post_run_cell", magics.after_cell)
     shell.configurables.remove(magics)
     manager = shell.magics_manager
     manager.registry.pop(type(magics).__name__, None)

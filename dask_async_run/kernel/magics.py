@@ -14,7 +14,13 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum
 
-from dask_async_run.errors import AsyncRunError, JobStateError, NoSuchJobError, ServerError
+from dask_async_run.errors import (
+    AsyncRunError,
+    JobStateError,
+    NoSuchJobError,
+    ServerError,
+    ServerGoneError,
+)
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
 from dask_async_run.kernel.attaching import follow
@@ -23,11 +29,13 @@ from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.replay import Unders
-from dask_async_run.kernel.session import Session, address_of, open_session
+from dask_async_run.kernel.session import Session, address_of, gone, open_session
 from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
 from dask_async_run.kernel.tables import JobTable
 from dask_async_run.kernel.waiting import Waiting
+from dask_async_run.kernel.warming import Warming
 from dask_async_run.namespace.analyse import analyse
+from dask_async_run.server.connection import Connection, find
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.options import IDLE_TIMEOUT
@@ -77,6 +85,7 @@ class AsyncRun(Magics):
     def __init__(self, shell: Any) -> None:
         super().__init__(shell)
         self._session: Session | None = None
+        self._warming: Warming | None = None
 
     # -- the session -----------------------------------------------------------
 
@@ -102,14 +111,9 @@ class AsyncRun(Magics):
         name = old.connection.name if old.connection is not None else None
         if name is None:
             raise ServerError("the cluster is gone. Connect again with %async_run_server ADDRESS.")
-        from dask_async_run.server.connection import find
-
         there = find(name)
         if there is None:
-            raise ServerError(
-                f"the server {name!r} is gone. Start it again with %async_run_server: finished "
-                "jobs are kept."
-            )
+            raise gone(name)
         old.close()
         self._use(open_session(self.shell, self.shell.user_ns, there))
 
@@ -121,6 +125,13 @@ class AsyncRun(Magics):
                 session.gathered.update(old.gathered)
             if old is not session:
                 old.close()
+        self._warming = Warming(session)
+        self._warming.tell()
+
+    def after_cell(self, result: Any) -> None:
+        """Have the workers import what a cell here has imported."""
+        if self._warming is not None:
+            self._warming.tell()
 
     def close(self) -> None:
         """Disconnect; jobs go on."""
@@ -139,6 +150,17 @@ class AsyncRun(Magics):
             print(f"Connected to {address_of(client)}. Dashboard: {client.dashboard_link}")
             return
         idle = IDLE_TIMEOUT if arguments.idle_timeout is None else arguments.idle_timeout
+        try:
+            connection, started = self._ensure(arguments, idle)
+        except ServerGoneError:
+            connection, started = self._ensure(arguments, idle)  # it was killed this moment
+        what = "Started" if started else "Already running: connected to"
+        slots = f"{connection.workers} cell{'' if connection.workers == 1 else 's'} side by side"
+        board = f" Dashboard: {connection.dashboard}" if connection.dashboard else ""
+        print(f"{what} server {connection.name!r} (process {connection.pid}, {slots}).{board}")
+
+    def _ensure(self, arguments: argparse.Namespace, idle: float) -> tuple[Connection, bool]:
+        """Start a server or find it, and be connected to it; whether it was started."""
         connection, started = ensure_server(
             arguments.name,
             workers=arguments.workers,
@@ -146,17 +168,10 @@ class AsyncRun(Magics):
             dashboard=not arguments.no_dashboard,
             idle_timeout=idle,
         )
-        same = (
-            self._session is not None
-            and self._session.alive
-            and self._session.connection == connection
-        )
-        if not same:
+        session = self._session
+        if session is None or not session.alive or session.connection != connection:
             self._use(open_session(self.shell, self.shell.user_ns, connection))
-        what = "Started" if started else "Already running: connected to"
-        slots = f"{connection.workers} cell{'' if connection.workers == 1 else 's'} side by side"
-        board = f" Dashboard: {connection.dashboard}" if connection.dashboard else ""
-        print(f"{what} server {connection.name!r} (process {connection.pid}, {slots}).{board}")
+        return connection, started
 
     @line_magic
     def async_start_server(self, line: str) -> None:

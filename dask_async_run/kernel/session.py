@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Client
 
 from dask_async_run.carrier import CarriedFrames
-from dask_async_run.errors import NoServerError, ServerError
+from dask_async_run.errors import NoServerError, ServerError, ServerGoneError
 from dask_async_run.folders import sees
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView
@@ -96,6 +96,14 @@ class Session:
             self.client.close()
 
 
+def gone(name: str) -> ServerGoneError:
+    """Answer the error that says so of a server."""
+    return ServerGoneError(
+        f"the server {name!r} is gone. Start it again with %async_run_server: finished jobs "
+        "are kept."
+    )
+
+
 def address_of(client: Client) -> str:
     """Answer the scheduler's address."""
     return str(client.scheduler.address) if client.scheduler is not None else "?"
@@ -135,18 +143,26 @@ def open_session(
     connection = connection or find("default")
     if connection is None:
         raise NoServerError
-    try:
-        client = Client(
-            connection.address,
-            security=connection.security(),
-            set_as_default=False,
-            timeout="30s",
-            name="dask-async-run",
-        )
-    except OSError as error:
-        raise ServerError(
-            f"the server {connection.name!r} at {connection.address} does not answer: {error}. "
-            "Stop it with %async_stop_server --force and start it again.",
-            connection.log,
-        ) from error
-    return Session(client, shell, namespace, connection)
+    return Session(_client(connection), shell, namespace, connection)
+
+
+def _client(connection: Connection) -> Client:
+    for timeout in ("3s", "30s"):
+        try:
+            return Client(
+                connection.address,
+                security=connection.security(),
+                set_as_default=False,
+                timeout=timeout,
+                name="dask-async-run",
+            )
+        except OSError as error:
+            # A server that was killed may be found for a moment more.
+            if find(connection.name) != connection:
+                raise gone(connection.name) from error
+            problem = error
+    raise ServerError(
+        f"the server {connection.name!r} at {connection.address} does not answer: {problem}. "
+        "Stop it with %async_stop_server --force and start it again.",
+        connection.log,
+    ) from problem

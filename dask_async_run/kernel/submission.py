@@ -9,18 +9,19 @@ cluster; so do objects that it may change in place.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_async_run import surroundings
+from dask_async_run.errors import FrameError
 from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session
+from dask_async_run.kernel.warming import imported
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
@@ -28,9 +29,6 @@ from dask_async_run.namespace.containers import LEAF
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
-
-WARM = ("numpy", "scipy", "pandas", "sklearn", "matplotlib", "matplotlib.pyplot", "sympy", "PIL")
-"""Libraries worth importing before a cell asks for them."""
 
 _PROVIDED = frozenset({"get_ipython", "exit", "quit", "open", "display", "__name__"})
 
@@ -302,9 +300,16 @@ def submit(
     prepared = prepare(session, code, options)
     kept = Kept(prepared.captured, session.namespace)
     spec = _spec(session, source, code, options, prepared)
+    try:
+        view = session.registry.create(spec)
+    except FrameError:
+        # Collected between being found there and being named: written again, they are new.
+        captured = prepared.captured
+        payload = session.store.put_payload(captured.stream, captured.buffers)
+        spec = replace(spec, inputs=payload.to_message())
+        view = session.registry.create(spec)
     record = Record(spec, session.store, session.namespace, kept, unders)
     record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
-    view = session.registry.create(spec)
     session.records[spec.id] = record
     return record, view
 
@@ -346,7 +351,8 @@ def _spec(
             "kernel": hasattr(shell, "kernel"),
             "colors": getattr(shell, "colors", None),
         },
-        warm=[name for name in WARM if name in sys.modules],
+        # For a worker that came after `Warming` had told the others.
+        warm=[name for name in imported() if "." not in name],
         submitted=time.time(),
     )
 

@@ -52,6 +52,7 @@ class ClientOps:
         "cancel",
         "gathered",
         "forget",
+        "warm",
         "idle",
         "stopping",
     )
@@ -197,6 +198,9 @@ class ClientOps:
             self._registry.cluster.unpublish(view.id)
         await self._registry.committed()
         self._registry.collect()
+
+    async def warm(self, modules: Sequence[str]) -> None:
+        await self._registry.cluster.warm(modules)
 
     async def idle(self) -> Message:
         return {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,15 @@ class RegistryHost:
         except Exception as error:  # noqa: BLE001  (whatever Dask raises: it is said)
             return f"{type(error).__name__}: {error}"
         return "" if known else "it does not know the job"
+
+    async def warm(self, modules: Sequence[str]) -> None:
+        async def tell(worker: str) -> None:
+            # A hint: a worker that does not take it will import what a cell imports.
+            with suppress(Exception):
+                call = self._scheduler.rpc(worker).async_run_cell(do="warm", modules=list(modules))
+                await asyncio.wait_for(call, TELL_TIMEOUT)
+
+        await asyncio.gather(*(tell(worker) for worker in list(self._scheduler.workers)))
 
     def has_worker(self, worker: str) -> bool:
         return worker in self._scheduler.workers

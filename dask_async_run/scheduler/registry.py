@@ -11,7 +11,7 @@ import logging
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -65,6 +65,9 @@ class Cluster(Protocol):
 
     async def tell(self, worker: str, job: str) -> str:
         """Tell a worker to stop a job's cell; return the problem, or ``""``."""
+
+    async def warm(self, modules: Sequence[str]) -> None:
+        """Have the workers import modules ahead, if they can."""
 
     def has_worker(self, worker: str) -> bool:
         """Whether the worker belongs to the cluster now."""

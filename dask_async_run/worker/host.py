@@ -85,6 +85,11 @@ class CellHost:
                 self._frames = await FramesHere.of_worker(self._worker)
         return self._frames
 
+    @property
+    def memory_limit(self) -> int | None:
+        """Bytes that a cell may use that says nothing itself: the worker's own limit."""
+        return self._worker.memory_manager.memory_limit or None
+
     async def environ(self) -> dict[str, str]:
         """Return the environment variables that cells are to have.
 

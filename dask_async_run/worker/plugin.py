@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 from distributed import Worker
@@ -67,8 +68,11 @@ class CellPlugin(WorkerPlugin):
         if host is not None:
             await asyncio.to_thread(host.close)
 
-    async def _handle(self, do: str, job: str) -> bool:
-        """Worker's RPC handler: ``cancel``; whether the job is known here."""
-        if do != "cancel" or self.host is None:
+    async def _handle(self, do: str, job: str = "", modules: Sequence[str] = ()) -> bool:
+        """Worker's RPC handler: ``cancel`` (whether the job is known here) and ``warm``."""
+        if self.host is None:
             return False
-        return self.host.cancel(job)
+        if do == "warm":
+            await asyncio.to_thread(self.host.template.warm, modules)
+            return True
+        return do == "cancel" and self.host.cancel(job)

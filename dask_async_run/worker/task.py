@@ -7,6 +7,7 @@ import logging
 import socket
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from distributed import Worker, get_worker
@@ -112,6 +113,8 @@ def _supervise(
     payloads = [spec.payload, *(parent.spec.payload for parent in claim.parents)]
     payloads += [Payload.from_message(parent.result.payload) for parent in claim.parents]
     needed = [frame for payload in payloads for frame in payload.named]
+    if spec.memory is None and host.memory_limit:
+        spec = replace(spec, memory=host.memory_limit)
     task = {
         "spec": spec.to_message(),
         "parents": [

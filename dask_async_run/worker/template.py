@@ -22,14 +22,12 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from dask_async_run.warmable import WARMABLE
 from dask_async_run.worker import processes, rehearsal
 from dask_async_run.worker.birth import become_cell
 from dask_async_run.worker.template_protocol import CellFds, receive_request, send_request
 
-WARMABLE = frozenset(
-    "numpy scipy pandas sklearn matplotlib matplotlib.pyplot sympy PIL statsmodels seaborn".split()
-)
-"""What may be imported ahead: known to start no thread and to survive a fork."""
+_DASKS_SEED = "6640"  # what a nanny sets for its workers
 
 
 class Template:
@@ -48,6 +46,8 @@ class Template:
         self._spare: _Spare | None = None
         self._wanted: list[str] = []
         self._wake, self._waker = socket.socketpair()
+        if os.environ.get("PYTHONHASHSEED") == _DASKS_SEED:
+            del os.environ["PYTHONHASHSEED"]  # not the user's: what a cell starts has none either
         self._shell = rehearsal.rehearsed_shell()
 
     def run(self) -> None:
@@ -88,7 +88,11 @@ class Template:
         if fds is not None:
             self._start_cell(request, fds)
         for name in request.get("warm", ()):
-            if name in WARMABLE and name not in sys.modules and name not in self._wanted:
+            if (
+                name.partition(".")[0] in WARMABLE
+                and name not in sys.modules
+                and name not in self._wanted
+            ):
                 self._wanted.append(name)
 
     def _start_cell(self, request: dict[str, Any], fds: CellFds) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import IO
 
 import psutil
@@ -75,6 +76,11 @@ class TemplateHandle:
                 # It died since we looked. Nothing was forked: who cannot read, cannot fork.
                 self._reap()
                 send_request(self._start(), request, fds)
+
+    def warm(self, modules: Sequence[str]) -> None:
+        """Have the template import modules when it has nothing else to do."""
+        with self._lock, suppress(OSError, RuntimeError):
+            send_request(self._start(), {"warm": list(modules)}, None)
 
     def death(self) -> str:
         """Say how the template process died, and its last words; empty if it has not.

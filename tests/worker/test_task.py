@@ -70,12 +70,16 @@ class Jobs:
 
 
 @contextmanager
-def cluster(state: Path, workers: int) -> Iterator[Jobs]:
+def cluster(state: Path, workers: int, memory_limit: str = "auto") -> Iterator[Jobs]:
     """Workers with a process each."""
     with (
         dask.config.set({"distributed.worker.daemon": False}),
         LocalCluster(
-            n_workers=workers, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0"
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory_limit,
+            host="127.0.0.1",
+            dashboard_address=":0",
         ) as started,
         Client(started) as client,
     ):
@@ -118,6 +122,16 @@ def test_large_values_are_frames_in_the_state_folder(jobs: Jobs) -> None:
     store = FrameStore(jobs.state / "frames")
     for digest, size in frames.items():
         store.verify(digest, size)
+
+
+def test_a_workers_memory_limit_is_its_cells(tmp_path: Path) -> None:
+    """Unless they have one of their own; the worker is not what dies of it."""
+    eats = "import time\na = bytearray(700_000_000)\ntime.sleep(1)\nprint('eaten')"
+    with cluster(tmp_path / "state", workers=1, memory_limit="600MB") as jobs:
+        stopped = jobs.end(jobs.submit(eats))
+        assert stopped.state == State.FAILED
+        assert "more than the 572.2 MiB allowed" in stopped.reason
+        assert jobs.end(jobs.submit(eats, memory=2_000_000_000)).state == State.FINISHED
 
 
 def test_a_failed_job_says_why(jobs: Jobs) -> None:
