@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,6 +61,9 @@ class Site:
         self.close()
 
     def close(self) -> None:
+        # distributed (2026.8) cannot close a nanny that is starting its worker again.
+        with suppress(TimeoutError):
+            self.client.wait_for_workers(len(self.cluster.workers), timeout=30)
         self.client.close()
         self.cluster.close()
         self._config.__exit__(None, None, None)
