@@ -14,7 +14,7 @@ import types
 import uuid
 from typing import Any
 
-from dask_async_run.namespace import caches, opaque
+from dask_async_run.namespace import caches, generators, opaque
 from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF, WEAK_CONTAINERS
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
 from dask_async_run.namespace.instances import INSTANCE, INSTANCE_TUPLE, is_plain
@@ -55,6 +55,7 @@ def _library_immutables() -> tuple[type, ...]:
 
 
 _EXACT: dict[type, Kind] = dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
+_EXACT |= dict.fromkeys(generators.TYPES, generators.GENERATOR_KIND)
 
 
 def kind_of(obj: Any) -> Kind | None:

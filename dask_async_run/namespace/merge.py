@@ -26,6 +26,7 @@ from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
+from dask_async_run.namespace.generators import GENERATOR_KIND, TYPES
 from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
@@ -96,8 +97,8 @@ class Kept:
         self._snapshots: dict[int, tuple[Kind, Any]] = {
             index: (kind, kind.snapshot(obj))
             for index, obj in captured.objects.items()
-            if (pickles_its_own_way(type(obj)) or is_iterator(type(obj)))
-            and (kind := kind_of(obj)) in (INSTANCE, ITERATOR)
+            if (pickles_its_own_way(cls := type(obj)) or is_iterator(cls) or cls in TYPES)
+            and (kind := kind_of(obj)) in (INSTANCE, ITERATOR, GENERATOR_KIND)
         }
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
 

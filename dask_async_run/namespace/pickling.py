@@ -41,7 +41,7 @@ from typing import Any, ClassVar, TypeVar
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace import caches, making, modules
+from dask_async_run.namespace import caches, generators, making, modules
 from dask_async_run.namespace.kinds import per_class
 from dask_async_run.namespace.sharing import SharedMemory, make_view, reduce_array
 
@@ -253,6 +253,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakValueDictionary: _reduce_weak_dict,
     types.MappingProxyType: _reduce_proxy,
     _GROUP: _reduce_group,
+    **dict.fromkeys(generators.TYPES, generators.reduce_generator),
 }
 
 _SINGLETONS = (

@@ -32,6 +32,7 @@ from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import kinds, opaque
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
+from dask_async_run.namespace.generators import GENERATOR_KIND
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.modules import find_module, identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
@@ -489,8 +490,10 @@ def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> 
         Whatever a user's ``__setstate__`` raises, or `NotInPlace`; everything is
         as before then.
     """
-    # What runs the user's code, and may fail, comes first; copying arrays last.
-    ordered = sorted(updates, key=lambda update: update[1] == opaque.ARRAY.name)
+    # What runs the user's code, and may fail, comes first, then copying arrays; generators,
+    # which cannot be taken back, come last.
+    late = {opaque.ARRAY.name: 1, GENERATOR_KIND.name: 2}
+    ordered = sorted(updates, key=lambda update: late.get(update[1], 0))
     undo: list[kinds.Undo] = []
     try:
         for token, _, state in ordered:

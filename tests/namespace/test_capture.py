@@ -58,7 +58,9 @@ def test_what_cannot_be_pickled_is_explained(notebook: Notebook) -> None:
 
 def test_the_part_that_cannot_be_pickled_is_found(notebook: Notebook) -> None:
     """The way leads through items and attributes to the culprit."""
-    notebook.here("class Box: pass\nbox = Box(); box.rows = [1, (i for i in [])]")
+    notebook.here(
+        "class Box: pass\nbox = Box(); box.rows = [1, (i for i in [1])]; next(box.rows[1])"
+    )
     with pytest.raises(NotPickledError) as caught:
         notebook.capture("box")
     assert caught.value.path == ("box", ".rows", "[1]")
