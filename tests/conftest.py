@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from hypothesis import settings
 
 from leftovers import MARK, Snapshot
+from survival import markdown
 
 # Hypothesis: no deadline for an example, since machines are shared; the same examples in
 # every run of CI, new ones at everybody's desk.
@@ -103,3 +105,28 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     shutil.rmtree(home, ignore_errors=True)
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print README's table of survival as this run found it, if it caused the faults."""
+    ended: dict[str, list[str]] = {}
+    for outcome in ("passed", "failed", "error"):
+        for report in terminalreporter.stats.get(outcome, []):
+            for fault in getattr(report, "survives", ()):
+                ended.setdefault(fault, []).append(outcome)
+    if ended:
+        told = {
+            fault: f"{len(ends)} x" if set(ends) == {"passed"} else "FAILED"
+            for fault, ends in ended.items()
+        }
+        terminalreporter.section("what survives")
+        terminalreporter.write_line(markdown(told))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:
+    """Note which faults a test caused."""
+    report: Any = yield
+    if report.when == "call" or report.outcome == "failed":
+        report.survives = [mark.args[0] for mark in item.iter_markers("survives")]
+    return report

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import dask_async_run
+import survival
 from dask_async_run.job import State
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +82,14 @@ def test_the_command_is_installed() -> None:
     named = set(re.findall(r"dask-async-run ([a-z]+)", text("README.md")))
     for command in named:
         assert re.search(rf"^ +{command}\b", done.stdout, re.MULTILINE), command
+
+
+def test_readmes_table_of_survival_is_what_tests_try() -> None:
+    """Each row has a test that causes the fault, each mark a row."""
+    assert survival.markdown() in text("README.md")
+    marks = {
+        fault
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for fault in re.findall(r'@pytest\.mark\.survives\(\s*"([^"]+)"', path.read_text())
+    }
+    assert marks == {row.fault for row in survival.ROWS}

@@ -29,7 +29,7 @@ from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.replay import Unders
-from dask_async_run.kernel.session import Session, address_of, gone, open_session
+from dask_async_run.kernel.session import Session, address_of, gone, open_again, open_session
 from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
 from dask_async_run.kernel.tables import JobTable
 from dask_async_run.kernel.waiting import Waiting
@@ -110,7 +110,8 @@ class AsyncRun(Magics):
         assert old is not None
         name = old.connection.name if old.connection is not None else None
         if name is None:
-            raise ServerError("the cluster is gone. Connect again with %async_run_server ADDRESS.")
+            self._use(open_again(old))
+            return
         there = find(name)
         if there is None:
             raise gone(name)
@@ -146,7 +147,8 @@ class AsyncRun(Magics):
     def async_run_server(self, arguments: argparse.Namespace) -> None:
         if arguments.cluster or arguments.address or arguments.scheduler_file:
             client = _foreign_client(arguments, self.shell.user_ns)
-            self._use(open_session(self.shell, self.shell.user_ns, client=client))
+            theirs = client is self.shell.user_ns.get(arguments.cluster)
+            self._use(open_session(self.shell, self.shell.user_ns, client=client, owns=not theirs))
             print(f"Connected to {address_of(client)}. Dashboard: {client.dashboard_link}")
             return
         idle = IDLE_TIMEOUT if arguments.idle_timeout is None else arguments.idle_timeout

@@ -37,6 +37,16 @@ class Session:
     connection : Connection or None
         Of the server, where one of ours is connected to.
     owns : bool
+
+    Attributes
+    ----------
+    state_folder : str
+        Where the registry keeps its jobs, on the scheduler's machine.
+    store : FrameStore or CarriedFrames
+    records : dict of str to Record
+        The jobs that this kernel knows more of than the registry does, by id.
+    gathered : set of str
+        Ids of the jobs that were gathered here.
     """
 
     def __init__(
@@ -52,6 +62,7 @@ class Session:
         self.namespace = namespace
         self.connection = connection
         self._owns = owns
+        self.address = address_of(client)
         self.registry = SyncRegistry(client)
         self.notebook = notebook_id(namespace)
         self.records: dict[str, Record] = {}
@@ -109,11 +120,31 @@ def address_of(client: Client) -> str:
     return str(client.scheduler.address) if client.scheduler is not None else "?"
 
 
+def open_again(old: Session) -> Session:
+    """Connect again to a cluster of somebody else's, whose connection was lost.
+
+    Raises
+    ------
+    ServerError
+        It does not answer.
+    """
+    client, address = old.client, old.address
+    try:
+        again = Client(address, security=client.security, set_as_default=False, timeout="10s")
+    except OSError as error:
+        raise ServerError(
+            f"the connection to the cluster at {address} is lost, and it does not answer: {error}. "
+            "The jobs there go on. Try again, or connect with %async_run_server ADDRESS."
+        ) from error
+    return Session(again, old.shell, old.namespace)
+
+
 def open_session(
     shell: Any,
     namespace: dict[str, Any],
     connection: Connection | None = None,
     client: Client | None = None,
+    owns: bool = False,
 ) -> Session:
     """Connect to a server of ours, or wrap a client of some other cluster.
 
@@ -125,6 +156,8 @@ def open_session(
         Of the server; without and without `client`: the default server's.
     client : Client or None
         Of a cluster that somebody else started: our plugins are installed there.
+    owns : bool
+        Whether the session closes that client.
 
     Raises
     ------
@@ -139,7 +172,7 @@ def open_session(
 
         client.register_plugin(RegistryPlugin())
         client.register_plugin(CellPlugin())
-        return Session(client, shell, namespace, owns=False)
+        return Session(client, shell, namespace, owns=owns)
     connection = connection or find("default")
     if connection is None:
         raise NoServerError

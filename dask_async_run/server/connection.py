@@ -12,6 +12,7 @@ import json
 import os
 import socket
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -233,7 +234,35 @@ def elsewhere(connection: Connection) -> bool:
     the machine's name: a laptop's changes with the network it is in.
     """
     alive = Files.of(connection.name).alive
-    return holder(alive) != connection.pid and held(alive)
+    deadline = time.monotonic() + _DYING
+    while True:
+        # First: a process that is gone by now has given its lock back by now.
+        dying = _dying(connection.pid)
+        if holder(alive) == connection.pid or not held(alive):
+            return False
+        if not dying or time.monotonic() > deadline:
+            return True
+        time.sleep(0.02)
+
+
+_DYING = 10.0
+"""Seconds that the system takes at most to clear away a process that was killed."""
+
+
+def _dying(pid: int) -> bool:
+    """Whether a process of this machine was killed and still holds its locks.
+
+    Its memory goes first, so it has no command line any more, then its files.
+    """
+    import psutil  # here: only this asks
+
+    try:
+        process = psutil.Process(pid)
+        return process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or (
+            not process.cmdline()
+        )
+    except psutil.Error:
+        return False
 
 
 def host() -> str:

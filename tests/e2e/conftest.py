@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from elsewhere import Elsewhere, dask_elsewhere
 from observer import Observer, stop_server
 from realkernel import RealKernel
 from waiting import wait_for
@@ -39,6 +40,13 @@ def open_kernel(folders: Any, tmp_path: Path) -> Iterator[OpenKernel]:
 def observer(folders: Any) -> Observer:
     """What the journal of the test's own server says."""
     return Observer(folders.state)
+
+
+@pytest.fixture
+def elsewhere(folders: Any, tmp_path: Path) -> Iterator[Elsewhere]:
+    """A cluster of somebody else's."""
+    with dask_elsewhere(tmp_path) as started:
+        yield started
 
 
 @dataclass(frozen=True)

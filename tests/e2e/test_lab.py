@@ -44,6 +44,7 @@ def place(first_line: str) -> int:
     return lines.index(first_line)
 
 
+@pytest.mark.survives("page reloaded, kernel restarted")
 def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Path) -> None:
     """Submit, reload the page, restart the kernel, gather: output and variables are there."""
     for first_line in (

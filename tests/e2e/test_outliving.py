@@ -46,6 +46,7 @@ def server_processes() -> list[psutil.Process]:
     return found
 
 
+@pytest.mark.survives("kernel killed while the cell runs")
 @pytest.mark.timeout(120)
 def test_kernel_killed_while_the_cell_runs(
     open_kernel: OpenKernel, observer: Observer, tmp_path: Path
