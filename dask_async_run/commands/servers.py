@@ -54,7 +54,8 @@ def _status(given: argparse.Namespace) -> int:
     answer = ping(connection)
     if given.json:
         facts: dict[str, Any] = asdict(connection)
-        del facts["tls"]
+        del facts["tls"], facts["door"]
+        facts["dashboard"] = connection.dashboard_link
         facts |= {
             "running": True,
             "log": connection.log,
@@ -70,7 +71,7 @@ def _status(given: argparse.Namespace) -> int:
         "server": f"{connection.name} (process {connection.pid} on {connection.host}), running "
         f"since {_when(connection)}",
         "address": connection.address,
-        "dashboard": connection.dashboard or "none",
+        "dashboard": connection.dashboard_link or "none",
         "workers": f"{answer.workers} of {connection.workers}",
         "clients": answer.clients,
         "jobs": f"{running} running, {len(answer.unfinished) - running} waiting",

@@ -158,7 +158,8 @@ class AsyncRun(Magics):
             connection, started = self._ensure(arguments, idle)  # it was killed this moment
         what = "Started" if started else "Already running: connected to"
         slots = f"{connection.workers} cell{'' if connection.workers == 1 else 's'} side by side"
-        board = f" Dashboard: {connection.dashboard}" if connection.dashboard else ""
+        link = connection.dashboard_link
+        board = f" Dashboard: {link}" if link else ""
         print(f"{what} server {connection.name!r} (process {connection.pid}, {slots}).{board}")
 
     def _ensure(self, arguments: argparse.Namespace, idle: float) -> tuple[Connection, bool]:

@@ -83,9 +83,9 @@ class Session:
 
     @property
     def dashboard(self) -> str | None:
-        """Web address of the dashboard."""
+        """Web address of the dashboard; of our own server's, good for some minutes."""
         if self.connection is not None:
-            return self.connection.dashboard
+            return self.connection.dashboard_link
         link = self.client.dashboard_link
         return str(link) if link else None
 

@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from dask_async_run.server import door
 from dask_async_run.server.options import Options, dask_config
 
 DASHBOARD_PORT = 8787
@@ -39,6 +40,8 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     if not options.dashboard:
         # A scheduler has a web server in any case, which shows its tasks without Bokeh too.
         dask.config.set({"distributed.scheduler.http.routes": ["distributed.http.health"]})
+    # A worker's own web page tells of its tasks, too, and has no door.
+    dask.config.set({"distributed.worker.http.routes": ["distributed.http.health"]})
     return LocalCluster(
         name=f"dask_async_run {options.name}",
         asynchronous=True,
@@ -55,14 +58,19 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     )
 
 
-async def start(cluster: Any, state: Path) -> None:
-    """Start the cluster, give it registry and cells; a task has run on it on return."""
+async def start(cluster: Any, state: Path, secret: str) -> None:
+    """Start the cluster, give it registry and cells; a task has run on it on return.
+
+    The dashboard is shown to nobody who does not know the secret; see `door`.
+    """
     from distributed import Client
 
     from dask_async_run.scheduler.plugin import RegistryPlugin
     from dask_async_run.worker.plugin import CellPlugin
 
     await cluster
+    web = cluster.scheduler.http_server
+    door.shut(cluster.scheduler.http_application, secret, web.port)
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
         await client.register_plugin(RegistryPlugin(str(state)))
         await client.register_plugin(CellPlugin())

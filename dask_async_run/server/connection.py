@@ -27,6 +27,7 @@ from dask_async_run.folders import (
     runtime_folder,
     server_name,
 )
+from dask_async_run.server import door
 from dask_async_run.server.locks import held, holder
 
 _LARGEST = 1 << 20
@@ -34,7 +35,7 @@ _LARGEST = 1 << 20
 
 _KINDS: dict[str, Any] = {
     **dict.fromkeys(
-        ("name", "address", "state_folder", "host", "version", "python", "prefix"), str
+        ("name", "address", "state_folder", "host", "version", "python", "prefix", "door"), str
     ),
     **dict.fromkeys(("pid", "workers"), int),
     "started": (int, float),
@@ -53,7 +54,7 @@ class Connection:
     address : str
         The scheduler's, ``tls://127.0.0.1:port``.
     dashboard : str or None
-        Web address of the dashboard.
+        Web address of the dashboard; behind a door, see `dashboard_link`.
     pid : int
         The server process on `host`.
     started : float
@@ -72,6 +73,8 @@ class Connection:
         The Python environment that the server, and so every cell, runs in.
     workers : int
         How many cells run side by side.
+    door : str
+        The secret behind the dashboard's door. Never shown, logged or sent.
     """
 
     name: str
@@ -86,6 +89,12 @@ class Connection:
     python: str
     prefix: str
     workers: int
+    door: str = field(repr=False)
+
+    @property
+    def dashboard_link(self) -> str | None:
+        """Web address of the dashboard, which opens its door for some minutes from now on."""
+        return door.link(self.dashboard, self.door) if self.dashboard else None
 
     def security(self) -> Any:
         """The credentials as a `distributed.Security`, for a ``Client``."""
@@ -258,9 +267,9 @@ def _dying(pid: int) -> bool:
 
     try:
         process = psutil.Process(pid)
-        return process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or (
-            not process.cmdline()
-        )
+        ended = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+        # Linux's own threads, which never had one, are the children of process 2.
+        return ended or (not process.cmdline() and process.ppid() not in (0, 2))
     except psutil.Error:
         return False
 

@@ -83,7 +83,8 @@ def detached(options: Options, pipe: int) -> int:
 
 
 def _welcome(connection: Connection) -> str:
-    dashboard = f", dashboard {connection.dashboard}" if connection.dashboard else ""
+    link = connection.dashboard_link
+    dashboard = f", dashboard {link}" if link else ""
     return (
         f"Server {connection.name!r} is ready: {connection.workers} workers{dashboard}. "
         "Ctrl-C stops it."

@@ -27,7 +27,7 @@ from dask_async_run.job import State
 from dask_async_run.messages import pack
 from dask_async_run.server import cluster as clusters
 from dask_async_run.server import connection as connections
-from dask_async_run.server import log, reaper
+from dask_async_run.server import door, log, reaper
 from dask_async_run.server.connection import Connection, Files
 from dask_async_run.server.locks import Lock
 from dask_async_run.server.options import Options
@@ -176,7 +176,8 @@ class Server:
         started = time.time()
         security = Security.temporary()
         self.cluster = clusters.make_cluster(self.options, self.state, security)
-        await clusters.start(self.cluster, self.state)
+        secret = door.new_secret()
+        await clusters.start(self.cluster, self.state, secret)
         scheduler = self.cluster.scheduler
         self.registry = Registry(self._call)
         scheduler.handlers["async_run_server"] = self.answer
@@ -197,6 +198,7 @@ class Server:
             python=platform.python_version(),
             prefix=sys.prefix,
             workers=self.options.workers or 1,
+            door=secret,
         )
         connections.write(self.files, self.connection)
         logger.info(

@@ -33,6 +33,7 @@ def example(**changes: Any) -> Connection:
         "python": "3.11.7",
         "prefix": "/usr",
         "workers": 2,
+        "door": "OPEN",
     }
     return Connection(**{**facts, **changes})
 

@@ -81,8 +81,11 @@ def test_a_server_is_started_found_and_stopped(folders: Any) -> None:
         environments = client.run(lambda: dict(os.environ)).values()
         workers = client.scheduler_info(n_workers=-1)["workers"].values()
     assert [worker["memory_limit"] for worker in workers] == [2 * 1024**3] * 2
-    with urllib.request.urlopen(connection.dashboard) as page:
+    assert connection.dashboard_link is not None
+    browser = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+    with browser.open(connection.dashboard_link) as page:
         assert page.status == 200
+        assert page.url == connection.dashboard
     for environment in environments:
         cores = len(os.sched_getaffinity(0))
         assert environment["OPENBLAS_NUM_THREADS"] == str(max(1, cores // 2))
@@ -352,6 +355,7 @@ def test_only_a_server_of_this_machine_and_environment_is_used() -> None:
         ".".join(map(str, sys.version_info[:3])),
         sys.prefix,
         1,
+        "open",
     )
     assert launch.usable(ours) is ours
     changes: list[tuple[dict[str, Any], str]] = [
