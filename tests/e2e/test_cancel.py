@@ -139,7 +139,7 @@ def test_interrupting_a_gather_changes_nothing(
     )
     observer.wait_for_text("waited", "begun")
     gathering = shared_kernel.submit("%async_gather waited")
-    shared_kernel.wait_until_busy(gathering)
+    shared_kernel.wait_until_shows(gathering, "waiting for waited")
     shared_kernel.interrupt()
     ran = shared_kernel.finish(gathering, 10)
     assert ran.error is not None

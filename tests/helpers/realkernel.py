@@ -169,6 +169,21 @@ class RealKernel:
                     return
         raise TimeoutError("the kernel did not begin")
 
+    def wait_until_shows(self, msg_id: str, text: str, timeout: float = 60) -> None:
+        """Wait until `msg_id` has put `text` out; what it put out until then is used up.
+
+        The kernel is surely amid the execution then; "busy" is said before it begins.
+        """
+        shown = ""
+        deadline = time.monotonic() + timeout
+        while text not in shown:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not within {timeout} s: {text!r}; only {shown!r}")
+            with suppress(queue.Empty):
+                message = self.client.get_iopub_msg(timeout=0.5)
+                if message["parent_header"].get("msg_id") == msg_id:
+                    shown += message["content"].get("text", "")
+
     def finish(self, msg_id: str, timeout: float = 60) -> Ran:
         """Collect what `msg_id` puts out until the kernel is idle again.
 
