@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from dask_async_run.folders import DEFAULT_SERVER
+from dask_async_run.quantities import duration
 
 OK, ERROR, USAGE, NO_SERVER, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes. `REFUSED`: the server was not stopped, because jobs are unfinished."""
@@ -74,7 +75,7 @@ def _run(given: argparse.Namespace) -> int:
             from dask_async_run.commands import servers
 
             return servers.run(given)
-        case "jobs" | "output" | "cancel":
+        case "jobs" | "output" | "cancel" | "prune":
             from dask_async_run.commands import jobs
 
             return jobs.run(given)
@@ -123,6 +124,11 @@ def parser() -> argparse.ArgumentParser:
         ("jobs", "list jobs, also while no server is running", ["jobs 'train*'", "jobs --json"]),
         ("output", "show what a job has put out so far", ["output train", "output -f train@2"]),
         ("cancel", "cancel jobs, running ones included", ["cancel train", "cancel 'cell-*'"]),
+        (
+            "prune",
+            "forget jobs that have ended and were gathered, with their results",
+            ["prune --older-than 30d --keep-last 3", "prune 'trial-*'"],
+        ),
         ("stop", "stop a server; finished jobs stay", ["stop", "stop --force --name big"]),
     ):
         sub = command(name, summary, name, *examples)
@@ -146,6 +152,23 @@ def parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "-f", "--follow", action="store_true", help="wait for more until the job has ended"
             )
+        if name == "prune":
+            sub.add_argument(
+                "job",
+                nargs="*",
+                help="these, gathered or not: name, name@2, notebook/name, id or pattern",
+            )
+            sub.add_argument(
+                "--older-than", type=duration, metavar="TIME", help="only what ended so long ago"
+            )
+            sub.add_argument(
+                "--keep-last",
+                type=count,
+                default=0,
+                metavar="N",
+                help="keep the latest N of each name",
+            )
+            sub.add_argument("--dry-run", action="store_true", help="only tell which ones")
         if name == "cancel":
             sub.add_argument("job", nargs="+", help="name, name@2, notebook/name, id or pattern")
     for name, summary in (
@@ -155,6 +178,13 @@ def parser() -> argparse.ArgumentParser:
         sub = command(name, summary, name, f"{name} --profile work")
         sub.add_argument("--profile", default="default", help="IPython's profile")
     return root
+
+
+def count(text: str) -> int:
+    """Parse a number that is not negative."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs")
+    return int(text)
 
 
 def _name(sub: argparse.ArgumentParser) -> None:

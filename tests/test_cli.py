@@ -23,7 +23,18 @@ from waiting import wait_for
 
 HEAVY = ("distributed", "dask", "IPython", "numpy", "bokeh", "tornado")
 
-COMMANDS = ["demo", "server", "status", "jobs", "output", "cancel", "stop", "enable", "disable"]
+COMMANDS = [
+    "demo",
+    "server",
+    "status",
+    "jobs",
+    "output",
+    "cancel",
+    "prune",
+    "stop",
+    "enable",
+    "disable",
+]
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -236,6 +247,27 @@ def test_a_servers_day(server: Connection) -> None:
     shown = command("output", "done")
     assert shown.stdout == "hello\n42\n", shown
     assert command("status").returncode == cli.NO_SERVER
+
+
+@pytest.mark.timeout(120)
+def test_prune_forgets_what_was_gathered(server: Connection) -> None:
+    """And nothing else, unless it is named; what is younger or among the latest stays."""
+    with connected(server) as (_, registry):
+        jobs = [registry.create(cell_spec("x = 1", name=name)) for name in ("a", "a", "a", "b")]
+        registry.wait([job.id for job in jobs])
+        registry.gathered([job.id for job in jobs[:3]])
+        assert command("prune", "--older-than", "1h").stdout == "0 jobs, results of 0 B\n"
+        told = command("prune", "--keep-last", "2", "--dry-run").stdout
+        assert "story.ipynb/a@1: would be forgotten\n1 job" in told
+        assert len(registry.jobs()) == 4
+        told = command("prune", "--keep-last", "2").stdout
+        assert "story.ipynb/a@1: forgotten\n1 job" in told
+        command("prune")
+        assert [view.name for view in registry.jobs()] == ["b"]
+        command("prune", "b")
+        assert registry.jobs() == []
+    assert command("prune", "--older-than", "soon").returncode == cli.USAGE
+    assert command("prune", "nosuch").returncode == cli.ERROR
 
 
 @pytest.mark.timeout(120)

@@ -1,4 +1,4 @@
-"""``jobs``, ``output`` and ``cancel``.
+"""``jobs``, ``output``, ``cancel`` and ``prune``.
 
 The first two read the journal, which says all but what a running cell uses just now,
 and is there while no server runs, or one hangs.
@@ -17,6 +17,7 @@ from typing import Any
 
 from dask_async_run.cli import ERROR, NO_SERVER, OK, USAGE
 from dask_async_run.commands import text
+from dask_async_run.commands.pruning import prunable
 from dask_async_run.folders import state_folder
 from dask_async_run.job import JobView, State
 from dask_async_run.selection import select, select_one
@@ -34,6 +35,8 @@ def run(given: argparse.Namespace) -> int:
             return _jobs(given)
         case "output":
             return _output(given)
+        case "prune":
+            return _prune(given)
         case _:
             return _cancel(given)
 
@@ -117,6 +120,36 @@ def _output(given: argparse.Namespace) -> int:
         print(json.dumps(outputs))
     else:
         text.show(text.folded(outputs), colours)
+    return OK
+
+
+def _prune(given: argparse.Namespace) -> int:
+    from dask.utils import format_bytes  # here: the other commands need no Dask
+
+    connection = connections.find(given.name)
+    if connection is None:
+        print(f"dask-async-run: no server {given.name!r} is running.", file=sys.stderr)
+        return NO_SERVER
+    with _journal(given.name) as journal:
+        views = _views(given.name, journal)
+    named = {view.id for view in select(views, given.job)}
+    found = prunable(views, named, given.older_than, given.keep_last, time.time())
+    kept: dict[str, str] = {}
+    if found and not given.dry_run:
+        from dask_async_run.server.control import forget
+
+        kept = forget(connection, [view.id for view in found])
+    gone = [view for view in found if view.id not in kept]
+    if given.json:
+        print(json.dumps([text.job_facts(view) for view in gone]))
+        return OK
+    for view in gone:
+        print(f"{text.label(view)}: {'would be ' if given.dry_run else ''}forgotten")
+    for view in found:
+        if view.id in kept:
+            print(f"{text.label(view)}: kept: {kept[view.id]}")
+    freed = format_bytes(sum(view.nbytes for view in gone))
+    print(f"{len(gone)} job{'' if len(gone) == 1 else 's'}, results of {freed}")
     return OK
 
 

@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterable
 from typing import NoReturn
 
-from dask.utils import parse_bytes, parse_timedelta
 from IPython.core.error import UsageError
 from IPython.utils.process import arg_split
+
+from dask_async_run.quantities import duration, size
 
 NAME = re.compile(r"[^\s/@*?\[\],'\"\x00-\x1f\x7f][^\s/@*?\[\],'\"\x00-\x1f\x7f]{0,99}")
 
@@ -58,25 +59,6 @@ def job_name(text: str) -> str:
             "commas or any of / @ * ? [ ]"
         )
     return text
-
-
-def duration(text: str) -> float:
-    """Parse "90", "2h", "30 min" to seconds."""
-    try:
-        seconds = float(parse_timedelta(text, default="seconds"))
-    except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration, like 90, 30min or 2h") from None
-    if not seconds >= 0 or seconds == float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no duration, like 90, 30min or 2h")
-    return seconds
-
-
-def size(text: str) -> int:
-    """Parse "4GiB" to bytes."""
-    try:
-        return int(parse_bytes(text))
-    except (ValueError, KeyError):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size, like 500MB or 4GiB") from None
 
 
 def names(text: str) -> list[str]:

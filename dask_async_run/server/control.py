@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 import psutil
 
-from dask_async_run.errors import AsyncRunError, ServerError, UnfinishedJobsError
+from dask_async_run.errors import (
+    AsyncRunError,
+    JobStateError,
+    NoSuchJobError,
+    ServerError,
+    UnfinishedJobsError,
+)
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.job import JobView
 from dask_async_run.messages import unpack
@@ -178,6 +184,29 @@ def cancel(connection: Connection, jobs: list[str]) -> dict[str, str]:
         return await Registry(server.async_run).cancel(jobs)
 
     return _talk(connection, ANSWER_TIMEOUT, work)
+
+
+def forget(connection: Connection, jobs: list[str]) -> dict[str, str]:
+    """Forget jobs that have ended, one by one; says of those that stay why.
+
+    Raises
+    ------
+    ServerError
+        The server does not answer.
+    """
+    from dask_async_run.registry import Registry  # here: imports distributed
+
+    async def work(server: Any) -> dict[str, str]:
+        registry = Registry(server.async_run)
+        kept: dict[str, str] = {}
+        for job in jobs:
+            try:
+                await registry.forget([job])
+            except (JobStateError, NoSuchJobError) as error:
+                kept[job] = str(error)
+        return kept
+
+    return _talk(connection, max(ANSWER_TIMEOUT, len(jobs) * 0.1), work)
 
 
 def _ask(connection: Connection, timeout: float, **message: Any) -> Answer:
