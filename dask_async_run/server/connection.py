@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from dask_async_run import __version__
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import (
     RUNTIME_VARIABLE,
@@ -228,6 +229,13 @@ def _checked(message: Any) -> Connection:
         raise TypeError("it holds no object")
     known = {f.name for f in fields(Connection)}
     kept = {key: value for key, value in message.items() if key in known}
+    writer = kept.get("version")
+    if isinstance(writer, str) and writer != __version__ and _KINDS.keys() - kept.keys():
+        raise ServerError(
+            f"the server {kept.get('name', '')!r} was started by dask_async_run {writer}, and this "
+            f"is {__version__}. Stop it (dask-async-run stop --force) and start it again: finished "
+            "jobs are kept."
+        )
     for key, kind in _KINDS.items():
         if not isinstance(kept[key], kind) or not kept[key]:
             raise TypeError(f"{key!r} is not what it should be")

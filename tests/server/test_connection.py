@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import dask_async_run
 from dask_async_run.errors import ServerError
 from dask_async_run.server import connection as connections
 from dask_async_run.server.connection import Connection, Files
@@ -29,7 +30,7 @@ def example(**changes: Any) -> Connection:
         "state_folder": "/state",
         "host": connections.host(),
         "tls": {"ca": "CA", "cert": "CERT", "key": "SECRET"},
-        "version": "1",
+        "version": dask_async_run.__version__,
         "python": "3.11.7",
         "prefix": "/usr",
         "workers": 2,
@@ -138,6 +139,16 @@ def test_a_damaged_file_is_a_clear_error(files: Files, text: bytes) -> None:
     with pytest.raises(ServerError, match=r"is damaged .* Remove it") as caught:
         connections.read(files)
     assert "SECRET" not in str(caught.value)
+
+
+def test_an_older_servers_file_says_so(files: Files) -> None:
+    """What it does not know is no damage."""
+    facts = {**dataclasses.asdict(example()), "version": "0.0.1"}
+    del facts["door"]
+    files.connection.write_bytes(json.dumps(facts).encode())
+    files.connection.chmod(0o600)
+    with pytest.raises(ServerError, match=r"started by dask_async_run 0\.0\.1.* stop --force"):
+        connections.read(files)
 
 
 @given(st.binary(max_size=200), st.integers(0, 400), st.integers(0, 255))
