@@ -64,7 +64,8 @@ def analyse_cell(shell: Any, code: str) -> Analysis:
     SyntaxError
         At the line that the user sees.
     """
-    return analyse(_transform(shell, code), lambda body: _transform(shell, body))
+    flags = surroundings.future_flags(shell)
+    return analyse(_transform(shell, code), lambda body: _transform(shell, body), flags)
 
 
 def _transform(shell: Any, code: str) -> str:
@@ -157,8 +158,8 @@ def _wanted(
     session: Session, analysis: Analysis, code: str, pending: Mapping[str, PendingName]
 ) -> Wanted:
     mentions = analysis.weak | {"__annotations__"}
-    if analysis.unpickles:
-        # pickle.loads looks classes and functions up by name.
+    if analysis.unpickles or "__subclasses__" in _words(code):
+        # pickle.loads looks classes up by name, and a class does not know who inherits from it.
         mentions |= {
             name for name, value in list(session.namespace.items()) if isinstance(value, type)
         }

@@ -95,7 +95,9 @@ class Analysis:
     unpickles: bool
 
 
-def analyse(source: str, transform: Callable[[str], str] = lambda source: source) -> Analysis:
+def analyse(
+    source: str, transform: Callable[[str], str] = lambda source: source, flags: int = 0
+) -> Analysis:
     """Find out what a cell does to names.
 
     Parameters
@@ -104,6 +106,8 @@ def analyse(source: str, transform: Callable[[str], str] = lambda source: source
         The cell, already transformed to Python by IPython.
     transform : callable
         IPython's transformation, for the bodies of magics that run Python.
+    flags : int
+        Compiler flags of the ``__future__`` imports of earlier cells.
 
     Raises
     ------
@@ -114,7 +118,7 @@ def analyse(source: str, transform: Callable[[str], str] = lambda source: source
     with warnings.catch_warnings():
         # The user sees a SyntaxWarning when the cell runs.
         warnings.simplefilter("ignore")
-        cell = _Cell(transform)
+        cell = _Cell(transform, flags=_FLAGS | flags)
         try:
             tree = ast.parse(source)
         except ValueError as error:  # null bytes

@@ -227,6 +227,10 @@ class _Work:
                 self.disordered |= any(n not in self.parents or n in self._queue for n in found)
         self._add(names.reads, mentioned=False)
         self._add(names.weak, mentioned=True)
+        if "__subclasses__" in code.co_names:
+            # A class does not hold its subclasses.
+            kinds = [n for n, value in self._namespace.items() if isinstance(value, type)]
+            self._add(kinds, mentioned=True)
         if names.dynamic:
             self.all()
 

@@ -93,6 +93,7 @@ FUNCTION = Kind(
 )
 
 _CLASS_INTERNALS = {"__dict__", "__weakref__", "_abc_impl", "__abstractmethods__", "__orig_bases__"}
+_CLASS_INTERNALS |= {"__slotnames__"}
 
 
 def _class_vars(cls: type) -> dict[str, Any]:

@@ -95,7 +95,9 @@ def _instance_children(obj: Any) -> Iterable[Any]:
     container = _container(type(obj))
     inner = container.children(obj) if container else ()
     factory = [obj.default_factory] if isinstance(obj, collections.defaultdict) else []
-    return [*_attributes(obj).values(), *_slot_values(obj).values(), *factory, *inner, type(obj)]
+    links = [obj.__cause__, obj.__context__] if isinstance(obj, BaseException) else []
+    own = [*_attributes(obj).values(), *_slot_values(obj).values(), *links]
+    return [*own, *factory, *inner, type(obj)]
 
 
 def _instance_snapshot(obj: Any) -> Any:

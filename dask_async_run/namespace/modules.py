@@ -24,9 +24,24 @@ _INSTALLED = tuple(
 )
 
 
-def find_module(name: str) -> types.ModuleType:
-    """Import a module by name."""
-    __import__(name)
+def find_module(name: str, file: str | None = None) -> types.ModuleType:
+    """Import a module by name; one beside the notebook also where its file lies.
+
+    ``''`` in ``sys.path`` means the working folder, which may be another one by now.
+    """
+    try:
+        __import__(name)
+    except ModuleNotFoundError as error:
+        if file is None or error.name != name.partition(".")[0]:
+            raise
+        path = Path(file)
+        levels = name.count(".") + (1 if path.stem == "__init__" else 0)
+        folder = str(path.parents[levels])
+        sys.path.insert(0, folder)
+        try:
+            __import__(name)
+        finally:
+            sys.path.remove(folder)
     return sys.modules[name]
 
 

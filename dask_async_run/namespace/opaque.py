@@ -333,7 +333,8 @@ def _opaque_state(obj: Any, snapshot: Any) -> Any:
 
 
 def _opaque_children(obj: Any) -> list[Any]:
-    return list((getattr(obj, "__dict__", None) or {}).values())
+    links = [obj.__cause__, obj.__context__] if isinstance(obj, BaseException) else []
+    return [*(getattr(obj, "__dict__", None) or {}).values(), *links]
 
 
 OPAQUE = Kind(

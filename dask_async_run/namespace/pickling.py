@@ -27,6 +27,7 @@ import functools
 import gc
 import io
 import itertools
+import os
 import pickle
 import re
 import sys
@@ -41,7 +42,7 @@ from typing import Any, ClassVar, TypeVar
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace import caches, generators, making, modules
+from dask_async_run.namespace import caches, enums, generators, making, modules
 from dask_async_run.namespace.kinds import per_class
 from dask_async_run.namespace.sharing import SharedMemory, make_view, reduce_array
 
@@ -141,9 +142,12 @@ def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
 
 def set_class_state(cls: type, state: Any) -> None:
     """Give a class its attributes; `NamespaceUnpickler` may skip it."""
+    attributes, slots, *members = state
     # cloudpickle's setter reads the dict of attributes and leaves it alone, but
     # enums get theirs when they are made and would refuse them a second time.
-    _cp._class_setstate(cls, state)
+    _cp._class_setstate(cls, (attributes, slots))
+    if members:
+        enums.set_members(cls, members[0])
 
 
 def make_match(pattern: re.Pattern[str], args: tuple[Any, ...], span: tuple[int, int]) -> Any:
@@ -176,7 +180,28 @@ def _reduce_match(match: re.Match[str]) -> Any:
     return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
 
 
-def _reduce_file(file: io.TextIOWrapper) -> Any:
+def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> Any:
+    """Make a closed file: what ``with open(...) as file`` leaves behind."""
+    opened = mode.replace("x", "w")
+    if kind is io.FileIO:
+        raw: Any = io.FileIO(os.devnull, opened)
+    else:
+        file: Any = open(os.devnull, opened, encoding=encoding)  # noqa: SIM115, PTH123
+        raw = file.buffer.raw if kind is io.TextIOWrapper else file.raw
+    raw.name = name
+    if kind is io.FileIO:
+        file = raw
+    elif kind is io.TextIOWrapper:
+        file.mode = mode
+    file.close()
+    return file
+
+
+def _reduce_file(file: Any) -> Any:
+    kind = type(file)
+    if file.closed:
+        mode = file.mode if kind is not io.BufferedRandom else file.raw.mode
+        return make_closed_file, (kind, file.name, mode, getattr(file, "encoding", None))
     for name in ("stdout", "stderr"):
         if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)
@@ -246,6 +271,10 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _reduce_cell,
     re.Match: _reduce_match,
     io.TextIOWrapper: _reduce_file,
+    io.BufferedReader: _reduce_file,
+    io.BufferedWriter: _reduce_file,
+    io.BufferedRandom: _reduce_file,
+    io.FileIO: _reduce_file,
     memoryview: _reduce_memoryview,
     functools.cached_property: _reduce_cached_property,
     weakref.ref: _reduce_weakref,
@@ -427,6 +456,14 @@ def deeply(function: Callable[[], T]) -> T:
     return answer  # type: ignore[no-any-return]
 
 
+def _in_order(kind: type, state: Any) -> Any:
+    """Answer cloudpickle's state of a class, which it sorts, in the order of the class."""
+    attributes, slots = state
+    attributes.pop("__slotnames__", None)  # copyreg's note, made by pickling an instance
+    ordered = {name: attributes[name] for name in vars(kind) if name in attributes}
+    return ordered | attributes, slots
+
+
 _HEAP_TYPE = 1 << 9
 _DEEP_STACK = 1 << 30
 _DEEP_LIMIT = 200_000
@@ -475,7 +512,7 @@ def _reduce_module(module: types.ModuleType) -> Any:
         return modules.make_module, made, values, None, None, modules.set_module_state
     if modules.is_beside(module) and sys.modules.get(module.__name__) is module:
         values = modules.own_values(module)
-        named = (module.__name__,)
+        named = (module.__name__, module.__file__)
         return modules.find_module, named, values, None, None, modules.set_module_state
     return NotImplemented
 
@@ -523,6 +560,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         named: Mapping[int, tuple[str, str]] | None = None,
     ) -> None:
         self._constants: Mapping[int, Any] = constants()
+        self._classes: list[type] = []
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._known_globals = known_globals
         self._namespace = namespace
@@ -548,7 +586,13 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         RecursionError
             As `deeply` wants it; cloudpickle's own `dump` raises another error.
         """
-        pickle.Pickler.dump(self, obj)
+        try:
+            pickle.Pickler.dump(self, obj)
+        finally:
+            # Python notes in a class how its instances are pickled; the notebook did not ask.
+            for kind in self._classes:
+                if "__slotnames__" in vars(kind):
+                    type.__delattr__(kind, "__slotnames__")
 
     def persistent_id(self, obj: Any) -> Any:
         return self._constants.get(id(obj))
@@ -558,6 +602,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is types.FunctionType:
             return self._reduce_function(obj)
         if isinstance(obj, type):
+            if obj.__flags__ & _HEAP_TYPE and obj.__module__ == "__main__":
+                self._classes.append(obj)
             return self._reduce_class(obj)
         singleton = self._singletons.get(id(obj))
         if singleton is not None:
@@ -623,6 +669,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
                     return unnamed
                 raise pickle.PicklingError(f"the type {kind.__name__!r} has no name to find it by")
             maker, args, state = reduced[:3]
+            state = _in_order(kind, state)
+            if maker is _cp._make_skeleton_enum:
+                args, state = enums.with_members(kind, args, state)
             slotted = "__slots__" in vars(kind) and not issubclass(kind, tuple)
             if maker is _cp._make_skeleton_class and slotted:
                 # Slots exist from the start or not at all.

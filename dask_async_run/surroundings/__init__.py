@@ -20,9 +20,19 @@ from typing import Any
 from dask_async_run.surroundings.libraries import LIBRARIES
 from dask_async_run.surroundings.process import PROCESS, WARNINGS
 from dask_async_run.surroundings.saver import Saver, Shell
-from dask_async_run.surroundings.shell import SHELL, sources
+from dask_async_run.surroundings.shell import SHELL, future_flags, sources
 
-__all__ = ["SAVERS", "changes", "freshen", "merge", "read", "sources", "state", "write"]
+__all__ = [
+    "SAVERS",
+    "changes",
+    "freshen",
+    "future_flags",
+    "merge",
+    "read",
+    "sources",
+    "state",
+    "write",
+]
 
 SAVERS: tuple[Saver, ...] = (*PROCESS, *LIBRARIES, *SHELL, WARNINGS)
 

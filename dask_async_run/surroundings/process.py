@@ -31,9 +31,8 @@ def _write_folder(folder: str, shell: Shell) -> None:
 
 
 def _write_path(path: list[str], shell: Shell) -> None:
-    # Another host has other folders; what this process needs itself stays, at the end.
-    here = [entry for entry in path if entry == "" or Path(entry).exists()]
-    sys.path[:] = here + [entry for entry in sys.path if entry not in here]
+    # What this process needs itself stays, at the end.
+    sys.path[:] = path + [entry for entry in sys.path if entry not in path]
 
 
 def _path_difference(before: list[str], now: list[str]) -> dict[str, list[str]]:
@@ -176,6 +175,12 @@ PROCESS: tuple[Saver, ...] = (
         _write_environment,
         state=lambda shell: dict(os.environ),
         difference=_environment_difference,
+    ),
+    Saver(
+        "arguments",
+        True,
+        lambda shell: list(sys.argv),
+        lambda arguments, shell: sys.argv.__setitem__(slice(None), arguments),
     ),
     Saver(
         "recursion limit",

@@ -1,8 +1,11 @@
 """Surroundings that belong to the IPython shell: formatters, precision, magics, sources."""
 
 from __future__ import annotations
+import __future__
 
+import functools
 import linecache
+from operator import or_
 from typing import Any
 
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -99,6 +102,26 @@ def _write_sources(texts: dict[str, tuple[int | None, str]], shell: Shell) -> No
             numbers[name] = number
 
 
+def future_flags(shell: Shell) -> int:
+    """Answer the compiler flags that ``__future__`` imports of earlier cells have set."""
+    known = (getattr(__future__, name).compiler_flag for name in __future__.all_feature_names)
+    return int(getattr(getattr(shell, "compile", None), "flags", 0) & functools.reduce(or_, known))
+
+
+def _write_future(flags: int, shell: Shell) -> None:
+    if shell is not None:
+        shell.compile.flags |= flags
+
+
+def _read_traceback_mode(shell: Shell) -> Any:
+    return None if shell is None else shell.InteractiveTB.mode
+
+
+def _write_traceback_mode(mode: str, shell: Shell) -> None:
+    if shell is not None and shell.InteractiveTB.mode != mode:
+        shell.InteractiveTB.set_mode(mode)
+
+
 _OPTIONS = ("ast_node_interactivity", "autoawait", "show_rewritten_input")
 
 
@@ -144,6 +167,8 @@ SHELL: tuple[Saver, ...] = (
     Saver("precision", False, _read_precision, _write_precision),
     Saver("formatters", False, _read_formatters, _write_formatters),
     Saver("shell options", False, _read_options, _write_options),
+    Saver("future", False, future_flags, _write_future),
+    Saver("traceback mode", False, _read_traceback_mode, _write_traceback_mode),
     Saver("magics", False, _read_magics, _write_magics),
     Saver("sources", False, lambda shell: None, _write_sources),
 )

@@ -88,14 +88,16 @@ def test_a_folder_that_is_not_there_is_not_entered(tmp_path: Path) -> None:
 
 
 def test_own_paths_of_the_other_process_stay(tmp_path: Path) -> None:
-    """The kernel's folders come first, what the process needs itself is kept."""
+    """The kernel's folders come first, there or not; what the process needs itself is kept."""
+
+    missing = str(tmp_path / "missing")
 
     def child() -> list[str]:
         sys.path[:] = ["/own"]
-        surroundings.write({"path": [str(tmp_path), str(tmp_path / "missing")]}, None)
+        surroundings.write({"path": [str(tmp_path), missing]}, None)
         return list(sys.path)
 
-    assert in_child(child) == [str(tmp_path), "/own"]
+    assert in_child(child) == [str(tmp_path), missing, "/own"]
 
 
 def test_a_library_that_is_not_imported_here_is_not_imported_for_its_options() -> None:

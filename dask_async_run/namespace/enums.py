@@ -1,0 +1,61 @@
+"""Enumerations in streams: cloudpickle makes the members again from their values alone.
+
+What a member's ``__init__`` or the notebook gave it, and what a ``__new__`` made of its
+value, would be lost. Here the members are made without running either, and get
+their values and attributes back as they were.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+_PYTHONS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
+"""Attributes of a member that Python's own machinery sets."""
+
+
+def with_members(kind: Any, args: tuple[Any, ...], state: Any) -> tuple[tuple[Any, ...], Any]:
+    """Answer cloudpickle's arguments and state of an enumeration, members kept whole.
+
+    Parameters
+    ----------
+    kind : EnumMeta
+    args : tuple
+        For ``_make_skeleton_enum``: bases, name, qualified name, members and more.
+    state : (dict, dict)
+    """
+    attributes, slots = state
+    data = kind._member_type_
+    members: dict[str, Any] = {}
+    details: dict[str, Any] = {}
+    for name, member in kind.__members__.items():
+        attributes.pop(name, None)
+        # What a member is as a number, text or bytes, whatever its value is.
+        members[name] = member._value_ if data is object else _plain(data, member)
+        if name == member._name_:
+            own = {n: v for n, v in vars(member).items() if n not in _PYTHONS}
+            details[name] = member._value_, own
+    bases, name, qualname, _, *rest = args
+    return (bases, name, qualname, members, *rest), (attributes, slots, details)
+
+
+def _plain(data: Any, member: Any) -> Any:
+    try:
+        return data.__str__(member) if data is str else data(member)
+    except Exception:  # noqa: BLE001 - a data type with a constructor of its own
+        return member._value_
+
+
+def set_members(cls: Any, details: dict[str, tuple[Any, dict[str, Any]]]) -> None:
+    """Give the members of a new enumeration their values and attributes."""
+    for name, (value, attributes) in details.items():
+        member = cls._member_map_[name]
+        if member._value_ is not value:
+            for known, other in list(cls._value2member_map_.items()):
+                if other is member:
+                    del cls._value2member_map_[known]
+            member._value_ = value
+            try:
+                cls._value2member_map_[value] = member
+            except TypeError:
+                pass  # it cannot be a key: Python finds it by comparing
+        vars(member).update(attributes)
