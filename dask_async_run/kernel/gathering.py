@@ -59,14 +59,25 @@ class Gatherer:
         JobStateError
             A job ended without a result.
         MergeError
-            A result cannot be merged.
+            A result cannot be merged; the jobs that do not build on it are.
         """
         ended = Waiting(self._session).until_ended(self._with_parents(views), timeout)
         several = len(ended) > 1
+        failed: dict[str, MergeError] = {}
         for view in ended:
             if several:
                 print(f"── {view.label} ──")
-            self._gather_one(view, list(only), overwrite)
+            if failed.keys() & {*self.record(view.id).spec.parents}:
+                print(f"{view.label} builds on what could not be merged.", file=sys.stderr)
+                failed[view.id] = next(iter(failed.values()))
+                continue
+            try:
+                self._gather_one(view, list(only), overwrite)
+            except MergeError as error:
+                # It keeps its result, and would keep the others from being gathered for ever.
+                failed[view.id] = error
+        if failed:
+            raise next(iter(failed.values()))
 
     def _with_parents(self, views: Sequence[JobView]) -> list[JobView]:
         """Add the ungathered jobs that these build on, before them."""

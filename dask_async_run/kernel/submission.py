@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+import types
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -159,9 +160,12 @@ def _wanted(
 ) -> Wanted:
     mentions = analysis.weak | {"__annotations__"}
     if analysis.unpickles or "__subclasses__" in _words(code):
-        # pickle.loads looks classes up by name, and a class does not know who inherits from it.
+        # pickle looks classes and functions up by name, and a class does not know who
+        # inherits from it.
         mentions |= {
-            name for name, value in list(session.namespace.items()) if isinstance(value, type)
+            name
+            for name, value in list(session.namespace.items())
+            if isinstance(value, (type, types.FunctionType))
         }
     return Wanted(
         reads=analysis.reads,

@@ -111,11 +111,14 @@ class Found:
 
     @property
     def unpickles(self) -> bool:
-        """Whether the code may look classes and functions up by name to unpickle something."""
+        """Whether the code may look classes and functions up by name, to pickle or unpickle."""
         mentioned = self.loads | self.attributes
         return bool(
-            mentioned & {"read_pickle", "Unpickler"}
-            or (mentioned & {"load", "loads", "open"} and (mentioned | self.imports) & _PICKLERS)
+            mentioned & {"read_pickle", "Unpickler", "to_pickle", "Pickler"}
+            or (
+                mentioned & {"load", "loads", "dump", "dumps", "open"}
+                and (mentioned | self.imports) & _PICKLERS
+            )
         )
 
 

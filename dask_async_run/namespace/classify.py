@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime
 import decimal
 import enum
@@ -17,8 +18,13 @@ from typing import Any
 from dask_async_run.namespace import caches, generators, opaque
 from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF, WEAK_CONTAINERS
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
-from dask_async_run.namespace.instances import INSTANCE, INSTANCE_TUPLE, is_plain
-from dask_async_run.namespace.kinds import ATOMS, Kind
+from dask_async_run.namespace.instances import (
+    INSTANCE,
+    INSTANCE_TUPLE,
+    is_plain,
+    pickles_its_own_way,
+)
+from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
 from dask_async_run.namespace.pickling import by_reference, is_singleton
 
 _IMMUTABLE_BASES: tuple[type, ...] = (
@@ -87,8 +93,35 @@ def kind_of(obj: Any) -> Kind | None:
     if isinstance(obj, tuple):
         return IMMUTABLE[tuple] if not hasattr(obj, "__dict__") else INSTANCE_TUPLE
     if is_plain(cls):
-        return INSTANCE
+        return opaque.OPAQUE if _wraps(obj, cls) else INSTANCE
     return opaque.OPAQUE
+
+
+def _wraps(obj: Any, cls: type) -> bool:
+    """Whether a library's object is the shell of one in C that has no pickle of its own.
+
+    A picture of PIL, a frame of polars: what changes is inside the C object, and only
+    the shell knows how to tell it.
+    """
+    if cls.__module__ == "__main__" or not pickles_its_own_way(cls):
+        return False
+    values = [*(getattr(obj, "__dict__", None) or {}).values()]
+    for base in cls.__mro__:
+        for name, member in vars(base).items():
+            if type(member) is types.MemberDescriptorType:
+                values.append(getattr(obj, name, None))
+    return any(_is_bare(type(value)) for value in values)
+
+
+@per_class
+def _is_bare(cls: type) -> bool:
+    """Whether a class is written in C, of no module that it can be found in."""
+    if cls in ATOMS or cls in _EXACT or cls.__module__ not in ("builtins", "ctypes"):
+        return False
+    return getattr(builtins, cls.__name__, None) is not cls and cls not in _PYTHONS
+
+
+_PYTHONS = frozenset(kind for kind in vars(types).values() if isinstance(kind, type))
 
 
 def _known_by_name(obj: Any) -> bool:

@@ -334,7 +334,9 @@ def _opaque_state(obj: Any, snapshot: Any) -> Any:
 
 def _opaque_children(obj: Any) -> list[Any]:
     links = [obj.__cause__, obj.__context__] if isinstance(obj, BaseException) else []
-    return [*(getattr(obj, "__dict__", None) or {}).values(), *links]
+    attributes = getattr(obj, "__dict__", None)
+    # Some objects have any attribute that they are asked for.
+    return [*(attributes.values() if isinstance(attributes, dict) else ()), *links]
 
 
 OPAQUE = Kind(

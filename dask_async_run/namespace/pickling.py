@@ -44,7 +44,12 @@ from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import caches, enums, generators, making, modules
 from dask_async_run.namespace.kinds import per_class
-from dask_async_run.namespace.sharing import SharedMemory, make_view, reduce_array
+from dask_async_run.namespace.sharing import (
+    SharedMemory,
+    make_own_array,
+    make_view,
+    reduce_array,
+)
 
 T = TypeVar("T")
 
@@ -324,13 +329,24 @@ def named_in_libraries(namespace: Mapping[str, Any]) -> dict[int, tuple[str, str
     not everything that a library makes for itself can be made again from a pickle.
     """
     found = {}
-    for name, value in list(namespace.items()):
-        root = modules.module_name(type(value)).partition(".")[0]
-        if root in ("builtins", "__main__") or isinstance(value, (type, types.ModuleType)):
+    tables: dict[str, dict[int, str]] = {}
+    for value in list(namespace.values()):
+        words = modules.module_name(type(value)).split(".")
+        if words[0] in ("", "builtins", "__main__") or isinstance(value, (type, types.ModuleType)):
             continue
-        library = sys.modules.get(root)
-        if library is not None and vars(library).get(name) is value:
-            found[id(value)] = root, name
+        # ``from scipy.stats import norm``: as public as can be, whatever the notebook calls it.
+        for count in range(1, len(words) + 1):
+            module = ".".join(words[:count])
+            library = sys.modules.get(module)
+            if library is None or modules.is_beside(library):
+                break
+            if module not in tables:
+                table = {id(v): n for n, v in vars(library).items() if not n.startswith("__")}
+                tables[module] = table
+            name = tables[module].get(id(value))
+            if name is not None:
+                found[id(value)] = module, name
+                break
     return found
 
 
@@ -685,11 +701,19 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_array(self, array: Any) -> Any:
         root = self._shared.seen(array)  # type: ignore[union-attr]
+        kind = type(array)
+        attributes: tuple[Any, ...] = ()
+        if kind.__module__ == "__main__" and vars(array) and not array.dtype.hasobject:
+            # numpy's own way leaves the attributes out that a notebook's class has.
+            attributes = (dict(vars(array)), None), None, None, set_plain_state
+        if root is None and attributes:
+            return make_own_array, (array.view(self._array_types[0]), kind), *attributes
         if root is None:
             return reduce_array(array)
         start = root.__array_interface__["data"][0]
         offset = array.__array_interface__["data"][0] - start
-        return make_view, (root, offset, array.shape, array.strides, array.dtype, type(array))
+        made = (root, offset, array.shape, array.strides, array.dtype, type(array))
+        return make_view, (*made, array.flags.writeable), *attributes
 
 
 class SeededPickler(NamespacePickler):
@@ -706,6 +730,9 @@ class SeededPickler(NamespacePickler):
     ):
         super().__init__(file, namespace, **kwargs)
         self._constants = {**self._constants, **seeds}
+
+
+_LOAD = compile("load()", "<unpickling>", "eval")
 
 
 class NamespaceUnpickler(pickle.Unpickler):
@@ -761,6 +788,14 @@ class NamespaceUnpickler(pickle.Unpickler):
         self._resolve = resolve
         self._keep_classes = keep_classes
         self._known_classes: set[type] = set()
+
+    def load(self) -> Any:
+        """Load one more object, with a frame of the namespace below it.
+
+        What a library runs while its objects are loaded may look up names where it
+        believes that it was called from: patsy evaluates a formula again.
+        """
+        return eval(_LOAD, self._namespace, {"load": super().load})
 
     def find_class(self, module: str, name: str) -> Any:
         if module == self._OURS:

@@ -9,14 +9,30 @@ from typing import Any
 
 
 def make_view(
-    root: Any, offset: int, shape: tuple[int, ...], strides: tuple[int, ...], dtype: Any, cls: type
+    root: Any,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: Any,
+    cls: type,
+    writeable: bool,
 ) -> Any:
     """Build an array on the memory of `root`, `offset` bytes behind its start."""
     import numpy as np
 
     whole = root if root.flags.c_contiguous else root.T
     view = np.ndarray(shape, dtype, whole, offset, strides)
-    return view if cls is np.ndarray else view.view(cls)
+    if not writeable:
+        view.flags.writeable = False
+    return view if cls is np.ndarray else make_own_array(view, cls)
+
+
+def make_own_array(array: Any, cls: type) -> Any:
+    """Build an instance of a notebook's array class; its attributes follow as its state."""
+    import numpy as np
+
+    # Without the class's own ``__new__``, and without its ``__array_finalize__`` having a say.
+    return np.ndarray.__new__(cls, array.shape, array.dtype, array, 0, array.strides)
 
 
 def make_array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, copied: bool) -> Any:
@@ -36,9 +52,11 @@ def make_array(buffer: Any, dtype: Any, shape: tuple[int, ...], order: str, copi
     return owner
 
 
-def make_apart(array: Any) -> Any:
+def make_apart(array: Any, writeable: bool) -> Any:
     """Build a view that covers a whole array: what was strided lies in another way now."""
-    return array[...]
+    view = array[...]
+    view.flags.writeable = writeable
+    return view
 
 
 def reduce_array(array: Any) -> Any:
@@ -46,7 +64,7 @@ def reduce_array(array: Any) -> Any:
     if type(array).__name__ != "ndarray" or array.dtype.hasobject or array.ndim == 0:
         return NotImplemented
     if not array.flags.forc:
-        return make_apart, (array.copy(),)
+        return make_apart, (array.copy(), array.flags.writeable)
     if isinstance(array.base, type(array)):
         return NotImplemented
     order = "C" if array.flags.c_contiguous else "F"
@@ -57,6 +75,10 @@ def reduce_array(array: Any) -> Any:
     except ValueError:  # fields of dates, say
         return NotImplemented
     return make_array, (buffer, array.dtype, array.shape, order, array.base is None)
+
+
+_GAPS = 4
+"""A strided array goes as it lies if its memory is at most this many times larger."""
 
 
 class SharedMemory:
@@ -74,6 +96,7 @@ class SharedMemory:
         self._owners: dict[int, Any] = {}
         self._groups: dict[int, dict[int, Any]] = {}
         self._private: set[int] = set()
+        self._strided: set[int] = set()
 
     @staticmethod
     def root(array: Any) -> Any:
@@ -111,9 +134,13 @@ class SharedMemory:
         root = self._owners.get(id(root), root)
         if id(array) in self._private or array.dtype.hasobject:
             return None
-        if type(array).__name__ not in ("ndarray", "matrix", "recarray", "memmap"):
+        named = type(array).__name__ in ("ndarray", "matrix", "recarray", "memmap")
+        if not named and type(array).__module__ != "__main__":
             return None  # of other subclasses a view would lose what they add: a mask
         self._groups.setdefault(id(root), {})[id(array)] = array
+        if not array.flags.forc and root.nbytes <= _GAPS * array.nbytes:
+            # As it lies: what is taken from it elsewhere is a view of the same memory.
+            self._strided.add(id(root))
         if array is root or id(root) not in self.shared:
             return None
         if not (root.flags.c_contiguous or root.flags.f_contiguous):
@@ -127,7 +154,8 @@ class SharedMemory:
             arrays = list(group.values())
             owned = any(id(owner) == root_id for owner in self._owners.values())
             several = len(arrays) > 1 and _any_overlap(root_id, arrays)
-            if root_id not in self.shared and (owned or several):
+            strided = root_id in self._strided
+            if root_id not in self.shared and (owned or several or strided):
                 self.shared.add(root_id)
         return len(self.shared) > before
 

@@ -9,6 +9,7 @@ named by it (a *token*); one that it has none for (made by somebody's
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS, Kind
 from dask_async_run.namespace.opaque import fingerprinting
+from dask_async_run.namespace.sharing import SharedMemory
 
 Token = tuple[int, int]
 """Section (0: own inputs; further ones: those of parents) and index in its memo."""
@@ -73,6 +75,7 @@ class Baseline:
         known.forget()
 
     def _walk(self, roots: Iterable[Any], tokens: Mapping[int, Token]) -> None:
+        arrays = getattr(sys.modules.get("numpy"), "ndarray", ())
         pending: list[tuple[Any, int]] = [(root, 0) for root in roots]
         while pending:
             obj, owner = pending.pop()
@@ -84,6 +87,11 @@ class Baseline:
             token = tokens.get(id(obj))
             owner = id(obj) if token is not None else owner
             self.tracked[id(obj)] = Tracked(obj, kind, kind.snapshot(obj), token, owner)
+            if isinstance(obj, arrays):
+                # What a view is a view of may have no name, and is one memory with it.
+                root = SharedMemory.root(obj)
+                if id(root) in tokens:
+                    pending.append((root, 0))
             children = kind.children(obj)
             if not ATOMS.issuperset(map(type, children)):
                 pending.extend((child, owner) for child in children if type(child) not in ATOMS)

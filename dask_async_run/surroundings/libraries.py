@@ -53,7 +53,8 @@ def _read_pandas(shell: Shell) -> Any:
             warnings.simplefilter("ignore")
             value = config.get_option(key)
         default = registered.defval
-        if value is not default and value != default:
+        # Of this one pandas chooses the default when it is imported: another in a terminal.
+        if key == "display.max_columns" or (value is not default and value != default):
             found[key] = value
     return found
 

@@ -64,6 +64,23 @@ def test_a_merge_that_fails_leaves_everything_as_it_was(kernel: RemoteKernel) ->
     assert value(kernel, "rows, y, f.x") == ([1, 2], "new", 1)
 
 
+@pytest.mark.contract(18)
+def test_a_merge_that_fails_does_not_keep_others_from_theirs(kernel: RemoteKernel) -> None:
+    """Those that build on it wait, the rest is merged; the failure is told at the end."""
+    pid = value(kernel, "__import__('os').getpid()")
+    do(kernel, FRAGILE.format(pid=pid))
+    submit(kernel, "fragile", "f = Fragile()")
+    submit(kernel, "above", "g = f.x")
+    submit(kernel, "beside", "y = 'new'")
+    failed = kernel.execute("%async_gather")
+    assert not failed.ok
+    assert "too fragile" in shown(failed)
+    assert value(kernel, "y, 'g' in globals()") == ("new", False)
+    let_go(kernel, "mended")
+    do(kernel, "%async_gather")
+    assert value(kernel, "g, f.x") == (1, 1)
+
+
 @pytest.mark.contract(19)
 def test_a_conflict_is_listed_and_the_rest_merged(kernel: RemoteKernel) -> None:
     """The clean names arrive; the job keeps the other value."""
