@@ -321,8 +321,7 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.ATTACH)
     def async_attach(self, arguments: argparse.Namespace) -> None:
-        for view in self.session.jobs(arguments.jobs):
-            follow(self.session, view, wait=not arguments.no_follow)
+        follow(self.session, self.session.jobs(arguments.jobs), wait=not arguments.no_follow)
 
     @line_magic
     @_magic(options.CANCEL)
