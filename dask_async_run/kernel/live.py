@@ -39,6 +39,7 @@ SLICE = 0.5
 """Seconds that one look waits at most: how long a new view waits for its first news."""
 
 _RETRY = 2.0
+_UNREACHABLE = "no connection to the server"
 
 
 def pace(age: float) -> float:
@@ -51,7 +52,7 @@ def pace(age: float) -> float:
     return min(5.0, max(0.25, age / 240))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Watched:
     """A job, as it is shown in one place; used by the follower's thread alone."""
 
@@ -198,7 +199,7 @@ class Follower:
                 if not self._session.alive:
                     return  # whoever closed it says so, or connects again
                 for watched in due:
-                    watched.note = "no connection to the server"
+                    watched.note = _UNREACHABLE
                     watched.due = time.monotonic() + _RETRY
                     watched.show()
                 continue
@@ -207,8 +208,10 @@ class Follower:
     def _show(self, due: list[Watched], glimpses: dict[str, Glimpse]) -> None:
         now = time.monotonic()
         for watched in due:
+            if watched not in self._watched:
+                continue  # it made place for a newer one meanwhile
             glimpse = glimpses.get(watched.view.id)
-            if watched.note == "no connection to the server":
+            if watched.note == _UNREACHABLE:
                 watched.note = ""
             if glimpse is not None:
                 watched.see(glimpse)

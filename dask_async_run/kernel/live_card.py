@@ -28,7 +28,7 @@ _PRE = (
     "margin:4px 0 0 0;padding:4px 8px;line-height:1.35;white-space:pre;overflow:hidden;"
     "text-overflow:ellipsis;text-align:left;color:inherit;border-radius:3px;"
     "font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px);"
-    "background:var(--jp-layout-color2, rgba(128,128,128,.1))"
+    "background:rgba(128,128,128,.12)"
 )
 
 

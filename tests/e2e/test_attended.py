@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import queue
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from observer import Observer
@@ -166,3 +169,29 @@ def test_several_jobs_are_followed_at_once_after_a_restart(
     for name in ("left", "right"):
         assert followed.stdout.index(f"{name} early") < followed.stdout.index(f"{name} late")
     assert followed.stdout.startswith("── left ──\nleft early\n")
+
+
+def test_a_terminal_says_so_before_the_next_prompt(
+    shared_server: SharedServer, tmp_path: Path
+) -> None:
+    """As a line of its own, once; there are no views."""
+    env = {**os.environ, **shared_server.env, "JPY_SESSION_NAME": "terminal-test"}
+    command = ["-m", "IPython", "--simple-prompt", "--colors=NoColor", "--no-banner"]
+    terminal = pexpect.spawn(sys.executable, command, env=env, cwd=tmp_path, timeout=60)
+    try:
+        for line in (
+            "%load_ext dask_async_run",
+            "%async_run_server",
+            "%async_run --name term x = 1",
+            "%async_wait term",
+        ):
+            terminal.expect(r"In \[\d+\]: ")
+            terminal.sendline(line)
+        terminal.expect("term finished after .*: %async_gather term")
+        terminal.expect(r"In \[\d+\]: ")
+        terminal.sendline("'next'")
+        terminal.expect(r"Out\[\d+\]: 'next'\s+In \[\d+\]: ")
+        terminal.sendline("exit")
+        terminal.expect(pexpect.EOF)
+    finally:
+        terminal.close(force=True)
