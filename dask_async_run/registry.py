@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -20,6 +20,7 @@ from distributed import Client, Worker
 from dask_async_run import errors
 from dask_async_run.carrier import FrameCarrier
 from dask_async_run.frames import Frame
+from dask_async_run.glimpse import Glimpse
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import pack, unpack
 
@@ -288,6 +289,30 @@ class Registry:
             since, wait = listed[-1].seq, 0.0
         return Outputs(listed, answer["tail"], answer["state"], answer["done"])
 
+    async def look(
+        self, seen: Mapping[str, str], pictures: Mapping[str, int], wait: float = 0.0
+    ) -> list[Glimpse]:
+        """Look at jobs: how they stand, the end of their text, their latest picture.
+
+        Costs the same however much a job has put out.
+
+        Parameters
+        ----------
+        seen : mapping of str to str
+            The jobs, and the mark of the last glimpse of each; empty at first.
+        pictures : mapping of str to int
+            Numbers of the pictures that the caller has; those come without their data.
+        wait : float
+            Seconds to wait until there is something new to see of one of them.
+
+        Returns
+        -------
+        list of Glimpse
+            Of the jobs of which there is something new to see.
+        """
+        answer = await self._ask("look", seen=dict(seen), pictures=dict(pictures), wait=wait)
+        return [Glimpse.from_message(message) for message in answer]
+
     async def wait(
         self,
         jobs: Sequence[str],
@@ -438,6 +463,11 @@ class SyncRegistry:
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
     ) -> Outputs:
         return self._sync(self._registry.outputs, job, since, wait, tail)
+
+    def look(
+        self, seen: Mapping[str, str], pictures: Mapping[str, int], wait: float = 0.0
+    ) -> list[Glimpse]:
+        return self._sync(self._registry.look, seen, pictures, wait)
 
     def wait(
         self,

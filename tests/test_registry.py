@@ -200,6 +200,54 @@ def test_a_flood_of_large_outputs_comes_in_portions(
     assert [o.seq for o in ask("outputs", spec.id, 28).outputs] == [29, 30]
 
 
+# --- a glimpse ---
+
+
+def test_a_look_shows_the_end_and_costs_the_same(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """The end of the text and the last picture, of 40 MB as of a line; nothing twice."""
+    spec, quiet = job_spec("a"), job_spec("quiet")
+    for each in (spec, quiet):
+        ask("create", each)
+    ask("claim", spec.id, worker, "host")
+    picture = {"output_type": "display_data", "data": {"image/png": "abcd"}}
+    line = {"output_type": "stream", "name": "stdout", "text": "x" * 2**20 + "\n"}
+    ask("record", spec.id, [*[line] * 40, picture], attempt=1, batch=1)
+    (first,) = ask("look", {spec.id: ""}, {})
+    assert first.view.state == "running"
+    assert first.picture.data == "abcd"
+    assert first.text == "x" * (len(first.text) - 1) + "\n"
+    assert len(first.text) == 8192
+
+    seen = {spec.id: first.mark, quiet.id: ask("look", {quiet.id: ""}, {})[0].mark}
+    assert ask("look", seen, {}) == []
+    info = {"pid": 7, "memory": 5.0, "cpu": 50.0}
+    ask("record", spec.id, [], info=info, attempt=1, batch=2)
+    (second,) = ask("look", seen, {spec.id: first.picture.number})
+    assert (second.view.pid, second.view.memory, second.view.cpu) == (7, 5.0, 50.0)
+    assert (second.picture.number, second.picture.data) == (41, "")
+
+
+def test_a_look_waits_for_the_end(ask: Callable[..., Any], worker: str, site: Site) -> None:
+    """The last glimpse says how the job ended; a forgotten one has no view."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    (first,) = ask("look", {spec.id: ""}, {})
+    waiting = threading.Thread(
+        target=lambda: found.extend(site.registry.look({spec.id: first.mark}, {}, 20))
+    )
+    found: list[Any] = []
+    waiting.start()
+    ask("finish", spec.id, "failed", "no")
+    waiting.join(20)
+    assert [(look.view.state, look.view.reason) for look in found] == [("failed", "no")]
+    assert ask("look", {spec.id: found[0].mark}, {}) == []
+    ask("forget", [spec.id])
+    assert ask("look", {spec.id: found[0].mark}, {})[0].view is None
+
+
 def test_text_that_utf8_does_not_know_travels(ask: Callable[..., Any], worker: str) -> None:
     """Lone surrogates, from file names: in outputs, results, reasons, names."""
     odd = "caf\udce9 \x00 é"

@@ -1,6 +1,9 @@
-"""Attach: show what a job has put out so far, and follow it until it ends."""
+"""Attach: show what jobs have put out so far, and follow them until they end."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
 
 from dask_async_run.job import JobView
 from dask_async_run.kernel.replay import Replay
@@ -9,26 +12,46 @@ from dask_async_run.kernel.session import Session
 _SLICE = 1.0
 
 
-def follow(session: Session, view: JobView, wait: bool) -> None:
-    """Show a job's outputs; an interrupt ends the following, not the job.
+def follow(session: Session, views: Sequence[JobView], wait: bool) -> None:
+    """Show jobs' outputs; an interrupt ends the following, not the jobs.
+
+    Of several jobs each says whose output it is when it takes its turn.
 
     Parameters
     ----------
     session : Session
-    view : JobView
+    views : sequence of JobView
     wait : bool
-        Go on until the job has ended.
+        Go on until the jobs have ended.
     """
+    followed = list({view.id: view for view in views}.values())
+    try:
+        _follow(session, followed, wait)
+    except KeyboardInterrupt:
+        names = ", ".join(view.label for view in followed)
+        print(f"\nNot followed any more, but not stopped either: {names}", file=sys.stderr)
+
+
+def _follow(session: Session, followed: list[JobView], wait: bool) -> None:
+    """Follow jobs in turns; those that have ended leave the list."""
     replay = Replay(session.shell)
-    seen = 0
-    while True:
-        news = session.registry.outputs(view.id, seen, _SLICE if wait else 0.0)
-        for output in news.outputs:
-            replay.show_one(output.output)
-            seen = output.seq
-        replay.show(())
-        if news.done or not (wait or news.outputs):
-            break
-    last = session.registry.show(view.id)
-    if last.reason:
-        print(f"{last.label} is {last.state}: {last.reason}")
+    seen = dict.fromkeys((view.id for view in followed), 0)
+    several = len(followed) > 1
+    speaker = ""
+    while followed:
+        for view in list(followed):
+            news = session.registry.outputs(
+                view.id, seen[view.id], _SLICE / len(followed) if wait else 0.0
+            )
+            if several and speaker != view.id and news.outputs:
+                print(f"── {view.label} ──")
+                speaker = view.id
+            for output in news.outputs:
+                replay.show_one(output.output)
+                seen[view.id] = output.seq
+            replay.show(())
+            if news.done or not (wait or news.outputs):
+                followed.remove(view)
+                last = session.registry.show(view.id)
+                if last.reason:
+                    print(f"{last.label} is {last.state}: {last.reason}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import sqlite3
 from typing import Any
 
 from dask_async_run.errors import AsyncRunError
 from dask_async_run.folders import state_folder
+from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.magics import MAGICS, AsyncRun
 from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.tables import waiting_line
@@ -24,6 +26,8 @@ def load(shell: Any) -> None:
     shell.configurables.append(magics)
     shell.events.register("pre_run_cell", magics.before_cell)
     shell.events.register("post_run_cell", magics.after_cell)
+    shell.display_formatter.ipython_display_formatter.for_type(Job, magics.show_job)
+    atexit.register(magics.close)
     for name in MAGICS:
         for percent in ("%", "%%"):
             shell.set_hook("complete_command", magics_complete(magics), str_key=percent + name)
@@ -48,6 +52,8 @@ def unload(shell: Any) -> None:
         return
     delattr(shell, _ATTRIBUTE)
     magics.close()
+    atexit.unregister(magics.close)
+    shell.display_formatter.ipython_display_formatter.type_printers.pop(Job, None)
     shell.events.unregister("pre_run_cell", magics.before_cell)
     shell.events.unregister("post_run_cell", magics.after_cell)
     shell.configurables.remove(magics)

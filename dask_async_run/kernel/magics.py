@@ -24,8 +24,11 @@ from dask_async_run.errors import (
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
 from dask_async_run.kernel.attaching import follow
+from dask_async_run.kernel.audience import Audience, audience
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
+from dask_async_run.kernel.live import Live
+from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.replay import Unders
@@ -76,6 +79,12 @@ class AsyncRun(Magics):
         help="What a cell run here does that reads a name which a job has still to bring: "
         "say so, gather first, or nothing.",
     ).tag(config=True)
+    live = Bool(
+        True, help="Show a job under the cell that submitted it while it runs, in notebooks."
+    ).tag(config=True)
+    notice = Bool(
+        True, help="Say once that a job has ended, before the next cell's output or the prompt."
+    ).tag(config=True)
     auto_gather = Bool(
         False, help="Gather finished jobs before the next cell runs, and say so."
     ).tag(config=True)
@@ -86,6 +95,8 @@ class AsyncRun(Magics):
         super().__init__(shell)
         self._session: Session | None = None
         self._warming: Warming | None = None
+        self._live = Live(shell)
+        self._notices = Notices()
 
     # -- the session -----------------------------------------------------------
 
@@ -120,12 +131,12 @@ class AsyncRun(Magics):
 
     def _use(self, session: Session) -> None:
         old, self._session = self._session, session
-        if old is not None:
-            if old.state_folder == session.state_folder:
-                session.records.update(old.records)
-                session.gathered.update(old.gathered)
-            if old is not session:
-                old.close()
+        if old is not None and old.state_folder == session.state_folder:
+            session.records.update(old.records)
+            session.gathered.update(old.gathered)
+        self._live.use(session)
+        if old is not None and old is not session:
+            old.close()
         self._warming = Warming(session)
         self._warming.tell()
 
@@ -133,9 +144,12 @@ class AsyncRun(Magics):
         """Have the workers import what a cell here has imported."""
         if self._warming is not None:
             self._warming.tell()
+        if audience(self.shell) is Audience.TERMINAL:
+            self._notify("")
 
     def close(self) -> None:
         """Disconnect; jobs go on."""
+        self._live.close("not followed any more: this kernel has disconnected")
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -310,8 +324,7 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.ATTACH)
     def async_attach(self, arguments: argparse.Namespace) -> None:
-        for view in self.session.jobs(arguments.jobs):
-            follow(self.session, view, wait=not arguments.no_follow)
+        follow(self.session, self.session.jobs(arguments.jobs), wait=not arguments.no_follow)
 
     @line_magic
     @_magic(options.CANCEL)
@@ -345,8 +358,9 @@ class AsyncRun(Magics):
         if self._session is None or not self._session.alive:
             return
         code = info.raw_cell or ""
-        if self.auto_gather:
-            self._gather_finished()
+        self._gather_finished()
+        if audience(self.shell) is Audience.PAGE:
+            self._notify(code)
         if self.pending == "ignore" or _OURS.search(code):
             return
         try:
@@ -375,18 +389,38 @@ class AsyncRun(Magics):
                 file=sys.stderr,
             )
 
+    def show_job(self, job: Job) -> None:
+        """Show a job that is a cell's value, or displayed: live, if somebody looks.
+
+        Raises
+        ------
+        NotImplementedError
+            It is to be shown as other values are.
+        """
+        if not self.live or audience(self.shell) is not Audience.PAGE or not self.connected:
+            raise NotImplementedError
+        self._live.show(job.view)
+
+    def _notify(self, code: str) -> None:
+        """Say which jobs have ended."""
+        if self.notice and self._session is not None and self._session.alive:
+            for line in self._notices.about(self._session, code):
+                print(line)
+
     def _gather_finished(self) -> None:
+        """Gather what has finished: all of it, or what somebody asked for by a button."""
         assert self._session is not None
-        views = [
-            view
-            for view in self._session.jobs()
-            if view.state == State.FINISHED
-            and view.id not in self._session.gathered
-            and view.id in self._session.records
-        ]
-        for view in views:
-            print(f"gathering {view.label}:")
-            Gatherer(self._session).gather([view])
+        if not self.auto_gather and not self._live.wanted:
+            return
+        for view in self._session.jobs():
+            wanted = self.auto_gather or view.id in self._live.wanted
+            if not wanted or not State(view.state).terminal:
+                continue
+            self._live.wanted.pop(view.id, None)
+            here = view.id in self._session.records and view.id not in self._session.gathered
+            if view.state == State.FINISHED and here:
+                print(f"gathering {view.label}:")
+                Gatherer(self._session).gather([view])
 
     def complete(self, event: Any) -> list[str]:
         """Complete job names and options on the line of a magic."""

@@ -207,9 +207,9 @@ JOBS = _with_jobs(
 JOBS.add_argument("--all", action="store_true", help="of all notebooks")
 ATTACH = _with_jobs(
     "%async_attach",
-    "Show the output of a job so far and follow it until it ends. An interrupt stops following, "
-    "not the job.",
-    "%async_attach train\n%async_attach train --no-follow",
+    "Show the output of jobs so far and follow them until they end. An interrupt stops following, "
+    "not the jobs.",
+    "%async_attach train\n%async_attach train 'fit-*'\n%async_attach train --no-follow",
     needed=True,
 )
 ATTACH.add_argument("--no-follow", action="store_true", help="show what there is, then stop")

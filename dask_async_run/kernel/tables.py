@@ -24,7 +24,7 @@ SIGNS: dict[State, str] = {
     State.LOST: "?",
 }
 
-_COLOURS: dict[State, str] = {
+COLOURS: dict[State, str] = {
     State.PENDING: "#8a8a8a",
     State.RUNNING: "#1976d2",
     State.FINISHED: "#2e7d32",
@@ -46,16 +46,17 @@ def bytes_text(count: float) -> str:
     return f"{count:.1f} TB"
 
 
-def _state_html(view: JobView) -> str:
+def state_html(view: JobView) -> str:
+    """Say a job's state by sign, word and colour."""
     state = State(view.state)
     return (
-        f'<span style="color:{_COLOURS[state]};font-weight:600;white-space:nowrap">'
+        f'<span style="color:{COLOURS[state]};font-weight:600;white-space:nowrap">'
         f"{SIGNS[state]} {state}</span>"
     )
 
 
-def job_card(view: JobView) -> str:
-    """Answer the HTML shown under a cell that was submitted."""
+def job_facts(view: JobView) -> str:
+    """Answer the HTML of what a job takes along and brings back."""
     rows = []
     if view.input_names:
         went = ", ".join(
@@ -76,10 +77,15 @@ def job_card(view: JobView) -> str:
         f'<tr style="background:none"><td {label_style}">{label}</td><td {style}">{value}</td></tr>'
         for label, value in rows
     )
+    return f'<table style="border:none;margin:2px 0 0 0;font-size:90%">{listed}</table>'
+
+
+def job_card(view: JobView) -> str:
+    """Answer the HTML shown under a cell that was submitted."""
     return (
-        f'<div style="border-left:3px solid {_COLOURS[State(view.state)]};padding:2px 10px">'
-        f"<div><b>{escape(view.label)}</b> &nbsp;{_state_html(view)}</div>"
-        f'<table style="border:none;margin:2px 0 0 0;font-size:90%">{listed}</table></div>'
+        f'<div style="border-left:3px solid {COLOURS[State(view.state)]};padding:2px 10px">'
+        f"<div><b>{escape(view.label)}</b> &nbsp;{state_html(view)}</div>"
+        f"{job_facts(view)}</div>"
     )
 
 
@@ -149,7 +155,7 @@ class JobTable:
         for view in self.views:
             label, *rest = self._cells(view)
             source = escape(view.source[:400], quote=True)
-            cells = [f'<b title="{source}">{escape(label)}</b>', _state_html(view)]
+            cells = [f'<b title="{source}">{escape(label)}</b>', state_html(view)]
             cells += [escape(cell) for cell in rest[:-1]]
             last = rest[-1] if len(rest[-1]) <= 90 else rest[-1][:89] + "…"
             cells.append(f"<code>{escape(last)}</code>" if last else "")

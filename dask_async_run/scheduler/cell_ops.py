@@ -75,6 +75,7 @@ class CellOps:
         now = time.time()
         self._journal.append(job, live.outputs + 1, outputs, now)
         live.outputs += len(outputs)
+        live.beats += 1
         if info:
             live.pid = info.get("pid") or live.pid
             live.memory = info.get("memory") or live.memory

@@ -10,10 +10,13 @@ import re
 import sys
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
+from dask_async_run.glimpse import ending
 from dask_async_run.job import JobSpec, JobView, Message
+from dask_async_run.messages import unpack
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.events import (
     CancelAsked,
@@ -48,6 +51,7 @@ class ClientOps:
         "spec",
         "result",
         "outputs",
+        "look",
         "wait",
         "cancel",
         "gathered",
@@ -145,6 +149,21 @@ class ClientOps:
             "done": ended and not more,
         }
 
+    async def look(
+        self, seen: dict[str, str], pictures: dict[str, int], wait: float = 0.0
+    ) -> list[Message]:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(wait, MAX_WAIT)
+        while True:
+            marks = {job: self._mark(job) for job in seen}
+            news = {job: mark for job, mark in marks.items() if mark not in ("", seen[job])}
+            left = deadline - loop.time()
+            if news or left <= 0:
+                break
+            if not await self._wait(self._registry.news, list(seen), left):
+                deadline = 0.0
+        return [self._glimpse(job, mark, pictures.get(job, 0)) for job, mark in news.items()]
+
     async def wait(
         self,
         jobs: Sequence[str],
@@ -217,6 +236,28 @@ class ClientOps:
         if self._registry.closed:
             raise ServerError(STOPPING)
         return rung
+
+    def _mark(self, job: str) -> str:
+        """Answer a word that is another one when there is something new to see of a job."""
+        live = self._registry.live.get(job)
+        if live is not None:
+            return f"{self._registry.machine.records[job].state} {live.beats}"
+        if self._registry.is_open(job):
+            return ""  # it has ended, and that is not on record yet: no news before it is
+        rows = self._registry.rows(jobs=[job])
+        return str(rows[0]["state"]) if rows else "forgotten"
+
+    def _glimpse(self, job: str, mark: str, picture: int) -> Message:
+        rows = self._registry.rows(jobs=[job])
+        if not rows:
+            return {"job": job, "mark": mark, "view": None, "text": "", "picture": None}
+        latest = self._journal.latest(job)
+        end = ending(((number, unpack(packed)) for number, packed in latest), self._tail(job))
+        shown = asdict(end.picture) if end.picture else None
+        if shown is not None and shown["number"] == picture:
+            shown["data"] = ""
+        view = {**rows[0], "source": "", "result": None}
+        return {"job": job, "mark": mark, "view": view, "text": end.text, "picture": shown}
 
     def _tail(self, job: str) -> str:
         live = self._registry.live.get(job)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -135,6 +135,28 @@ class JournalReader:
                 break
         cursor.close()
         return found
+
+    def latest(
+        self, job: str, count: int = 100, limit: int = 4 * 1024 * 1024
+    ) -> Iterator[tuple[int, bytes]]:
+        """Yield the last outputs, the last one first, until there were `count` or `limit` bytes.
+
+        Yields
+        ------
+        (int, bytes)
+            Number, and the output in nbformat's terms, packed.
+        """
+        cursor = self._execute(
+            "SELECT seq, output FROM outputs WHERE job = ? ORDER BY seq DESC LIMIT ?", job, count
+        )
+        try:
+            for row in cursor:
+                yield row["seq"], row["output"]
+                limit -= len(row["output"])
+                if limit <= 0:
+                    break
+        finally:
+            cursor.close()
 
     def tail(self, job: str) -> str:
         """The end of a flood of output, of which `outputs` have only the beginning."""

@@ -88,6 +88,7 @@ class Live:
     tail: str = ""
     tail_stored: float = 0.0
     batch: int = 0
+    beats: int = 0
     parents: tuple[str, ...] = ()
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import nbformat
 
@@ -126,6 +127,26 @@ def lab_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def end_kernels(address: str) -> None:
+    """Shut the kernels of a JupyterLab down, where it goes on for other tests.
+
+    Parameters
+    ----------
+    address : str
+        As `lab_server` yields it.
+    """
+    base, query = address.replace("/lab?", "/api/kernels?").split("?")
+
+    def ask(method: str, path: str = "") -> bytes:
+        request = Request(f"{base}{path}?{query}", method=method)
+        with urlopen(request, timeout=30) as answer:
+            found: bytes = answer.read()
+        return found
+
+    for kernel in json.loads(ask("GET")):
+        ask("DELETE", f"/{kernel['id']}")
 
 
 @contextmanager

@@ -90,11 +90,17 @@ class RealKernel:
         What Jupyter says in ``JPY_SESSION_NAME``: whose jobs these are.
     env : mapping
         Added to this process's environment.
+
+    Attributes
+    ----------
+    attended : bool
+        Whether it says, as a page does, that there is somebody who could be asked.
     """
 
     def __init__(
         self, cwd: Path, notebook: str = "story.ipynb", env: Mapping[str, str] | None = None
     ) -> None:
+        self.attended = False
         self.cwd = cwd
         self.notebook = notebook
         self.env = dict(env or {})
@@ -157,7 +163,7 @@ class RealKernel:
 
     def submit(self, code: str) -> str:
         """Start an execution; `finish` collects it."""
-        return str(self.client.execute(code, allow_stdin=False))
+        return str(self.client.execute(code, allow_stdin=self.attended))
 
     def wait_until_busy(self, msg_id: str, timeout: float = 30) -> None:
         """Wait until the kernel has begun to execute `msg_id`; its "busy" is used up."""

@@ -1,0 +1,158 @@
+"""A glimpse of a job: how it stands, the end of its text, its latest picture; never all of it.
+
+Pure. The scheduler makes glimpses out of the last few records of a journal, so that one
+costs the same for a job that has printed a million lines as for one that has printed ten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from dask_async_run.job import JobView, Message
+
+TEXT = 8 * 1024
+"""Characters of text in a glimpse at most."""
+
+PICTURE = 4 * 2**20
+"""Characters of a picture at most; one that is larger is not shown before the gather."""
+
+KINDS = ("image/svg+xml", "image/png", "image/jpeg", "image/gif")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture that a cell has shown.
+
+    Parameters
+    ----------
+    number : int
+        Of the output that it is in.
+    kind : str
+        One of `KINDS`.
+    data : str
+        base64, or SVG's text. Empty: who asked has it.
+    """
+
+    number: int
+    kind: str
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What `dask_async_run.registry.Registry.look` answers for a job.
+
+    Parameters
+    ----------
+    job : str
+        The job's id.
+    mark : str
+        To be passed to the next look, which waits until there is another one.
+    view : JobView or None
+        Without its source and its result's facts. None: there is no such job any more.
+    text : str
+        The end of its text, terminal codes included.
+    picture : Picture or None
+    """
+
+    job: str
+    mark: str
+    view: JobView | None
+    text: str = ""
+    picture: Picture | None = None
+
+    @classmethod
+    def from_message(cls, message: Message) -> Glimpse:
+        view, picture = message["view"], message["picture"]
+        return cls(
+            job=message["job"],
+            mark=message["mark"],
+            view=JobView.from_message(view) if view else None,
+            text=message["text"],
+            picture=Picture(**picture) if picture else None,
+        )
+
+
+@dataclass(slots=True)
+class Ending:
+    """The end of a job's outputs, put together from the last one backwards.
+
+    Parameters
+    ----------
+    tail : str
+        Text that comes after all outputs: the shown end of a flood.
+    """
+
+    tail: str = ""
+    picture: Picture | None = None
+    _pieces: list[str] = field(default_factory=list)
+    _length: int = 0
+    _updated: set[str] = field(default_factory=set)
+    _cleared: bool = False
+
+    def __post_init__(self) -> None:
+        self._put(self.tail)
+
+    @property
+    def full(self) -> bool:
+        """Whether what comes before does not matter."""
+        return self._cleared or (self._length >= TEXT and self.picture is not None)
+
+    @property
+    def text(self) -> str:
+        return "".join(reversed(self._pieces))[-TEXT:]
+
+    def add(self, number: int, output: Message) -> None:
+        """Add the output that comes before those that were added."""
+        match output["output_type"]:
+            case "stream":
+                self._put(output["text"])
+            case "error":
+                self._put("\n".join(output["traceback"]) + "\n")
+            case "clear_output":
+                # One that waits is carried out by what comes after it, if anything did.
+                self._cleared = not output.get("wait") or bool(self._pieces or self.picture)
+            case _:
+                self._display(number, output)
+
+    def _display(self, number: int, output: Message) -> None:
+        place = output.get("transient", {}).get("display_id")
+        if place is not None:
+            if place in self._updated:
+                return  # it shows something later by now
+            self._updated.add(place)
+        data = output["data"]
+        kind = next((kind for kind in KINDS if kind in data), None)
+        if kind is None:
+            if "text/plain" in data:
+                self._put(_joined(data["text/plain"]) + "\n")
+        elif self.picture is None and len(picture := _joined(data[kind])) <= PICTURE:
+            self.picture = Picture(number, kind, picture)
+
+    def _put(self, text: str) -> None:
+        if text and self._length < TEXT:
+            self._pieces.append(text[-TEXT:])
+            self._length += len(text)
+
+
+def ending(latest_first: Iterable[tuple[int, Message]], tail: str = "") -> Ending:
+    """Put the end of a job's outputs together; takes no more of them than it needs.
+
+    Parameters
+    ----------
+    latest_first : iterable of (int, dict)
+        Outputs and their numbers, the latest first.
+    tail : str
+        See `Ending`.
+    """
+    found = Ending(tail)
+    for number, output in latest_first:
+        found.add(number, output)
+        if found.full:
+            break
+    return found
+
+
+def _joined(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)

@@ -1,0 +1,73 @@
+"""Notices: that a job of this notebook has ended, said once, where its user looks next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from dask_async_run.errors import AsyncRunError, NoSuchJobError
+from dask_async_run.job import JobView, State
+from dask_async_run.kernel.gathering import age
+from dask_async_run.kernel.session import Session
+
+_GATHERS = re.compile(r"\basync_gather\b|(?<!asyncio)\.gather\(")
+
+EACH = 4
+"""Jobs that get a line of their own; more share one."""
+
+
+class Notices:
+    """What was said to the user of one kernel."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def about(self, session: Session, code: str = "") -> list[str]:
+        """Answer the lines that are to be said now; they will not be said again.
+
+        Parameters
+        ----------
+        session : Session
+        code : str
+            The cell that is about to run. If it gathers, which jobs is not known before it
+            has run: what is to be said is said by the next one.
+        """
+        waiting = [r.id for r in session.waiting() if r.kept is not None]  # of this kernel
+        open_ = [job for job in waiting if job not in self._told]
+        if not open_ or _GATHERS.search(code):
+            return []
+        try:
+            views = session.registry.wait(open_, 0.0)
+        except NoSuchJobError:  # forgotten, by somebody else
+            views = [view for view in session.jobs() if view.id in open_]
+        except AsyncRunError:
+            return []
+        ended = [v for v in views if State(v.state).terminal and not v.gathered]
+        self._told.update(view.id for view in ended)
+        return lines(ended)
+
+
+def lines(ended: Sequence[JobView]) -> list[str]:
+    """Say which jobs have ended."""
+    said = [_line(view) for view in ended]
+    if len(ended) > EACH:
+        rest = ", ".join(f"{view.label} ({view.state})" for view in ended[EACH - 1 :])
+        said = [*said[: EACH - 1], f"ended too: {rest}. %async_gather brings all of them."]
+    return said
+
+
+def _line(view: JobView) -> str:
+    after = ""
+    if view.started is not None and view.ended is not None:
+        after = f" after {age(view.ended - view.started)}"
+    label = view.label
+    match view.state:
+        case State.FINISHED:
+            return f"{label} finished{after}: %async_gather {label}"
+        case State.FAILED:
+            why = f" ({view.ename}: {view.evalue[:80]})" if view.ename else ""
+            return f"{label} failed{after}{why}: %async_gather {label}"
+        case State.LOST:
+            return f"{label} is lost ({view.reason}): %async_rerun {label} runs it again"
+        case _:
+            return f"{label} is {view.state}{after}: %async_gather {label}"

@@ -1,0 +1,220 @@
+"""A job is seen running, in JupyterLab: lines as they come, a reload, a bar, buttons, its end."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+
+from lab import LabNotebook, browser_page, end_kernels, lab_server
+from observer import stop_server
+from waiting import wait_for
+
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+
+LOAD = "%load_ext dask_async_run\n%async_run_server --workers 2 --no-dashboard"
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+Open = Callable[..., LabNotebook]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[tuple[Path, str]]:
+    """A JupyterLab for the tests of this module: the folder it serves, and its address."""
+    with tempfile.TemporaryDirectory(prefix="dar-lab-", dir="/tmp") as home:
+        folder = Path(home, "notebooks")
+        folder.mkdir()
+        env = {
+            "DASK_ASYNC_RUN_STATE": f"{home}/state",
+            "DASK_ASYNC_RUN_RUNTIME": f"{home}/runtime",
+            "IPYTHONDIR": f"{home}/ipython",
+        }
+        with pytest.MonkeyPatch.context() as patch, lab_server(folder, env) as address:
+            for name, value in env.items():
+                patch.setenv(name, value)
+            try:
+                yield folder, address
+            finally:
+                stop_server()
+
+
+@pytest.fixture
+def open_notebook(lab: tuple[Path, str], request: pytest.FixtureRequest) -> Iterator[Open]:
+    """Opens a notebook of some cells, the extension loaded in the first one; its page is alone."""
+    folder, address = lab
+    with browser_page() as page:
+
+        def make(*cells: str) -> LabNotebook:
+            content = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],
+                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            )
+            name = f"{request.node.name}.ipynb"
+            nbformat.write(content, folder / name)
+            notebook = LabNotebook(page, address, name).open()
+            notebook.run(0)
+            notebook.finish(0)
+            return notebook
+
+        yield make
+    end_kernels(address)
+
+
+def until_shown(notebook: LabNotebook, cell: int, *words: str, timeout: float = 60) -> str:
+    """Wait until a cell's output has all of the words; answer it."""
+
+    def shown() -> str:
+        output = notebook.output(cell)
+        return output if all(word in output for word in words) else ""
+
+    try:
+        return wait_for(shown, timeout)
+    except TimeoutError:
+        raise AssertionError(f"{words} do not appear in:\n{notebook.output(cell)}") from None
+
+
+def last_line(output: str) -> int:
+    """Number of the last of the lines ``line N``."""
+    return int(output.rpartition("line ")[2].split()[0])
+
+
+def saved_bundle(lab: tuple[Path, str], notebook: LabNotebook, cell: int) -> Any:
+    saved = notebook.save(lab[0])
+    (output,) = saved.cells[cell].outputs
+    assert output.output_type == "display_data"
+    return output.data
+
+
+def test_lines_appear_and_go_on_after_a_reload(
+    open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
+) -> None:
+    """The card comes back with what it showed, goes on, and tells its end; then the next cell."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name talk\nimport os, time\nn = 0\n"
+        f"while not os.path.exists({str(go)!r}):\n"
+        "    print('line', n := n + 1)\n    time.sleep(0.05)\n",
+        "1 + 1",
+        "2 + 2",
+    )
+    notebook.run(1)
+    before = until_shown(notebook, 1, "talk", "▶ running", "line 20", "process", "memory", "% CPU")
+    notebook.save(lab[0])
+    notebook.reload()
+    first = until_shown(notebook, 1, "▶ running", "line ")
+    assert last_line(first) > last_line(before)
+    wait_for(lambda: last_line(notebook.output(1)) > last_line(first) + 20, what="it goes on")
+    go.touch()
+    ended = until_shown(notebook, 1, "✔ finished", "%async_gather talk")
+    assert "Cancel" not in ended
+    # The last lines, not more: the text's place never has more than these.
+    assert ended.count("line ") <= 15
+
+    notebook.run(2)
+    assert "talk finished after" in notebook.finish(2)
+    notebook.run(3)
+    assert "talk" not in notebook.finish(3)
+
+
+def test_the_saved_notebook_has_the_summary(open_notebook: Open, lab: tuple[Path, str]) -> None:
+    """Without a kernel: HTML and text of how it ended, a picture, no widget."""
+    notebook = open_notebook(
+        "%%async_run --name draw\nimport matplotlib.pyplot as plt\n"
+        "print('drawing')\nplt.plot([1, 2])\nplt.show()"
+    )
+    notebook.run(1)
+    until_shown(notebook, 1, "✔ finished", "drawing")
+    wait_for(lambda: notebook.cell(1).locator("button").count() == 0, what="the card is plain HTML")
+    picture = notebook.cell(1).locator(".jp-OutputArea img")
+    assert picture.evaluate("image => image.naturalWidth") > 100
+    data = saved_bundle(lab, notebook, 1)
+    assert WIDGET not in data
+    assert "finished" in data["text/html"]
+    assert "image/png;base64" in data["text/html"]
+    assert "| drawing" in data["text/plain"]
+    assert "%async_gather draw" in data["text/plain"]
+
+
+def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
+    """tqdm's bar is shown as a bar, with its percentage, count, rate and time left."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name fit\nimport os, time\nfrom tqdm import tqdm\n"
+        "for n in tqdm(range(80), desc='fit'):\n    time.sleep(0.02)\n"
+        f"    while n == 40 and not os.path.exists({str(go)!r}): time.sleep(0.02)"
+    )
+    notebook.run(1)
+    bar = notebook.cell(1).locator("[role=progressbar]")
+    wait_for(lambda: bar.count() == 1 and int(bar.get_attribute("aria-valuenow")) >= 45)
+    shown = until_shown(notebook, 1, "/80", "it/s", "left", " %")
+    assert "█" not in shown
+    go.touch()
+    until_shown(notebook, 1, "✔ finished", "100%", "80/80")
+    assert bar.count() == 0
+
+
+def test_the_cancel_button(open_notebook: Open) -> None:
+    """The cell is interrupted, and the card says so; also while a cell runs here."""
+    notebook = open_notebook(
+        "%%async_run --name endless\nimport time\nwhile True: time.sleep(0.01)",
+    )
+    notebook.run(1)
+    until_shown(notebook, 1, "▶ running")
+    notebook.cell(1).locator("button", has_text="Cancel").click()
+    until_shown(notebook, 1, "■ cancelled", "KeyboardInterrupt")
+
+
+def test_gather_when_done(open_notebook: Open, tmp_path: Path) -> None:
+    """The next cell after the end of the job has its variables, and its output above its own."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        f"%%async_run --name make\nimport os, time\nprint('made')\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.02)\nresult = 41",
+        "1 + 1",
+        "result + 1",
+    )
+    notebook.run(1)
+    until_shown(notebook, 1, "▶ running")
+    notebook.cell(1).locator("button", has_text="Gather when done").click()
+    notebook.run(2)
+    assert "made" not in notebook.finish(2)
+    go.touch()
+    until_shown(notebook, 1, "✔ finished")
+    notebook.run(3)
+    shown = notebook.finish(3)
+    assert "made" in shown
+    assert "42" in shown
+    assert "make finished" not in shown
+
+
+def test_a_hundred_thousand_lines(open_notebook: Open, lab: tuple[Path, str]) -> None:
+    """Cost the page and the saved notebook what fifteen do; the last one is seen."""
+    notebook = open_notebook(
+        "%%async_run --name flood\nfor n in range(100_000): print('line', n)", "%async_gather flood"
+    )
+    notebook.run(1)
+    output = until_shown(notebook, 1, "✔ finished", "line 99999")
+    assert output.count("line ") == 15
+    bundle = saved_bundle(lab, notebook, 1)
+    assert sum(len(str(value)) for value in bundle.values()) < 10_000
+
+
+def test_no_live_view_if_it_is_switched_off(open_notebook: Open, lab: tuple[Path, str]) -> None:
+    """The cell's value is then shown as any other one."""
+    notebook = open_notebook(
+        "%config AsyncRun.live = False\n%config AsyncRun.notice = False",
+        "%%async_run --name quiet\nx = 1",
+        "%async_wait quiet",
+        "1 + 1",
+    )
+    for cell in (1, 2, 3, 4):
+        notebook.run(cell)
+        notebook.finish(cell)
+    assert "quiet" not in notebook.output(4)
+    (output,) = notebook.save(lab[0]).cells[2].outputs
+    assert output.output_type == "execute_result"
+    assert "gather with" in output.data["text/html"]

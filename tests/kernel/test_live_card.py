@@ -1,0 +1,134 @@
+"""The live card: what is said, what is left out, what does not move."""
+
+from __future__ import annotations
+
+import re
+
+from dask_async_run.glimpse import Picture
+from dask_async_run.job import JobView
+from dask_async_run.kernel.live import pace
+from dask_async_run.kernel.live_card import (
+    LINES,
+    SAVED_PICTURE,
+    Shown,
+    lines_of,
+    live_card,
+    span,
+    submitted,
+    summary,
+    summary_text,
+)
+
+RUNNING = JobView(
+    id="a" * 32,
+    notebook="n",
+    name="<train>",
+    state="running",
+    submitted=100,
+    started=110,
+    host="node7",
+    pid=42,
+    memory=3e8,
+    cpu=98.4,
+    binds=["model"],
+)
+BAR = "\r 45%|████▌     | 36/80 [00:05<00:06,  7.10it/s]"
+
+
+def ended(**changes: object) -> JobView:
+    facts = {"state": "finished", "ended": 295.0, **changes}
+    return JobView.from_message({**RUNNING.to_message(), **facts})
+
+
+def words(html: str) -> str:
+    return " ".join(re.sub(r"<[^>]*>", " ", html).split())
+
+
+def test_what_a_running_job_says() -> None:
+    """Name, state in words, time, place, use, what it binds, how to gather: escaped."""
+    card = live_card(Shown(RUNNING, lines_of("hello <world>\n"), now=175))
+    said = words(card.html)
+    assert "&lt;train&gt; ▶ running for 1 min 05 s on node7, process 42" in said
+    assert "300.0 MB memory 98 % CPU" in said
+    assert "will bind model" in said
+    assert "%async_gather &lt;train&gt;" in said
+    assert "hello &lt;world&gt;" in said
+
+
+def test_a_bar_takes_its_lines_place() -> None:
+    """Said once: as a bar while it runs, as text at the end."""
+    lines = lines_of("loading\n" + BAR)
+    card = live_card(Shown(RUNNING, lines))
+    assert "45 %" in card.bar
+    assert "36/80" in card.bar
+    assert words(card.text) == "loading"
+    last = summary(Shown(ended(), lines))
+    assert last.bar == ""
+    assert "36/80" in last.text
+
+
+def test_the_texts_place_never_shrinks() -> None:
+    """While it is watched; the summary takes no more than it needs."""
+    full = live_card(Shown(RUNNING, lines_of("x\n" * 40)))
+    assert full.height == LINES
+    less = live_card(Shown(RUNNING, (), height=full.height))
+    assert less.height == LINES
+    assert "min-height" in less.text
+    assert "min-height" not in full.text
+    assert summary(Shown(ended(), (), height=LINES)).text == ""
+
+
+def test_a_million_lines_cost_no_more_than_twenty() -> None:
+    """Only the last ones are shown."""
+    lines = lines_of("".join(f"line {n}\n" for n in range(1000)))
+    assert words(live_card(Shown(RUNNING, lines)).text).startswith("line 985 ")
+
+
+def test_how_it_ended() -> None:
+    """With the reason, in HTML and in text."""
+    shown = Shown(ended(state="failed", ename="ValueError", evalue="no <x>"), lines_of("a\nb\n"))
+    assert "✘ failed after 3 min 05 s" in words(summary(shown).html)
+    assert "ValueError: no &lt;x&gt;" in summary(shown).html
+    assert summary_text(shown) == (
+        "Job <train>: failed after 3 min 05 s (ValueError: no <x>)\n  | a\n  | b\n"
+        "  %async_gather <train> shows its output and brings the results."
+    )
+    assert "%async_rerun" in summary_text(Shown(ended(state="lost", reason="server died")))
+
+
+def test_pictures() -> None:
+    """base64 and SVG; a large one is not saved twice."""
+    png = Picture(1, "image/png", "ab\ncd")
+    assert 'src="data:image/png;base64,abcd"' in live_card(Shown(RUNNING, (), png)).picture
+    svg = Picture(1, "image/svg+xml", '<svg onload="x">')
+    assert "%3Csvg%20onload%3D%22x%22%3E" in live_card(Shown(RUNNING, (), svg)).picture
+    large = Picture(1, "image/png", "x" * (SAVED_PICTURE + 1))
+    assert live_card(Shown(RUNNING, (), large)).picture
+    assert summary(Shown(ended(), (), large)).picture == ""
+
+
+def test_what_stays_true() -> None:
+    """What a saved notebook keeps of a job that ran on says no state and no time."""
+    html, text = submitted(RUNNING)
+    for said in (words(html), text):
+        assert "running" not in said
+        assert "submitted" in said
+        assert "%async_gather" in said
+
+
+def test_spans() -> None:
+    """Two units, so that one sees time pass."""
+    seconds = (-1, 0, 59.9, 60, 3599, 3600, 86399, 90000)
+    assert [span(s) for s in seconds] == [
+        *("0 s", "0 s", "59 s", "1 min 00 s", "59 min 59 s", "1 h 00 min", "23 h 59 min"),
+        "1 d 1 h",
+    ]
+
+
+def test_the_pace_slows_down() -> None:
+    """Four updates a second at first, and not too many in a night."""
+    assert pace(0) == pace(59) == 0.25
+    time = count = 0.0
+    while time < 8 * 3600:
+        time, count = time + pace(time), count + 1
+    assert count < 7000
