@@ -62,7 +62,7 @@ class Site:
 
     def close(self) -> None:
         # distributed (2026.8) cannot close a nanny that is starting its worker again.
-        with suppress(TimeoutError):
+        with suppress(TimeoutError, OSError):  # late, or the scheduler is gone
             self.client.wait_for_workers(len(self.cluster.workers), timeout=30)
         self.client.close()
         self.cluster.close()
