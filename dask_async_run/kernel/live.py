@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,7 +27,7 @@ from dask_async_run.kernel.live_card import (
     summary,
     summary_text,
 )
-from dask_async_run.kernel.live_place import Place, make_place
+from dask_async_run.kernel.live_place import Place, find_place, make_place
 from dask_async_run.kernel.live_screen import Line
 from dask_async_run.kernel.session import Session
 from dask_async_run.registry import Registry
@@ -252,15 +252,34 @@ class Live:
         """Show a job under the cell that runs now, and follow it."""
         follower = self._follower
         assert follower is not None  # a job comes from a session
-        job = view.id
-        place = make_place(
-            self._shell,
-            cancel=lambda: self._follower.cancel(job) if self._follower else None,
-            gather=lambda: self.wanted.setdefault(job),
-        )
+        place = make_place(self._shell, view.id, **self._buttons(view.id))
         watched = Watched(place, view, since=time.monotonic())
         place.begin(live_card(watched.shown), *submitted(view))
         follower.watch(watched)
+
+    def revive(self, views: Sequence[JobView]) -> None:
+        """Show jobs where an earlier kernel of this notebook has, once the page is loaded again.
+
+        Parameters
+        ----------
+        views : sequence of JobView
+            The notebook's, in order of submission; of many, the last ones are shown.
+        """
+        follower = self._follower
+        assert follower is not None
+        for view in views[-MOST:]:
+            place = find_place(self._shell, view.id, **self._buttons(view.id))
+            if place is not None:
+                watched = Watched(place, view, since=time.monotonic())
+                place.show(live_card(watched.shown))
+                follower.watch(watched)
+
+    def _buttons(self, job: str) -> dict[str, Callable[[], None]]:
+        def cancel() -> None:
+            if self._follower is not None:  # the one at that time
+                self._follower.cancel(job)
+
+        return {"cancel": cancel, "gather": lambda: self.wanted.setdefault(job)}
 
     def close(self, note: str) -> None:
         """End all views where they stand.

@@ -7,6 +7,7 @@ again. Either way it has a display id, and ends as plain HTML that a saved noteb
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -92,15 +93,20 @@ class WidgetPlace:
     Parameters
     ----------
     shell : InteractiveShell
+    model : str
+        The widget's id, empty for any one. No other widget of this kernel has it.
     cancel, gather : callable
         What the buttons do. Called in the kernel's main thread between cells or, where a
         front end asks for it, in a thread of a subshell: they must not wait.
     """
 
-    def __init__(self, shell: Any, cancel: Callable[[], None], gather: Callable[[], None]) -> None:
+    def __init__(
+        self, shell: Any, model: str, cancel: Callable[[], None], gather: Callable[[], None]
+    ) -> None:
         import ipywidgets
 
-        self._output = Output(shell)
+        self._shell = shell
+        self._output: Output | None = None
         self._head, self._facts, self._bar, self._text, self._picture = (
             ipywidgets.HTML(layout={"margin": "0"}) for _ in range(5)
         )
@@ -114,6 +120,7 @@ class WidgetPlace:
         self._box = ipywidgets.VBox(
             [self._top, self._facts, self._bar, self._text, self._picture],
             layout={"padding": "2px 10px", "overflow": "visible"},
+            **({"model_id": model} if model else {}),
         )
 
     def _button(self, ipywidgets: Any, label: str, tooltip: str, press: Callable[[], None]) -> Any:
@@ -138,6 +145,7 @@ class WidgetPlace:
 
     def begin(self, card: Card, html: str, text: str) -> None:
         self.show(card)
+        self._output = Output(self._shell)
         self._output.display(
             {
                 "text/plain": text,
@@ -173,11 +181,34 @@ class WidgetPlace:
         # id, and shows it. Any other one shows what needs no kernel.
         self._top.children = [self._head]
         self.show(card)
-        self._output.update({"text/plain": text, "text/html": card.html})
+        if self._output is not None:
+            self._output.update({"text/plain": text, "text/html": card.html})
 
 
-def make_place(shell: Any, cancel: Callable[[], None], gather: Callable[[], None]) -> Place:
-    """Answer a place under the cell that runs now."""
+def make_place(
+    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None]
+) -> Place:
+    """Answer a place under the cell that runs now, for a job (by its id)."""
     if find_spec("ipywidgets") is None:
         return HtmlPlace(shell)
-    return WidgetPlace(shell, cancel, gather)
+    return WidgetPlace(shell, "" if _is_taken(job) else job, cancel, gather)
+
+
+def find_place(
+    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None]
+) -> Place | None:
+    """Answer the place where an earlier kernel of this notebook showed a job.
+
+    The page names the widget in its output. A widget of that name made here is what the
+    page finds when it is loaded again; without it, it would show an error there. None: this
+    kernel has one, or cannot.
+    """
+    if find_spec("ipywidgets") is None or _is_taken(job):
+        return None
+    return WidgetPlace(shell, job, cancel, gather)
+
+
+def _is_taken(model: str) -> bool:
+    # The widget of that name would be collected, and with it go the new one in the page.
+    module = sys.modules.get("ipywidgets.widgets.widget")
+    return model in getattr(module, "_instances", {})

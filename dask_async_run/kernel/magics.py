@@ -135,6 +135,8 @@ class AsyncRun(Magics):
             session.records.update(old.records)
             session.gathered.update(old.gathered)
         self._live.use(session)
+        if self.live and audience(self.shell) is Audience.PAGE:
+            self._live.revive(session.jobs())
         if old is not None and old is not session:
             old.close()
         self._warming = Warming(session)

@@ -120,6 +120,29 @@ def test_lines_appear_and_go_on_after_a_reload(
     assert "talk" not in notebook.finish(3)
 
 
+def test_a_card_is_there_again_after_a_restart(
+    open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Once the new kernel is connected, a page that is loaded again shows it and it goes on."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name lasting\nimport os, time\nn = 0\n"
+        f"while not os.path.exists({str(go)!r}):\n"
+        "    print('line', n := n + 1)\n    time.sleep(0.05)\n",
+    )
+    notebook.run(1)
+    until_shown(notebook, 1, "▶ running", "line 5")
+    notebook.save(lab[0])
+    notebook.restart()
+    notebook.run(0)
+    notebook.finish(0)
+    notebook.reload()
+    first = until_shown(notebook, 1, "▶ running", "line ")
+    wait_for(lambda: last_line(notebook.output(1)) > last_line(first) + 20, what="it goes on")
+    notebook.cell(1).locator("button", has_text="Cancel").click()
+    until_shown(notebook, 1, "■ cancelled")
+
+
 def test_the_saved_notebook_has_the_summary(open_notebook: Open, lab: tuple[Path, str]) -> None:
     """Without a kernel: HTML and text of how it ended, a picture, no widget."""
     notebook = open_notebook(
