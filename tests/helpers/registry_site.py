@@ -40,6 +40,7 @@ class Site:
         self.cluster = LocalCluster(
             host="127.0.0.1", dashboard_address=":0", **{**defaults, **options}
         )
+        self._nannies = bool(options.get("processes"))
         self.client = Client(self.cluster)
         try:
             self.client.register_plugin(scripted.Stopper())
@@ -62,8 +63,9 @@ class Site:
 
     def close(self) -> None:
         # distributed (2026.8) cannot close a nanny that is starting its worker again.
-        with suppress(TimeoutError, OSError):  # late, or the scheduler is gone
-            self.client.wait_for_workers(len(self.cluster.workers), timeout=30)
+        if self._nannies:
+            with suppress(TimeoutError):
+                self.client.wait_for_workers(len(self.cluster.workers), timeout=30)
         self.client.close()
         self.cluster.close()
         self._config.__exit__(None, None, None)
