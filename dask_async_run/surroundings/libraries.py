@@ -59,6 +59,17 @@ def _read_pandas(shell: Shell) -> Any:
     return found
 
 
+def _pandas_state(shell: Shell) -> Any:
+    """Answer what a cell can have changed: a cell process's own default does not come back."""
+    found = _read_pandas(shell)
+    if found is not None:
+        config = sys.modules["pandas._config.config"]
+        key = "display.max_columns"
+        if key in found and found[key] == config._registered_options[key].defval:
+            del found[key]
+    return found
+
+
 def _write_pandas(options: dict[str, Any], shell: Shell) -> None:
     import pandas
     from pandas._config import config
@@ -196,7 +207,7 @@ LIBRARIES: tuple[Saver, ...] = (
     Saver("numpy.random", False, _read_numpy_random, _write_numpy_random, "numpy"),
     Saver("numpy.printoptions", False, _read_numpy_print, _write_numpy_print, "numpy"),
     Saver("numpy.errors", False, _read_numpy_errors, _write_numpy_errors, "numpy"),
-    Saver("pandas", False, _read_pandas, _write_pandas, "pandas"),
+    Saver("pandas", False, _read_pandas, _write_pandas, "pandas", state=_pandas_state),
     Saver("sklearn", False, _read_sklearn, _write_sklearn, "sklearn"),
     Saver("sympy", False, _read_sympy, _write_sympy, "sympy.printing.defaults"),
     Saver("backend", False, _read_backend, _write_backend, "matplotlib.pyplot"),

@@ -201,9 +201,9 @@ CASES = {
         Case("%%bash", "%%bash\necho out\necho err >&2"),
         Case("%%bash fails", "%%bash\nexit 2"),
         Case("%%sh into variable", "%%sh --out o\necho x"),
-        # Alone: ipykernel shows a child's text before or after Python's, as a thread of it has
-        # time; `test_output` says where ours comes.
-        Case("system", "import os\nos.system('echo b')"),
+        # Alone, and without a value: ipykernel shows a child's text before or after all else, as
+        # a thread of it has time; `test_output` says where ours comes.
+        Case("system", "import os\nos.system('echo b');"),
         Case("ls", "!ls /usr"),
     ],
     "loop": [
