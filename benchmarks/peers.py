@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any, Protocol
@@ -25,6 +26,12 @@ class Peer(Protocol):
     def put(self, x: Any) -> None:
         """Make a new value of `x` known."""
 
+    def ready(self, job: Any) -> None:
+        """Wait until it has ended, and fetch nothing."""
+
+    def forget(self, job: Any) -> None:
+        """Let go of what it left behind."""
+
 
 class Ours:
     """``%%async_run`` and ``%async_gather`` in a shell of this process."""
@@ -32,22 +39,44 @@ class Ours:
     name = "dask_async_run"
 
     def __init__(self, shell: Any) -> None:
-        self._shell = shell
+        self.shell = shell
         self._count = 0
 
     def put(self, x: Any) -> None:
-        self._shell.user_ns["x"] = x
+        self.shell.user_ns["x"] = x
+        self.shell.run_cell("pass")  # as a notebook does between two cells
 
     def submit(self, code: str) -> Any:
         self._count += 1
         name = f"job-{self._count}"
-        self._shell.run_cell_magic("async_run", f"--name {name}", code)
+        self.shell.run_cell_magic("async_run", f"--name {name}", code)
         return name
 
     def finish(self, job: Any) -> Any:
         with redirect_stdout(StringIO()):
-            self._shell.run_line_magic("async_gather", job)
-        return self._shell.user_ns["y"]
+            self.shell.run_line_magic("async_gather", job)
+        return self.shell.user_ns["y"]
+
+    def ready(self, job: Any) -> None:
+        """Wait until the job has ended, and gather nothing."""
+        self.shell.run_line_magic("async_wait", job)
+
+    def forget(self, job: Any) -> None:
+        self.shell.user_ns.pop("y")
+        with redirect_stdout(StringIO()):
+            self.shell.run_line_magic("async_forget", job)
+
+    def follow(self, job: Any) -> Any:
+        """Wait for a job's first output; answer its text."""
+        session = self.shell.magics_manager.registry["AsyncRun"].session
+        [view] = session.jobs([job])
+        return session.registry.outputs(view.id, wait=30).outputs[0].output["text"]
+
+    def use(self, server: str) -> None:
+        """Use another server, with one worker, which is started if need be."""
+        with redirect_stdout(StringIO()):
+            line = f"--name {server} --workers 1 --no-dashboard"
+            self.shell.run_line_magic("async_run_server", line)
 
 
 def _run(code: str, x: Any) -> Any:
@@ -86,6 +115,13 @@ class Dask:
     def finish(self, job: Any) -> Any:
         return self._client.gather([job], direct=True)[0] if self._direct else job.result()
 
+    def ready(self, job: Any) -> None:
+        job.exception()
+
+    def forget(self, job: Any) -> None:
+        if self._published:
+            self._client.unpublish_dataset(f"y-{self.name}-{self._count}")
+
 
 class IPyParallel:
     """A direct view's ``push``, ``execute`` and ``pull``: what ``%%px`` does."""
@@ -107,6 +143,12 @@ class IPyParallel:
         job.get()
         return self._view.pull("y", block=True)
 
+    def ready(self, job: Any) -> None:
+        job.wait()
+
+    def forget(self, job: Any) -> None:
+        self._view.execute("del y", block=True)
+
 
 class Ray:
     """``ray.put`` and a task."""
@@ -127,6 +169,39 @@ class Ray:
     def finish(self, job: Any) -> Any:
         return self._ray.get(job)
 
+    def ready(self, job: Any) -> None:
+        self._ray.wait([job], fetch_local=False)
+
+    def forget(self, job: Any) -> None:
+        pass  # with the last reference
+
+
+class Afar:
+    """``%%afar``, in the shell of this process."""
+
+    name = "afar"
+
+    def __init__(self, shell: Any, client: Any) -> None:
+        self._shell = shell
+        self._client = client
+
+    def put(self, x: Any) -> None:
+        self._shell.user_ns["x"] = x
+
+    def submit(self, code: str) -> Any:
+        with self._client.as_current():
+            self._shell.run_cell_magic("afar", "y", code)
+        return self._shell.user_ns.pop("y")
+
+    def finish(self, job: Any) -> Any:
+        return job.result()
+
+    def ready(self, job: Any) -> None:
+        job.exception()
+
+    def forget(self, job: Any) -> None:
+        pass  # with the last reference
+
 
 @contextmanager
 def opened() -> Iterator[list[Peer]]:
@@ -139,11 +214,25 @@ def opened() -> Iterator[list[Peer]]:
         os.environ["DASK_ASYNC_RUN_STATE"] = f"{home}/state"
         os.environ["DASK_ASYNC_RUN_RUNTIME"] = f"{home}/runtime"
         os.environ["IPYTHONDIR"] = f"{home}/ipython"
-        peers: list[Peer] = [_open_ours(stack), *_open_dask(stack, home)]
-        if importlib.util.find_spec("ipyparallel"):
-            peers.append(_open_ipyparallel(stack, home))
-        if importlib.util.find_spec("ray"):
-            peers.append(_open_ray(stack))
+        ours = _open_ours(stack)
+        client = _open_dask(stack, home)
+        peers: list[Peer] = [
+            ours,
+            Dask(client, published=False, direct=False),
+            Dask(client, published=True, direct=False),
+            Dask(client, published=False, direct=True),
+        ]
+        others: dict[str, Callable[[], Peer]] = {
+            "ipyparallel": lambda: _open_ipyparallel(stack, home),
+            "ray": lambda: _open_ray(stack, home),
+            "afar": lambda: _open_afar(ours.shell, client),
+        }
+        for module, start in others.items():
+            if importlib.util.find_spec(module):
+                try:
+                    peers.append(start())
+                except Exception as error:
+                    print(f"{module} does not start here: {error}", file=sys.stderr)
         yield peers
 
 
@@ -164,20 +253,20 @@ def _open_ours(stack: ExitStack) -> Ours:
     return Ours(shell)
 
 
-def _open_dask(stack: ExitStack, home: str) -> list[Peer]:
+def _open_dask(stack: ExitStack, home: str) -> Any:
     from distributed import Client, LocalCluster
 
     cluster = stack.enter_context(
         LocalCluster(
-            n_workers=2, threads_per_worker=1, dashboard_address=":0", local_directory=home
+            n_workers=2, threads_per_worker=1, dashboard_address=None, local_directory=home
         )
     )
-    client = stack.enter_context(Client(cluster, set_as_default=False))
-    return [
-        Dask(client, published=False, direct=False),
-        Dask(client, published=True, direct=False),
-        Dask(client, published=False, direct=True),
-    ]
+    return stack.enter_context(Client(cluster, set_as_default=False))
+
+
+def _open_afar(shell: Any, client: Any) -> Peer:
+    shell.run_line_magic("load_ext", "afar")
+    return Afar(shell, client)
 
 
 def _open_ipyparallel(stack: ExitStack, home: str) -> Peer:
@@ -188,9 +277,18 @@ def _open_ipyparallel(stack: ExitStack, home: str) -> Peer:
     return IPyParallel(client[0])
 
 
-def _open_ray(stack: ExitStack) -> Peer:
+def _open_ray(stack: ExitStack, home: str) -> Peer:
     import ray
 
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=40)
+    # Its workers do not find this module by its name.
+    by_value: Any = ray.cloudpickle.register_pickle_by_value
+    by_value(sys.modules[__name__])
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=40,
+        _temp_dir=f"{home}/ray",
+    )
     stack.callback(ray.shutdown)
     return Ray(ray)

@@ -10,27 +10,30 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dask_async_run.folders import DEFAULT_SERVER
-from dask_async_run.quantities import duration
+from dask_async_run.commands.exit_codes import (
+    ERROR,
+    INTERRUPTED,
+    NO_SERVER,
+    NOT_FINISHED,
+    NOT_YET,
+    OK,
+    REFUSED,
+    USAGE,
+)
+from dask_async_run.commands.grammar import parse, parser
 
-OK, ERROR, USAGE, NO_SERVER, REFUSED, INTERRUPTED = 0, 1, 2, 3, 4, 130
-"""Exit codes. `REFUSED`: the server was not stopped, because jobs are unfinished."""
-
-_EPILOG = """\
-exit codes:
-  0  done, or the answer is yes
-  1  an error, which the text on standard error explains
-  2  wrong usage
-  3  no server of that name is running
-  4  refused: jobs are unfinished (stop)
-
-examples:
-  dask-async-run demo                  see what it is about, in a minute
-  dask-async-run server --workers 4    run a server here, with its log on the terminal
-  dask-async-run jobs                  what runs, what is finished, what failed
-  dask-async-run output train          what the job 'train' has printed
-  dask-async-run stop                  end the server; results stay
-"""
+__all__ = [
+    "ERROR",
+    "INTERRUPTED",
+    "NOT_FINISHED",
+    "NOT_YET",
+    "NO_SERVER",
+    "OK",
+    "REFUSED",
+    "USAGE",
+    "main",
+    "parser",
+]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,16 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from dask_async_run.errors import AsyncRunError
 
-    given = parser().parse_args(arguments)
+    grammar = parser()
+    if "_ARGCOMPLETE" in os.environ:
+        from dask_async_run.commands.completion import complete
+
+        complete(grammar)  # ends the process
+    given = parse(grammar, sys.argv[1:] if arguments is None else arguments)
     try:
         code = _run(given)
         sys.stdout.flush()
         return code
     except AsyncRunError as error:
-        from dask_async_run.errors import UnfinishedJobsError
-
-        print(f"dask-async-run: {error}", file=sys.stderr)
-        return REFUSED if isinstance(error, UnfinishedJobsError) else ERROR
+        print(f"dask-async-run: {_in_a_shells_words(str(error))}", file=sys.stderr)
+        return _code(error)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -61,11 +67,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ERROR
 
 
+def _code(error: Exception) -> int:
+    from dask_async_run.errors import (
+        JobTimeoutError,
+        NoServerError,
+        OptionError,
+        UnfinishedJobsError,
+    )
+
+    match error:
+        case NoServerError():
+            return NO_SERVER
+        case UnfinishedJobsError():
+            return REFUSED
+        case JobTimeoutError():
+            return NOT_YET
+        case OptionError():
+            return USAGE
+        case _:
+            return ERROR
+
+
+def _in_a_shells_words(text: str) -> str:
+    """Name a command where an error, made for notebooks too, names its magic."""
+    for magic, command in (
+        ("%async_run_server starts it or connects to it again", "'server start' starts it again"),
+        ("%async_run_server", "'dask-async-run server start'"),
+        ("%async_stop_server", "'dask-async-run stop'"),
+        ("%async_jobs", "'dask-async-run jobs'"),
+        ("%async_rerun", "'dask-async-run rerun'"),
+    ):
+        text = text.replace(magic, command)
+    return text
+
+
 def _run(given: argparse.Namespace) -> int:
-    if sys.platform == "win32" and given.command not in ("enable", "disable"):
+    if sys.platform == "win32" and given.command not in ("enable", "disable", "completion"):
         from dask_async_run.server.launch import require_posix
 
         require_posix()
+    # Each imports what it needs, and no more: an answer from the journal is quick.
     match given.command:
         case "demo":
             from dask_async_run import demo
@@ -75,134 +116,31 @@ def _run(given: argparse.Namespace) -> int:
             from dask_async_run.commands import servers
 
             return servers.run(given)
-        case "jobs" | "output" | "cancel" | "prune":
+        case "jobs" | "show" | "source" | "output" | "wait":
             from dask_async_run.commands import jobs
 
             return jobs.run(given)
+        case "cancel" | "rerun" | "forget" | "prune":
+            from dask_async_run.commands import changes
+
+            return changes.run(given)
+        case "gather":
+            from dask_async_run.commands import gather
+
+            return gather.run(given)
+        case "export":
+            from dask_async_run.commands import export
+
+            return export.run(given)
+        case "run":
+            from dask_async_run.commands import run
+
+            return run.run(given)
+        case "completion":
+            from dask_async_run.commands import completion
+
+            return completion.run(given)
         case _:
             from dask_async_run.commands import profile
 
             return profile.run(given)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
-    root = argparse.ArgumentParser(
-        prog="dask-async-run",
-        description="Run notebook cells on a Dask cluster: servers and jobs, from a shell.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, summary: str, *examples: str) -> argparse.ArgumentParser:
-        epilog = "examples:\n" + "\n".join(f"  dask-async-run {example}" for example in examples)
-        return commands.add_parser(
-            name,
-            help=summary,
-            description=f"{summary[0].upper()}{summary[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-
-    command(
-        "demo",
-        "show, with a real kernel and a real data set, how a cell outlives its kernel",
-        "demo",
-    )
-    _server(
-        command(
-            "server",
-            "run a server in the foreground, with its log on the terminal",
-            "server",
-            "server --workers 4 --memory-limit 4GiB",
-            "server --name big --idle-timeout 0",
-        )
-    )
-    for name, summary, examples in (
-        ("status", "ask a server how it is (exit code 3: none is running)", ["status --json"]),
-        ("jobs", "list jobs, also while no server is running", ["jobs 'train*'", "jobs --json"]),
-        ("output", "show what a job has put out so far", ["output train", "output -f train@2"]),
-        ("cancel", "cancel jobs, running ones included", ["cancel train", "cancel 'cell-*'"]),
-        (
-            "prune",
-            "forget jobs that have ended and were gathered, with their results",
-            ["prune --older-than 30d --keep-last 3", "prune 'trial-*'"],
-        ),
-        ("stop", "stop a server; finished jobs stay", ["stop", "stop --force --name big"]),
-    ):
-        sub = command(name, summary, name, *examples)
-        _name(sub)
-        if name != "stop":
-            sub.add_argument("--json", action="store_true", help="print JSON, for programs")
-        if name == "stop":
-            sub.add_argument(
-                "--force",
-                action="store_true",
-                help="also if jobs are unfinished (running ones are cancelled), or if it hangs",
-            )
-        if name == "jobs":
-            sub.add_argument("job", nargs="*", help="name, name@2, notebook/name, id or pattern")
-            sub.add_argument("--notebook", help="only the jobs of this notebook")
-            sub.add_argument(
-                "--state", action="append", help="only jobs in this state; may be repeated"
-            )
-        if name == "output":
-            sub.add_argument("job", help="name, name@2, notebook/name or id")
-            sub.add_argument(
-                "-f", "--follow", action="store_true", help="wait for more until the job has ended"
-            )
-        if name == "prune":
-            sub.add_argument(
-                "job",
-                nargs="*",
-                help="these, gathered or not: name, name@2, notebook/name, id or pattern",
-            )
-            sub.add_argument(
-                "--older-than", type=duration, metavar="TIME", help="only what ended so long ago"
-            )
-            sub.add_argument(
-                "--keep-last",
-                type=count,
-                default=0,
-                metavar="N",
-                help="keep the latest N of each name",
-            )
-            sub.add_argument("--dry-run", action="store_true", help="only tell which ones")
-        if name == "cancel":
-            sub.add_argument("job", nargs="+", help="name, name@2, notebook/name, id or pattern")
-    for name, summary in (
-        ("enable", "load the extension in every IPython session"),
-        ("disable", "undo 'enable'"),
-    ):
-        sub = command(name, summary, name, f"{name} --profile work")
-        sub.add_argument("--profile", default="default", help="IPython's profile")
-    return root
-
-
-def count(text: str) -> int:
-    """Parse a number that is not negative."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of jobs")
-    return int(text)
-
-
-def _name(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "--name", default=DEFAULT_SERVER, help=f"the server's name (default: {DEFAULT_SERVER})"
-    )
-
-
-def _server(sub: argparse.ArgumentParser) -> None:
-    _name(sub)
-    sub.add_argument("--workers", type=int, help="cells that run side by side (default: cores)")
-    sub.add_argument("--memory-limit", help="of each worker, like 4GiB (default: none)")
-    sub.add_argument("--no-dashboard", action="store_true", help="do not serve Dask's dashboard")
-    sub.add_argument(
-        "--idle-timeout",
-        type=float,
-        default=86400.0,
-        help="seconds without client and unfinished job until it stops (default: a day; 0: never)",
-    )
-    # From `server.launch`: the pipe to tell when all is ready.
-    sub.add_argument("--detached", type=int, help=argparse.SUPPRESS)

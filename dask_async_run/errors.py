@@ -11,6 +11,13 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 
+def shown_as(error: BaseException, text: str) -> None:
+    """Have IPython show an exception that is not ours as one line, if it is not shown so yet."""
+    if not hasattr(error, "_render_traceback_"):
+        line = f"{type(error).__name__}: {text}"
+        error._render_traceback_ = lambda: [line]  # type: ignore[attr-defined]
+
+
 class AsyncRunError(Exception):
     """Base of all errors of this package.
 
@@ -99,6 +106,26 @@ class ProfileError(AsyncRunError):
         return f"{self.path} cannot be changed: {self.problem}. Nothing was changed."
 
 
+class OptionError(AsyncRunError, ValueError):
+    """An option has a value that it cannot have.
+
+    Parameters
+    ----------
+    option : str
+        Its name.
+    problem : str
+        What is wrong with the value, and what it may be.
+    """
+
+    def __init__(self, option: str, problem: str) -> None:
+        super().__init__(option, problem)
+        self.option = option
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.option}: {self.problem}"
+
+
 class NotPickledError(AsyncRunError):
     """A value that the cell needs cannot travel.
 
@@ -162,14 +189,18 @@ class NoSuchJobError(AsyncRunError):
         self.known = tuple(known)
 
     def __str__(self) -> str:
-        near = get_close_matches(self.name, self.known, n=1)
-        if near:
+        shown = self.name if len(self.name) <= 100 else self.name[:97] + "..."
+        near = get_close_matches(shown, self.known, n=1)
+        parts = [part.strip() for part in self.name.split(",")]
+        if len(parts) > 1 and {*parts} <= {*self.known}:
+            hint = f" Blanks separate names: {' '.join(parts)}."
+        elif near:
             hint = f" Did you mean {near[0]!r}?"
         elif self.known:
             hint = " %async_jobs lists them."
         else:
             hint = " There are no jobs yet."
-        return f"there is no job {self.name!r}.{hint}"
+        return f"there is no job {shown!r}.{hint}"
 
 
 class JobStateError(AsyncRunError):
@@ -195,6 +226,37 @@ class JobStateError(AsyncRunError):
         return f"job {self.job!r} is {self.state}: {self.problem}"
 
 
+def explained(state: str, reason: str, consequence: str) -> str:
+    """Join why a job is in its state with what follows: a `JobStateError.problem`."""
+    if not reason:
+        return consequence
+    return f"{reason.removeprefix(f'{state}; ')}. {consequence[0].upper()}{consequence[1:]}"
+
+
+class JobTimeoutError(AsyncRunError, TimeoutError):
+    """Jobs had not ended when the time to wait for them was over; they go on.
+
+    Parameters
+    ----------
+    seconds : float
+        How long was waited.
+    jobs : sequence of str
+        ``name (state)`` of each.
+    """
+
+    def __init__(self, seconds: float, jobs: Sequence[str]) -> None:
+        super().__init__(seconds, tuple(jobs))
+        self.seconds = seconds
+        self.jobs = tuple(jobs)
+
+    def __str__(self) -> str:
+        more = f" and {len(self.jobs) - 5} more" if len(self.jobs) > 5 else ""
+        return (
+            f"after {self.seconds:g} s, not ended: {', '.join(self.jobs[:5])}{more}. The jobs go "
+            "on; nothing was gathered."
+        )
+
+
 class MergeError(AsyncRunError):
     """A result could not be merged; the namespace is untouched.
 
@@ -216,6 +278,49 @@ class MergeError(AsyncRunError):
             f"the result of {self.job!r} cannot be merged: {self.reason}. Your variables are "
             "unchanged, and the job keeps its result."
         )
+
+
+class ExportError(AsyncRunError):
+    """A value cannot be written to a file.
+
+    Parameters
+    ----------
+    what : str
+        The variable, or what was to be written.
+    path : str
+        The file.
+    problem : str
+        Why not, and what to do instead.
+    """
+
+    def __init__(self, what: str, path: str, problem: str) -> None:
+        super().__init__(what, path, problem)
+        self.what = what
+        self.path = path
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what} cannot be written to {self.path}: {self.problem}"
+
+
+class ResultError(AsyncRunError):
+    """A job's result cannot be read in this process.
+
+    Parameters
+    ----------
+    job : str
+        The job's name.
+    reason : str
+        What failed, and what to do.
+    """
+
+    def __init__(self, job: str, reason: str) -> None:
+        super().__init__(job, reason)
+        self.job = job
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the result of {self.job!r} cannot be read here: {self.reason}"
 
 
 class FrameError(AsyncRunError):

@@ -32,6 +32,8 @@ import xxhash
 
 from dask_async_run.errors import FrameError
 from dask_async_run.job import Payload
+from dask_async_run.marks import Marks
+from dask_async_run.pages import is_untouched
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -39,8 +41,19 @@ if TYPE_CHECKING:
 STREAM_LIMIT = 256 * 1024
 """Bytes of pickle stream above which the stream becomes a frame of its own."""
 
+CHECKED = 16 * 1024 * 1024
+"""Bytes up to which a frame's content is compared with its name whenever it is opened.
+
+That takes a millisecond. Mapping a larger one takes less than reading it, which is what it is
+mapped for: it is compared when it is written, and again when somebody else has written to it
+or the machine was started again since; see `marks`.
+"""
+
 _MAP_FROM = 64 * 1024  # below, a copy is cheaper than a mapping
 _CHUNK = 4 * 1024 * 1024
+_READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
+"""Reading is no use: the time of a file's last access is when it was last put."""
+
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
 PART = ".part"
@@ -79,8 +92,12 @@ class FrameStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = Path(folder)
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # mkdir's mode does not reach the parents that it makes.
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
         self._check_folder()
+        self._mapped: dict[tuple[int, int], str] = {}  # address and size: digest
+        self._marks = Marks()
 
     def put(self, buffer: Buffer) -> Frame:
         """Store a copy of `buffer`'s bytes; return its name.
@@ -94,21 +111,31 @@ class FrameStore:
         Notes
         -----
         A frame that is there already is only marked as used now (see
-        `used`). When another thread changes the buffer meanwhile, what is
-        stored is some mixture, as it would be in a pickle, but its name is right.
+        `used`), unless it is damaged: then it is written again. When another thread changes
+        the buffer meanwhile, what is stored is some mixture, as it would be in a pickle, but
+        its name is right.
         """
         self._check_folder()
-        frame = name_of(buffer)
-        if self.use(frame.digest):
-            return frame
         view = PickleBuffer(buffer).raw()
+        frame = self._mapped_as(view) or name_of(view)
+        if self.use(frame.digest) and self._is_whole(frame):
+            return frame
         return Frame(self._write(view), view.nbytes)
 
     def use(self, digest: str) -> bool:
         """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
+        path = self.path(digest)
         try:
-            os.utime(self.path(digest))
+            # The time of the last change stays: it tells whether somebody wrote to the file.
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
         except FileNotFoundError:
+            return False
+        return True
+
+    def _is_whole(self, frame: Frame) -> bool:
+        try:
+            self.open(frame.digest, frame.size)
+        except FrameError:
             return False
         return True
 
@@ -124,18 +151,33 @@ class FrameStore:
         Raises
         ------
         FrameError
-            The frame is missing, or not as long as it should be.
+            The frame is missing, not as long as it should be, or holds something else than
+            its name says. For one larger than `CHECKED` that was found out when it was
+            written, or first opened after somebody wrote to it or the machine was started;
+            see `verify` to find out now.
         """
         descriptor = self._descriptor(digest, size)
         try:
-            if size < _MAP_FROM:
-                small = bytearray(size)
-                if os.readv(descriptor, [small]) != size:
-                    raise FrameError(digest, "cannot be read completely")
-                return memoryview(small)
-            return _map(descriptor, size)
+            view = self._view(descriptor, digest, size)
+            if size <= CHECKED:
+                self._check(digest, view)
+            elif not self._marks.has(descriptor):
+                word = self._marks.word(descriptor)
+                self._check(digest, view)
+                self._marks.note(descriptor, word)
+            return view
         finally:
             os.close(descriptor)
+
+    def _mapped_as(self, view: memoryview) -> Frame | None:
+        """Answer the frame that a buffer was mapped from, if nobody has written to it since."""
+        if view.readonly or view.nbytes < _MAP_FROM:
+            return None
+        address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+        digest = self._mapped.get((address, view.nbytes))
+        if digest is None or not is_untouched(address, view.nbytes):
+            return None
+        return Frame(digest, view.nbytes)
 
     def has(self, digest: str) -> bool:
         """Whether the frame is there."""
@@ -162,9 +204,11 @@ class FrameStore:
         FrameError
             It does not, or is missing, or has another size.
         """
-        view = self.open(digest, size)
-        if _name(xxhash.xxh3_128_hexdigest(view), size) != digest:
-            raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
+        descriptor = self._descriptor(digest, size)
+        try:
+            self._check(digest, self._view(descriptor, digest, size))
+        finally:
+            os.close(descriptor)
 
     def sync(self, digests: Iterable[str]) -> None:
         """Return when the frames survive a loss of power.
@@ -208,9 +252,10 @@ class FrameStore:
     def used(self, digest: str) -> float | None:
         """When the frame was last put, in seconds since the epoch; None if it is not there."""
         try:
-            return self.path(digest).stat().st_mtime
+            status = self.path(digest).stat()
         except FileNotFoundError:
             return None
+        return max(status.st_atime, status.st_mtime)
 
     def sweep(self) -> None:
         """Unlink what writers that were killed left behind, and the trash."""
@@ -251,6 +296,18 @@ class FrameStore:
         stream: bytes | memoryview = self.open(*named) if named else payload.stream
         return stream, [self.open(digest, size) for digest, size in payload.frames]
 
+    def _view(self, descriptor: int, digest: str, size: int) -> memoryview:
+        if size < _MAP_FROM:
+            small = bytearray(size)
+            if os.readv(descriptor, [small]) != size:
+                raise FrameError(digest, "cannot be read completely")
+            return memoryview(small)
+        return _map(descriptor, size, digest, self._mapped)
+
+    def _check(self, digest: str, view: memoryview) -> None:
+        if _name(xxhash.xxh3_128_hexdigest(view), view.nbytes) != digest:
+            raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
+
     def _write(self, view: memoryview) -> str:
         part = self.folder / f"{uuid.uuid4().hex}{PART}"
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
@@ -267,6 +324,8 @@ class FrameStore:
                     content.update(chunk)
                     while chunk:
                         chunk = chunk[os.write(descriptor, chunk) :]
+                if view.nbytes > CHECKED:
+                    self._marks.note(descriptor, self._marks.word(descriptor))
             finally:
                 os.close(descriptor)
             digest = _name(content.hexdigest(), view.nbytes)
@@ -280,9 +339,13 @@ class FrameStore:
         self._check_folder()
         path = self.path(digest)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+            descriptor = os.open(path, _READ)
         except FileNotFoundError:
             raise FrameError(digest, f"is missing from {self.folder}") from None
+        except PermissionError as error:
+            raise PermissionError(
+                f"{path} is not read: it belongs to another user, or is closed to this one"
+            ) from error
         except OSError as error:  # a link, for one
             raise FrameError(digest, f"cannot be opened: {error}") from error
         try:
@@ -327,7 +390,7 @@ def digest_of(path: Path) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         size = os.fstat(descriptor).st_size
-        content: Buffer = _map(descriptor, size) if size else b""
+        content: Buffer = _map(descriptor, size, "", {}) if size else b""
         return _name(xxhash.xxh3_128_hexdigest(content), size)
     finally:
         os.close(descriptor)
@@ -378,14 +441,24 @@ _libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
-def _map(descriptor: int, size: int) -> memoryview:
+def _map(
+    descriptor: int, size: int, digest: str, mapped_here: dict[tuple[int, int], str]
+) -> memoryview:
+    """Map a file, and note it in `mapped_here` for as long as it is mapped."""
     protection = mmap.PROT_READ | mmap.PROT_WRITE
     address = _libc.mmap(None, size, protection, mmap.MAP_PRIVATE, descriptor, 0)
     if address == _MAP_FAILED:
         number = ctypes.get_errno()
         raise OSError(number, f"a frame of {size} bytes cannot be mapped: {os.strerror(number)}")
     mapped = (ctypes.c_ubyte * size).from_address(address)
-    unmap = weakref.finalize(mapped, _libc.munmap, address, size)
+    mapped_here[address, size] = digest
+    unmap = weakref.finalize(mapped, _unmap, address, size, mapped_here)
     # At the interpreter's exit arrays may still be in use; the mapping ends with the process.
     unmap.atexit = False
     return PickleBuffer(mapped).raw()  # of plain bytes, which a cast would not make of it
+
+
+def _unmap(address: int, size: int, mapped_here: dict[tuple[int, int], str]) -> None:
+    # In this order: where it lay, something else may lie at once.
+    mapped_here.pop((address, size), None)
+    _libc.munmap(address, size)

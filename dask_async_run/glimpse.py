@@ -17,12 +17,15 @@ TEXT = 8 * 1024
 PICTURE = 4 * 2**20
 """Characters of a picture at most; one that is larger is not shown before the gather."""
 
-KINDS = ("image/svg+xml", "image/png", "image/jpeg", "image/gif")
+HTML = 200_000
+"""Characters of HTML at most; of a longer one its text is shown."""
+
+KINDS = ("image/svg+xml", "image/png", "image/jpeg", "image/gif", "text/html")
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture that a cell has shown.
+    """A picture that a cell has shown, or a table or other HTML.
 
     Parameters
     ----------
@@ -31,7 +34,7 @@ class Picture:
     kind : str
         One of `KINDS`.
     data : str
-        base64, or SVG's text. Empty: who asked has it.
+        base64, or the text of SVG or HTML. Empty: who asked has it.
     """
 
     number: int
@@ -89,6 +92,8 @@ class Ending:
     _pieces: list[str] = field(default_factory=list)
     _length: int = 0
     _updated: set[str] = field(default_factory=set)
+    _begins: dict[str, str] = field(default_factory=dict)
+    _next: str = ""
     _cleared: bool = False
 
     def __post_init__(self) -> None:
@@ -105,9 +110,10 @@ class Ending:
 
     def add(self, number: int, output: Message) -> None:
         """Add the output that comes before those that were added."""
+        follower, self._next = self._next, output.get("name", "")
         match output["output_type"]:
             case "stream":
-                self._put(output["text"])
+                self._stream(output["name"], output["text"], follower)
             case "error":
                 self._put("\n".join(output["traceback"]) + "\n")
             case "clear_output":
@@ -115,6 +121,15 @@ class Ending:
                 self._cleared = not output.get("wait") or bool(self._pieces or self.picture)
             case _:
                 self._display(number, output)
+
+    def _stream(self, name: str, text: str, follower: str) -> None:
+        """Add text; what comes right after it is of the stream `follower`, or no text."""
+        overwritten = self._begins.get(name) == "\r"
+        self._begins[name] = text[:1]
+        if overwritten and follower != name:
+            # A progress bar on stderr: a line on stdout comes between, and not behind it.
+            text = text[: text.rfind("\n") + 1]
+        self._put(text)
 
     def _display(self, number: int, output: Message) -> None:
         place = output.get("transient", {}).get("display_id")
@@ -124,11 +139,14 @@ class Ending:
             self._updated.add(place)
         data = output["data"]
         kind = next((kind for kind in KINDS if kind in data), None)
+        shown = _joined(data[kind]) if kind is not None else ""
+        if kind == "text/html" and not _is_seen(shown):
+            kind = None
         if kind is None:
             if "text/plain" in data:
                 self._put(_joined(data["text/plain"]) + "\n")
-        elif self.picture is None and len(picture := _joined(data[kind])) <= PICTURE:
-            self.picture = Picture(number, kind, picture)
+        elif self.picture is None and len(shown) <= PICTURE:
+            self.picture = Picture(number, kind, shown)
 
     def _put(self, text: str) -> None:
         if text and self._length < TEXT:
@@ -152,6 +170,12 @@ def ending(latest_first: Iterable[tuple[int, Message]], tail: str = "") -> Endin
         if found.full:
             break
     return found
+
+
+def _is_seen(html: str) -> bool:
+    """Answer whether HTML shows what it is where no script runs, and more than its text does."""
+    begin = html[:HTML].lstrip().lower()
+    return len(html) <= HTML and not begin.startswith("<pre") and "<script" not in begin
 
 
 def _joined(value: str | list[str]) -> str:

@@ -7,13 +7,20 @@ lists and dicts, which msgpack (Dask's RPCs) and the journal both take.
 
 from __future__ import annotations
 
+import time
+import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
+from functools import cache
 from typing import Any, Self
 
 Message = dict[str, Any]
 """A msgpack-able dict."""
+
+PAGER = "dask_async_run.pager"
+NEXT_INPUT = "dask_async_run.next_input"
+"""In a display's ``transient``: it is for the pager, from that line on, or the next cell's text."""
 
 
 class State(StrEnum):
@@ -45,8 +52,13 @@ class _Record:
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
-        known = {f.name for f in fields(cls)}  # type: ignore[arg-type]
+        known = _names(cls)  # type: ignore[arg-type]
         return cls(**{key: value for key, value in message.items() if key in known})
+
+
+@cache
+def _names(kind: type) -> frozenset[str]:
+    return frozenset(field.name for field in fields(kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +123,9 @@ class JobSpec(_Record):
         A `Payload` as a message.
     input_names : list of [str, str, int]
         Name, type and size in bytes of each input: for people.
+    input_parts : list of [int, int, int, int]
+        For each of these, where it begins and ends in the inputs' stream, and which of their
+        buffers came with it.
     reads, binds, deletes, mutates : list of str
         What the analysis found; `binds` may be incomplete when `dynamic`.
     certain : list of str
@@ -136,7 +151,8 @@ class JobSpec(_Record):
     resources : dict
         Dask's worker resources.
     workers : list of str
-        Dask's worker restriction.
+        Shell-style patterns of the addresses, names and hosts of the Dask workers that may
+        run it; empty: all.
     priority : int
         Dask's priority: more is sooner.
     shell : dict
@@ -144,8 +160,28 @@ class JobSpec(_Record):
         shell class), ``kernel`` (bool: rich front end), ``colors``.
     warm : list of str
         Top-level modules that the notebook has imported.
+    futures : list
+        Keys of the Dask futures in the inputs; tuples are lists in a message.
+    files : dict
+        Empty, or: ``folder`` (the notebook's working folder), ``uploads`` (names of files in
+        it, whose contents are the last frames of the inputs), ``downloads`` (patterns of what
+        comes back), ``local`` (of the files that these mean now: size and time of change).
     submitted : float
         Seconds since the epoch, client's clock.
+    sweep : dict
+        Of a sweep and its members, empty for other jobs: ``size`` (how many members),
+        ``axes`` (for each, the names of its parameters and how many values), ``table``
+        (name of the variable that the table is bound to), ``binds`` and ``only`` (the
+        members'), ``at_once`` (members that run side by side at most; 0: any number),
+        ``frame`` (bool: the table is a DataFrame where the cluster has pandas too),
+        ``again`` (id of the sweep whose finished members are taken over; or empty).
+    member : int or None
+        Which member of a sweep, from 0; None: none.
+    of : str
+        Id of the sweep that it is a member of.
+    cache : str
+        What its result depends on, as a digest: a finished job that has the same makes running
+        it needless. Empty: it is run.
     """
 
     id: str
@@ -157,6 +193,7 @@ class JobSpec(_Record):
     execution_count: int | None = None
     inputs: Message = field(default_factory=dict)
     input_names: list[list[Any]] = field(default_factory=list)
+    input_parts: list[list[int]] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     binds: list[str] = field(default_factory=list)
     certain: list[str] = field(default_factory=list)
@@ -176,11 +213,34 @@ class JobSpec(_Record):
     priority: int = 0
     shell: Message = field(default_factory=dict)
     warm: list[str] = field(default_factory=list)
+    futures: list[Any] = field(default_factory=list)
+    files: Message = field(default_factory=dict)
     submitted: float = 0.0
+    sweep: Message = field(default_factory=dict)
+    member: int | None = None
+    of: str = ""
+    cache: str = ""
 
     @property
     def payload(self) -> Payload:
         return Payload.from_message(self.inputs)
+
+    @property
+    def has_members(self) -> bool:
+        """Whether it is a sweep; its members are none."""
+        return bool(self.sweep) and self.member is None
+
+    def again(self, notebook: str) -> JobSpec:
+        """The same cell with the same inputs and options, as a new job of this name; it runs."""
+        sweep = {**self.sweep, "again": ""} if self.sweep else {}
+        return replace(
+            self,
+            id=uuid.uuid4().hex,
+            notebook=notebook,
+            submitted=time.time(),
+            sweep=sweep,
+            cache="",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +259,10 @@ class JobResult(_Record):
         Type and text of the cell's exception, empty if it raised none.
     nbytes : int
         Size of the payload in bytes.
+    environment : dict
+        What it ran with: see `surroundings.versions`.
+    files : list of str
+        Names of files that come back, whose contents are the last frames of the payload.
     """
 
     payload: Message = field(default_factory=dict)
@@ -209,6 +273,14 @@ class JobResult(_Record):
     ename: str = ""
     evalue: str = ""
     nbytes: int = 0
+    environment: Message = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def values(self) -> Payload:
+        """The payload without files."""
+        payload = Payload.from_message(self.payload)
+        return replace(payload, frames=payload.frames[: len(payload.frames) - len(self.files)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,8 +289,9 @@ class JobView(_Record):
 
     Parameters
     ----------
-    id, notebook, name, source, execution_count, binds, deletes, mutates, dynamic, after
-        As in `JobSpec`.
+    id, notebook, name, source, execution_count, binds, deletes, mutates, dynamic, after, sweep,
+    member, of
+        As in `JobSpec`; of a member only its name, its number and its sweep are known.
     version : int
         1 for the first job of this name in this notebook, 2 for the next.
     latest : bool
@@ -226,7 +299,8 @@ class JobView(_Record):
     state : str
         A `State`.
     reason : str
-        Why, for people: "killed by signal 9", "not run: 'train' failed".
+        Why, for people: "killed by signal 9", "not run: 'train' failed"; of a pending job,
+        what it waits for if no worker can take it.
     submitted, started, ended : float or None
         Seconds since the epoch, scheduler's clock (`submitted`: client's).
     worker, host : str
@@ -251,6 +325,8 @@ class JobView(_Record):
         Whether the result survives a reboot.
     gathered : bool
         Whether it was gathered.
+    members : dict of str to int
+        Of a sweep: how many members are in each state.
     """
 
     id: str
@@ -284,6 +360,10 @@ class JobView(_Record):
     evalue: str = ""
     saved: bool = False
     gathered: bool = False
+    sweep: Message = field(default_factory=dict)
+    member: int | None = None
+    of: str = ""
+    members: dict[str, int] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

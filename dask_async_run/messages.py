@@ -18,9 +18,27 @@ def pack(value: Any) -> bytes:
     return packed
 
 
+def dask_key(value: Any) -> Any:
+    """Answer the Dask key that `unpack` has made lists of."""
+    return tuple(map(dask_key, value)) if isinstance(value, list) else value
+
+
 def plain(text: str) -> str:
     """Return `text` as UTF-8 can hold it: lone surrogates are spelt out."""
     return text.encode("utf-8", "backslashreplace").decode()
+
+
+def unpack_output(packed: bytes) -> dict[str, Any]:
+    """Decode an output; one that is damaged says so in its place, and hides no other."""
+    try:
+        output = unpack(packed)
+        if isinstance(output, dict):
+            return output
+        problem = "it is none"
+    except (ValueError, TypeError) as error:
+        problem = str(error)
+    text = f"[an output is damaged in the journal: {problem}]\n"
+    return {"output_type": "stream", "name": "stderr", "text": text}
 
 
 def unpack(packed: bytes) -> Any:

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 from distributed import Client, Worker
@@ -22,10 +22,16 @@ from dask_async_run.carrier import FrameCarrier
 from dask_async_run.frames import Frame
 from dask_async_run.glimpse import Glimpse
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
-from dask_async_run.messages import pack, unpack
+from dask_async_run.messages import dask_key, pack, unpack, unpack_output
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+CONNECTION_ERRORS = (OSError, TimeoutError, ValueError)
+"""What Dask raises when a scheduler cannot be reached or goes away.
+
+``ValueError`` is tornado's, when a connection is closed before TLS has begun on it.
+"""
 
 POLL = 25.0
 """Seconds that one call waits in the scheduler; longer waits are several calls."""
@@ -63,6 +69,22 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Remains:
+    """What a job left behind: its result, None if it has none, and all outputs in order."""
+
+    result: JobResult | None
+    outputs: list[Output]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job stands, and what it left behind: None before it has ended."""
+
+    view: JobView
+    remains: Remains | None
+
+
+@dataclass(frozen=True, slots=True)
 class Parent:
     """A job whose result a later job's cell starts from."""
 
@@ -88,6 +110,8 @@ class Claim:
         What to run, if granted.
     parents : list of Parent
         Those of ``spec.parents``, in that order.
+    members : list of dict
+        Of a sweep, which is to collect: as `Registry.collected` answers.
     """
 
     granted: bool
@@ -96,6 +120,7 @@ class Claim:
     attempt: int
     spec: JobSpec | None
     parents: list[Parent]
+    members: list[Message] = field(default_factory=list)
 
 
 class Registry:
@@ -153,7 +178,7 @@ class Registry:
         """
         return _view(await self._ask("create", spec=spec.to_message()))
 
-    async def claim(self, job: str, worker: str, host: str) -> Claim:
+    async def claim(self, job: str, worker: str, host: str, task: str = "") -> Claim:
         """Ask to run a job's cell; granted once per attempt.
 
         Parameters
@@ -162,9 +187,11 @@ class Registry:
             Address of the worker that asks.
         host : str
             Name of its machine.
+        task : str
+            Key of the Dask task that asks, if it is one.
         """
-        token = uuid.uuid4().hex
-        arguments = {"job": job, "worker": worker, "host": host, "token": token}
+        arguments = {"job": job, "worker": worker, "host": host, "task": task}
+        arguments["token"] = uuid.uuid4().hex
         answer = await self._ask_again("claim", **arguments)
         spec = answer["spec"]
         return Claim(
@@ -177,6 +204,7 @@ class Registry:
                 Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
                 for p in answer["parents"]
             ],
+            members=answer.get("members", []),  # an older server has no sweeps
         )
 
     async def record(
@@ -216,6 +244,14 @@ class Registry:
         answer: Message = await ask("record", job=job, outputs=packed, **arguments)
         return answer
 
+    async def keep(self, job: str, keys: Iterable[Any]) -> None:
+        """Keep the data of some Dask keys on the cluster until a job is forgotten."""
+        await self._ask_again("keep", job=job, keys=list(keys))
+
+    async def kept(self) -> list[Any]:
+        """Keys of all of Dask's data that is kept for jobs, and is there."""
+        return [dask_key(key) for key in await self._ask("kept")]
+
     async def finish(
         self,
         job: str,
@@ -224,8 +260,15 @@ class Registry:
         result: JobResult | None = None,
         *,
         attempt: int | None = None,
+        last: Message | None = None,
     ) -> Message:
         """End a running job; its result's frames must be in the store.
+
+        Parameters
+        ----------
+        last : dict or None
+            The last outputs, which are recorded first: ``outputs``, ``tail``, ``info`` and
+            ``batch`` as of `record`. Nobody sees the end without them.
 
         Returns
         -------
@@ -240,6 +283,7 @@ class Registry:
             reason=reason,
             result=result.to_message() if result else None,
             attempt=attempt,
+            last=last and {**last, "outputs": [pack(output) for output in last["outputs"]]},
         )
         return answer
 
@@ -249,11 +293,55 @@ class Registry:
         return answer
 
     async def jobs(
-        self, notebook: str | None = None, states: Iterable[str] | None = None
+        self,
+        notebook: str | None = None,
+        states: Iterable[str] | None = None,
+        wanted: Iterable[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[JobView]:
-        """Jobs in order of submission: all, those of a notebook, those in some states."""
+        """Jobs in order of submission: all, those of a notebook, those in some states.
+
+        Parameters
+        ----------
+        wanted
+            Only those that have one of these names in `notebook`, or one of these ids: costs
+            the same however many others there are.
+        gathered : bool or None
+            Only those that were gathered, or were not.
+        latest : int or None
+            Only so many, those submitted last, and all that have not ended: costs the same
+            however many others there are.
+        sweep : str or None
+            Only the members of the sweep with this id, which are not listed else, unless
+            they are `wanted`.
+        """
         listed = None if states is None else [str(state) for state in states]
-        return [_view(m) for m in await self._ask("jobs", notebook=notebook, states=listed)]
+        words = None if wanted is None else list(wanted)
+        options: Message = {"wanted": words, "gathered": gathered, "latest": latest, "sweep": sweep}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        answer = await self._ask("jobs", notebook=notebook, states=listed, **chosen)
+        return [_view(message) for message in answer]
+
+    async def labels(self, wanted: Iterable[str] = ()) -> list[JobView]:
+        """All jobs in order of submission, with nothing but what they are called.
+
+        Members of sweeps only if they are `wanted`, by their names.
+
+        To find out which of ten thousand somebody means: `id`, `notebook`, `name`,
+        `version` and `latest` are true, all else is not known.
+        """
+        answer = await self._ask("labels", wanted=list(wanted))
+        return [
+            JobView(job, notebook, name, version, latest)
+            for job, notebook, name, version, latest in answer
+        ]
+
+    async def count(self, notebook: str | None = None) -> int:
+        """How many jobs there are: all, or a notebook's."""
+        answer: int = await self._ask("count", notebook=notebook)
+        return answer
 
     async def show(self, job: str) -> JobView:
         return _view(await self._ask("show", job=job))
@@ -265,6 +353,35 @@ class Registry:
         """Result of a job; None if it has none (yet)."""
         answer = await self._ask("result", job=job)
         return JobResult.from_message(answer) if answer else None
+
+    async def collected(self, sweep: str) -> list[Message]:
+        """What the members of a sweep have left behind that have ended, in their order.
+
+        Returns
+        -------
+        list of dict
+            ``member``, ``state``, ``reason``, ``ename``, ``evalue``, and ``result``: a
+            `JobResult` as a message, or None.
+        """
+        answer: list[Message] = await self._ask("collected", sweep=sweep)
+        return answer
+
+    async def remains(self, job: str) -> Remains:
+        """What a job that has ended left behind, in one call where it is not much."""
+        return await self._remains(job, await self._ask("remains", job=job))
+
+    async def outcome(self, job: str, wait: float) -> Outcome:
+        """Wait at most `wait` seconds, and no longer than `POLL`, for a job to end."""
+        answer = await self._ask("outcome", job=job, wait=min(wait, POLL))
+        ended = "result" in answer
+        return Outcome(_view(answer["view"]), await self._remains(job, answer) if ended else None)
+
+    async def _remains(self, job: str, answer: Message) -> Remains:
+        outputs = _outputs(answer["outputs"])
+        if answer["more"]:
+            outputs += (await self.outputs(job, outputs[-1].seq)).outputs
+        result = answer["result"]
+        return Remains(JobResult.from_message(result) if result else None, outputs)
 
     async def outputs(
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
@@ -283,7 +400,7 @@ class Registry:
         listed: list[Output] = []
         while True:
             answer = await self._ask("outputs", job=job, since=since, wait=wait, tail=tail)
-            listed += [Output(seq, at, unpack(packed)) for seq, at, packed in answer["outputs"]]
+            listed += _outputs(answer["outputs"])
             if not answer["more"]:
                 break
             since, wait = listed[-1].seq, 0.0
@@ -397,15 +514,16 @@ class Registry:
         try:
             return await self._ask(do, **arguments)
         except errors.ServerError as error:
-            if not isinstance(error.__cause__, OSError):
+            if not isinstance(error.__cause__, CONNECTION_ERRORS):
                 raise
         await asyncio.sleep(0.1)
         return await self._ask(do, **arguments)
 
     async def _ask(self, do: str, **arguments: Any) -> Any:
+        body = pack(arguments)
         try:
-            reply = await self._call(do=do, body=pack(arguments))
-        except (OSError, TimeoutError) as error:
+            reply = await self._call(do=do, body=body)
+        except CONNECTION_ERRORS as error:
             raise errors.ServerError(
                 f"the scheduler does not answer ({type(error).__name__}: {error}). Is the server "
                 "still running? %async_run_server starts it or connects to it again."
@@ -435,6 +553,7 @@ class SyncRegistry:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._registry = Registry.of_client(client)
+        self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:
         return self._sync(self._registry.hello)
@@ -446,9 +565,24 @@ class SyncRegistry:
         return self._sync(self._registry.cancel, jobs)
 
     def jobs(
-        self, notebook: str | None = None, states: Iterable[str] | None = None
+        self,
+        notebook: str | None = None,
+        states: Iterable[str] | None = None,
+        wanted: Iterable[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[JobView]:
-        return self._sync(self._registry.jobs, notebook, states)
+        return self._sync(self._registry.jobs, notebook, states, wanted, gathered, latest, sweep)
+
+    def labels(self, wanted: Iterable[str] = ()) -> list[JobView]:
+        return self._sync(self._registry.labels, wanted)
+
+    def collected(self, sweep: str) -> list[Message]:
+        return self._sync(self._registry.collected, sweep)
+
+    def count(self, notebook: str | None = None) -> int:
+        return self._sync(self._registry.count, notebook)
 
     def show(self, job: str) -> JobView:
         return self._sync(self._registry.show, job)
@@ -458,6 +592,12 @@ class SyncRegistry:
 
     def result(self, job: str) -> JobResult | None:
         return self._sync(self._registry.result, job)
+
+    def remains(self, job: str) -> Remains:
+        return self._sync(self._registry.remains, job)
+
+    def outcome(self, job: str, wait: float) -> Outcome:
+        return self._sync(self._registry.outcome, job, wait)
 
     def outputs(
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
@@ -478,10 +618,38 @@ class SyncRegistry:
         return self._sync(self._registry.wait, jobs, timeout, any)
 
     def gathered(self, jobs: Iterable[str]) -> None:
-        self._sync(self._registry.gathered, jobs)
+        """As `Registry.gathered`; returns at once, and the next call is made after it.
+
+        Should it get lost, with the server or this kernel, the jobs can be gathered again.
+        """
+        marked = list(jobs)
+        loop: Any = self._client.loop
+        loop.add_callback(lambda: self._mark(marked))
+
+    def settle(self) -> None:
+        """Wait until nothing is on its way."""
+        with suppress(errors.AsyncRunError):
+            self._sync(self._marked)
+
+    def _mark(self, jobs: list[str]) -> None:
+        self._marking = asyncio.ensure_future(self._mark_after(self._marking, jobs))
+
+    async def _mark_after(self, before: asyncio.Task[None] | None, jobs: list[str]) -> None:
+        if before is not None:
+            await before
+        with suppress(errors.AsyncRunError):
+            await self._registry.gathered(jobs)
+
+    async def _marked(self) -> None:
+        marking, self._marking = self._marking, None
+        if marking is not None:
+            await asyncio.shield(marking)
 
     def forget(self, jobs: Iterable[str]) -> None:
         self._sync(self._registry.forget, jobs)
+
+    def missing_frames(self, digests: Sequence[str]) -> list[str]:
+        return self._sync(self._registry.missing_frames, digests)
 
     def send_frame(self, frame: Frame, view: memoryview) -> None:
         """Send a frame's bytes, if the store does not have them; see `FrameCarrier`."""
@@ -490,6 +658,12 @@ class SyncRegistry:
     def fetch_frame(self, digest: str, size: int) -> bytearray:
         """Fetch a frame's bytes."""
         return self._sync(FrameCarrier(self._registry).fetch, digest, size)
+
+    def keep(self, job: str, keys: Iterable[Any]) -> None:
+        self._sync(self._registry.keep, job, keys)
+
+    def kept(self) -> list[Any]:
+        return self._sync(self._registry.kept)
 
     def warm(self, modules: Sequence[str]) -> None:
         """As `Registry.warm`; returns at once, and nobody hears whether it was done."""
@@ -512,13 +686,22 @@ class SyncRegistry:
             raise errors.ServerError(
                 "the connection to the server is closed. %async_run_server makes a new one."
             )
-        result: T = self._client.sync(operation, *args, **kwargs)
+
+        async def call() -> T:
+            await self._marked()
+            return await operation(*args, **kwargs)
+
+        result: T = self._client.sync(call)
         return result
 
 
 def sync(client: Client) -> SyncRegistry:
     """Return the registry of a synchronous client's scheduler."""
     return SyncRegistry(client)
+
+
+def _outputs(rows: Iterable[tuple[int, float, bytes]]) -> list[Output]:
+    return [Output(seq, at, unpack_output(packed)) for seq, at, packed in rows]
 
 
 def _view(message: Message) -> JobView:

@@ -29,7 +29,9 @@ def select(views: Sequence[JobView], wanted: Iterable[str]) -> list[JobView]:
     """
     found: set[str] = set()
     for name in wanted:
-        matching = {view.id for view in views if _means(name, view)}
+        matching = {view.id for view in views if _is_label(name, view)}
+        if not matching:  # "lr[3]" is a member of lr before it is a pattern that means lr3
+            matching = {view.id for view in views if _fits(name, view)}
         if not matching:
             raise NoSuchJobError(name, sorted({view.name for view in views}))
         found |= matching
@@ -53,18 +55,24 @@ def select_one(views: Sequence[JobView], name: str) -> JobView:
     raise JobStateError(name, "ambiguous", f"there are {full}. Say which one.")
 
 
-def _means(name: str, view: JobView) -> bool:
-    labels = [f"{view.name}@{view.version}"] + ([view.name] if view.latest else [])
-    full = [f"{view.notebook}/{label}" for label in labels]
-    if any(name == label for label in (*labels, *full)):
-        return True
+def _is_label(name: str, view: JobView) -> bool:
+    labels = _labels(view)
+    return name in labels or name in (f"{view.notebook}/{label}" for label in labels)
+
+
+def _fits(name: str, view: JobView) -> bool:
     if len(name) >= _SHORTEST_ID and view.id.startswith(name):
         return True
     # As a pattern it means the latest ones, unless it asks for versions.
     if any(sign in name for sign in "*?["):
+        labels = _labels(view)
         shown = labels[:1] if "@" in name else labels[1:]
         return any(
             fnmatchcase(label, name) or fnmatchcase(f"{view.notebook}/{label}", name)
             for label in shown
         )
     return False
+
+
+def _labels(view: JobView) -> list[str]:
+    return [f"{view.name}@{view.version}"] + ([view.name] if view.latest else [])

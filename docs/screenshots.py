@@ -1,18 +1,17 @@
-"""Make the README's pictures from a real run of the quick start in JupyterLab.
+"""Make the README's pictures from a real run in JupyterLab, in Chromium, light and dark.
 
     python docs/screenshots.py
 
-Submits, reloads the page, restarts the kernel, gathers; a picture is only written
-when all of that has worked. Needs the test extra and Chromium.
+Submits, reloads the page, restarts the kernel, gathers; a picture is only written when
+what it shows has happened. Needs the test extra and Chromium.
 """
 
 from __future__ import annotations
 
-import shutil
+import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "helpers"))
@@ -20,13 +19,37 @@ sys.path.insert(0, str(ROOT / "tests" / "helpers"))
 import nbformat  # noqa: E402  (the path to the helpers comes first)
 
 from lab import LabNotebook, browser_page, lab_server  # noqa: E402
+from observer import stop_server  # noqa: E402
+from waiting import wait_for  # noqa: E402
 
-NOTEBOOK = ROOT / "examples" / "quickstart.ipynb"
-STEPS = (
-    "%load_ext dask_async_run",
-    "%async_run_server --workers 2",
-    "import matplotlib.pyplot as plt",
-    "%%async_run --name train",
+NOTEBOOK = "digits.ipynb"
+SERVE, DATA, TRAIN, FREE, ATTACH, GATHER, USE = range(7)
+CELLS = (
+    "%load_ext dask_async_run\n%async_run_server --workers 2 --no-dashboard",
+    """\
+import matplotlib.pyplot as plt
+from sklearn.datasets import load_digits
+from sklearn.neural_network import MLPClassifier
+from tqdm import tqdm
+
+X, y = load_digits(return_X_y=True)""",
+    """\
+%%async_run --name train
+model, curve = MLPClassifier(64, alpha=0.1, learning_rate_init=5e-4), []
+for epoch in tqdm(range(1, 2001), desc="epochs"):
+    model.partial_fit(X[:1200], y[:1200], classes=range(10))
+    curve.append(model.score(X[1200:], y[1200:]))
+    if epoch % 250 == 0:
+        tqdm.write(f"epoch {epoch}: accuracy {curve[-1]:.3f}")
+
+plt.figure(figsize=(6, 2.4))
+plt.plot(curve)
+plt.show()
+max(curve)""",
+    "(y == 7).sum()",
+    "%load_ext dask_async_run\n%async_attach train",
+    "%async_gather train",
+    "len(curve), model",
 )
 
 
@@ -34,42 +57,40 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="dask-async-run-docs-") as home:
         folder = Path(home, "notebooks")
         folder.mkdir()
-        env = {
-            "DASK_ASYNC_RUN_RUNTIME": f"{home}/run",
-            "IPYTHONDIR": f"{home}/ipython",
-        }
         for suffix in ("", "-dark"):
-            env["DASK_ASYNC_RUN_STATE"] = f"{home}/state{suffix}"
-            lines = _clean_copy(folder / NOTEBOOK.name)
+            env = {
+                "DASK_ASYNC_RUN_STATE": f"{home}/state{suffix}",
+                "DASK_ASYNC_RUN_RUNTIME": f"{home}/run",
+                "IPYTHONDIR": f"{home}/ipython",
+            }
+            os.environ.update(env)
+            content = nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS],
+                metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            )
+            nbformat.write(content, folder / NOTEBOOK)
             with (
                 lab_server(folder, env) as address,
-                browser_page(1000, 1400, dark=bool(suffix)) as page,
+                browser_page(960, 1500, dark=bool(suffix)) as page,
             ):
-                notebook = LabNotebook(page, address, NOTEBOOK.name).open()
-                _story(notebook, folder, lines, suffix)
+                try:
+                    _story(LabNotebook(page, address, NOTEBOOK).open(), folder, suffix)
+                finally:
+                    stop_server()
 
 
-def _clean_copy(target: Path) -> list[str]:
-    """Write the notebook without outputs; return the first line of each cell."""
-    shutil.copy(NOTEBOOK, target)
-    content: Any = nbformat.read(target, as_version=4)
-    for cell in content.cells:
-        if cell.cell_type == "code":
-            cell.outputs, cell.execution_count = [], None
-    nbformat.write(content, target)
-    return [cell.source.splitlines()[0] for cell in content.cells]
+def _story(notebook: LabNotebook, folder: Path, suffix: str) -> None:
+    def do(cell: int) -> None:
+        notebook.run(cell)
+        notebook.finish(cell)
 
-
-def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -> None:
-    def do(first_line: str) -> int:
-        number = lines.index(first_line)
-        notebook.run(number)
-        notebook.finish(number)
-        return number
+    def shown(cell: int, *words: str) -> None:
+        wait_for(lambda: all(w in notebook.output(cell) for w in words), 120, f"{words} in {cell}")
 
     def picture(name: str, first: int, last: int) -> None:
-        """Write the cells from `first` to `last`."""
+        """Write the cells from `first` to `last`; the pointer and the selection are elsewhere."""
         page = notebook.page
+        page.mouse.move(0, 0)
         notebook.show(first)
         boxes = [notebook.cell(n).bounding_box() for n in (first, last)]
         clip = {
@@ -81,19 +102,28 @@ def _story(notebook: LabNotebook, folder: Path, lines: list[str], suffix: str) -
         }
         page.screenshot(path=ROOT / "docs" / f"{name}{suffix}.png", clip=clip)
 
-    for line in STEPS:
-        do(line)
-    do("(y == 7).sum()")
-    jobs = do("%async_jobs")
-    picture("submitted", lines.index(STEPS[-1]), jobs)
+    for cell in (SERVE, DATA, TRAIN, FREE):
+        do(cell)
+    shown(TRAIN, "▶ running", "memory", "it/s", "accuracy")
+    picture("1-submitted", TRAIN, FREE)
     notebook.save(folder)
+
     notebook.reload()
+    shown(TRAIN, "▶ running", "epoch 500:")
+    picture("2-reloaded", TRAIN, TRAIN)
+
     notebook.restart()
-    for line in STEPS[:2]:
-        do(line)
-    gather = do("%async_gather train")
-    picture("gathered", gather, gather)
-    do("%async_stop_server")
+    notebook.run(ATTACH)
+    shown(ATTACH, "(running", "epoch 750:")
+    picture("3-restarted", ATTACH, ATTACH)
+
+    notebook.finish(ATTACH, 120)
+    do(GATHER)
+    shown(GATHER, "epoch 2000:")
+    image = notebook.cell(GATHER).locator(".jp-OutputArea img")
+    wait_for(lambda: image.count() == 1 and image.evaluate("image => image.naturalWidth") > 100)
+    do(USE)
+    picture("4-gathered", GATHER, USE)
 
 
 if __name__ == "__main__":

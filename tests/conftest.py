@@ -29,6 +29,38 @@ LINGER = 15.0
 """Seconds that processes and threads of a test may take to end after it."""
 
 
+SOAK = 8.0
+"""Seconds of the soak in an ordinary run."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a soak be longer, and be repeated."""
+    group = parser.getgroup("soak", "the soak of tests/e2e/test_soak.py")
+    group.addoption("--soak-seconds", type=float, default=SOAK, help="how long it goes on")
+    group.addoption("--seed", type=int, default=None, help="what it draws its actions from")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give a soak the time that it was told to take."""
+    limit = 4 * config.getoption("--soak-seconds") + 300
+    for item in items:
+        if "soak_seconds" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(limit))
+
+
+@pytest.fixture
+def soak_seconds(request: pytest.FixtureRequest) -> float:
+    return float(request.config.getoption("--soak-seconds"))
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """The same one in every run of CI, a new one at everybody's desk."""
+    given = request.config.getoption("--seed")
+    return int(time.time()) % 100_000 if given is None and "CI" not in os.environ else given or 0
+
+
 @dataclass(frozen=True)
 class Folders:
     """A test's own folders, which its environment variables name."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dask_async_run import cli
+from dask_async_run.commands.exit_codes import MEANINGS
 from dask_async_run.server.connection import Connection
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
@@ -27,13 +28,21 @@ COMMANDS = [
     "demo",
     "server",
     "status",
-    "jobs",
-    "output",
-    "cancel",
-    "prune",
     "stop",
+    "jobs",
+    "show",
+    "source",
+    "output",
+    "wait",
+    "gather",
+    "cancel",
+    "rerun",
+    "forget",
+    "prune",
+    "run",
     "enable",
     "disable",
+    "completion",
 ]
 
 
@@ -71,11 +80,11 @@ def test_the_help_names_every_command_and_exit_code(capsys: pytest.CaptureFixtur
         cli.main(["--help"])
     text = capsys.readouterr().out
     for name in COMMANDS:
-        assert re.search(rf"^    {name} ", text, re.MULTILINE)
-    for code in (cli.OK, cli.ERROR, cli.USAGE, cli.NO_SERVER, cli.REFUSED):
+        assert re.search(rf"^    {name}\s", text, re.MULTILINE)
+    for code in MEANINGS:
         assert re.search(rf"^  {code}  ", text, re.MULTILINE)
     examples = re.findall(r"^  dask-async-run (.*?)  ", text, re.MULTILINE)
-    assert len(examples) == 5
+    assert len(examples) == 7
     for example in examples:
         cli.parser().parse_args(example.split())
 
@@ -193,6 +202,10 @@ def test_a_servers_day(server: Connection) -> None:
     assert [job["name"] for job in facts] == ["done"]
     assert json.loads(command("jobs", "l*", "--json").stdout)[0]["id"] == long.id
     assert command("jobs", "--notebook", "other").stdout == "no jobs.\n"
+    last = command("jobs", "--last", "0").stdout.splitlines()
+    assert [line.split()[0] for line in last[:3]] == ["JOB", "long", "later"]
+    assert last[-1] == "and 2 more: dask-async-run jobs --last all"
+    assert command("jobs", "--last", "all").stdout.splitlines()[1].startswith("done ")
 
     shown = command("output", "done")
     assert (shown.returncode, shown.stdout, shown.stderr) == (cli.OK, "hello\n42\n", "oh\n")

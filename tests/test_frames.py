@@ -21,8 +21,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_async_run import marks
 from dask_async_run.errors import FrameError
-from dask_async_run.frames import STREAM_LIMIT, FrameStore
+from dask_async_run.frames import CHECKED, STREAM_LIMIT, FrameStore
 from dask_async_run.job import Payload
 
 ARRAY: Any = np.arange(100_000)
@@ -180,14 +181,61 @@ def test_a_missing_or_short_frame_is_an_error(
         store.open(frame.digest, frame.size)
 
 
-def test_a_flipped_bit_is_found(store: FrameStore) -> None:
-    """`verify` reads the content; a single changed bit is damage."""
-    frame = store.put(bytes(100_000))
+@pytest.mark.parametrize("size", [100, 100_000, CHECKED + 1])
+def test_a_flipped_bit_is_found(store: FrameStore, size: int) -> None:
+    """A single changed bit is damage, seen when the frame is opened."""
+    frame = store.put(bytes(size))
     with store.path(frame.digest).open("r+b") as file:
-        file.seek(70_000)
+        file.seek(size - 7)
         file.write(b"\x01")
+    for again in (store, FrameStore(store.folder)):
+        for read in (again.verify, again.open, again.open):
+            with pytest.raises(FrameError, match="damaged"):
+                read(frame.digest, frame.size)
+
+
+def _flip_unseen(path: Path) -> None:
+    """Change a bit as a disk does: the file's times stay."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        file.seek(status.st_size // 2)
+        file.write(b"\x01")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def test_a_large_frame_is_read_once_after_a_restart_of_the_machine(
+    store: FrameStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not otherwise: mapping it is to take no longer than mapping."""
+    frame = store.put(bytes(CHECKED + 1))
+    path = store.path(frame.digest)
+    _flip_unseen(path)
+    store.open(frame.digest, frame.size)  # nobody wrote, as far as can be seen: not read
+    monkeypatch.setattr(marks, "_boot", lambda: "another")
     with pytest.raises(FrameError, match="damaged"):
-        store.verify(frame.digest, frame.size)
+        FrameStore(store.folder).open(frame.digest, frame.size)
+    path.write_bytes(bytes(CHECKED + 1))
+    FrameStore(store.folder).open(frame.digest, frame.size)
+    _flip_unseen(path)
+    FrameStore(store.folder).open(frame.digest, frame.size)  # it was read above
+
+
+@pytest.mark.parametrize("size", [100, CHECKED + 1])
+def test_a_damaged_frame_that_is_put_again_is_whole_again(store: FrameStore, size: int) -> None:
+    """What is there is not taken for what it should be."""
+    frame = store.put(bytes(size))
+    with store.path(frame.digest).open("r+b") as file:
+        file.write(b"\x01")
+    assert store.put(bytes(size)) == frame
+    store.verify(frame.digest, size)
+
+
+def test_reading_a_frame_is_no_use_of_it(store: FrameStore) -> None:
+    """A frame that was gathered from is nobody's as soon as its job is forgotten."""
+    frame = store.put(bytes(100_000))
+    os.utime(store.path(frame.digest), (1.0, 1.0))
+    sum(store.open(frame.digest, frame.size))
+    assert store.used(frame.digest) == 1.0
 
 
 @pytest.mark.parametrize("digest", ["", "../etc/passwd", "x" * 32, "/etc/passwd", ".trash", "é"])

@@ -8,11 +8,15 @@ from typing import Any
 
 import pytest
 
-from dask_async_run.glimpse import PICTURE, TEXT, ending
+from dask_async_run.glimpse import HTML, PICTURE, TEXT, ending
 
 
-def text(words: str) -> dict[str, Any]:
-    return {"output_type": "stream", "name": "stdout", "text": words}
+def text(words: str, name: str = "stdout") -> dict[str, Any]:
+    return {"output_type": "stream", "name": name, "text": words}
+
+
+def bar(words: str) -> dict[str, Any]:
+    return text(words, "stderr")
 
 
 def shown(kind: str = "display_data", place: str = "", **data: str) -> dict[str, Any]:
@@ -36,10 +40,33 @@ class Case:
 CASES = [
     Case("nothing", []),
     Case("text in order", [text("a\n"), text("b\n")], "a\nb\n"),
+    Case(
+        "a bar goes on below what is printed meanwhile",
+        [bar("\r1 %"), text("a\n"), bar("\r2 %"), shown(image_png="1"), bar("\r3 %")],
+        "a\n\r3 %",
+        "1",
+    ),
+    Case(
+        "a bar that does not go on",
+        [bar("was\n\r1 %"), text("a\n"), bar("x\n")],
+        "was\n\r1 %a\nx\n",
+    ),
     Case("a flood's end comes last", [text("a\n")], "a\nz\n", tail="z\n"),
     Case("the last picture", [shown(image_png="1"), text("x"), shown(image_png="2")], "x", "2"),
     Case("a result", [shown("execute_result", text_plain="42")], "42\n"),
     Case("a picture's text is not text", [shown(text_plain="<Figure>", image_png="1")], "", "1"),
+    Case("the last table", [shown(text_html="<p>1", text_plain="1"), text("x")], "x", "<p>1"),
+    Case(
+        "a table's text is not text",
+        [shown(text_html="<b>1</b>", text_plain="1"), shown(image_png="2")],
+        "",
+        "2",
+    ),
+    Case("HTML that is nothing but text", [shown(text_html="<pre>1</pre>", text_plain="1")], "1\n"),
+    Case(
+        "HTML that needs scripts", [shown(text_html="<p></p><SCRIPT>", text_plain="F()")], "F()\n"
+    ),
+    Case("too much HTML", [shown(text_html="x" * (HTML + 1), text_plain="1")], "1\n"),
     Case("cleared", [text("old"), shown(image_png="1"), CLEAR, text("new")], "new"),
     Case("to be cleared by what comes", [text("old"), CLEAR_LATER], "old"),
     Case("cleared by what came", [text("old"), CLEAR_LATER, text("new")], "new"),

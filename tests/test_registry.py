@@ -248,6 +248,43 @@ def test_a_look_waits_for_the_end(ask: Callable[..., Any], worker: str, site: Si
     assert ask("look", {spec.id: found[0].mark}, {})[0].view is None
 
 
+def test_an_outcome_is_the_end_and_what_is_left(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """In one call that waits; before the end there is nothing but how the job stands."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+    ask("record", spec.id, [{"output_type": "stream", "name": "stdout", "text": "one"}])
+    open_ = site.registry.outcome(spec.id, 0.0)
+    assert (open_.view.state, open_.remains) == ("running", None)
+    answers: list[Any] = []
+    waiting = threading.Thread(target=lambda: answers.append(site.registry.outcome(spec.id, 20.0)))
+    waiting.start()
+    ask("finish", spec.id, "finished", "", JobResult({"stream": b"1"}, bound=["x"]))
+    waiting.join(20)
+    [outcome] = answers
+    assert outcome.view.state == "finished"
+    assert outcome.remains.result.bound == ["x"]
+    assert [output.output["text"] for output in outcome.remains.outputs] == ["one"]
+
+
+def test_the_next_call_comes_after_what_was_marked(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """Nobody waits for the mark, and nobody sees the job without it."""
+    for number in range(20):
+        spec = job_spec(f"a{number}")
+        ask("create", spec)
+        ask("claim", spec.id, worker, "host")
+        ask("finish", spec.id, State.FINISHED)
+        site.registry.gathered([spec.id])
+        assert site.registry.jobs(gathered=False) == []
+    site.registry.gathered(["0" * 32])  # somebody forgot it meanwhile
+    site.registry.settle()
+    assert site.registry.count() == 20
+
+
 def test_text_that_utf8_does_not_know_travels(ask: Callable[..., Any], worker: str) -> None:
     """Lone surrogates, from file names: in outputs, results, reasons, names."""
     odd = "caf\udce9 \x00 é"

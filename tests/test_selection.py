@@ -6,6 +6,7 @@ import pytest
 
 from dask_async_run.errors import JobStateError, NoSuchJobError
 from dask_async_run.job import JobView
+from dask_async_run.kernel.names import resolve
 from dask_async_run.selection import select, select_one
 
 VIEWS = [
@@ -51,7 +52,22 @@ def test_the_nearest_name_is_offered() -> None:
         select(VIEWS, ["trian"])
 
 
+def test_blanks_separate_names() -> None:
+    """Who separates them by commas is told so."""
+    with pytest.raises(NoSuchJobError, match=r"Blanks separate names: train train\."):
+        select(VIEWS, ["train, train"])
+
+
 def test_one_means_one() -> None:
     assert select_one(VIEWS, "cell-7").id[0] == "d"
     with pytest.raises(JobStateError, match=r"n\.ipynb/train, m\.ipynb/train"):
         select_one(VIEWS, "train")
+
+
+def test_a_member_is_not_taken_for_a_pattern() -> None:
+    """``lr[3]`` means member 3 of lr; only where there is none, a job that is called lr3."""
+    member = JobView(id="f" * 32, notebook="n.ipynb", name="lr[3]")
+    other = JobView(id="0" * 32, notebook="n.ipynb", name="lr3")
+    for choose in (select, lambda views, wanted: resolve(views, wanted, "n.ipynb")):
+        assert choose([member, other], ["lr[3]"]) == [member]
+        assert choose([other], ["lr[3]"]) == [other]

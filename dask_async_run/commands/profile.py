@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from dask_async_run.cli import OK
+from dask_async_run.commands.exit_codes import OK
 from dask_async_run.errors import ProfileError
 
 EXTENSION = "dask_async_run"
@@ -27,12 +27,17 @@ _LISTS = ("extra_extensions", "extensions")
 def run(given: argparse.Namespace) -> int:
     """Run the command that was given; returns its exit code."""
     path = config_file(given.profile)
-    if given.command == "enable":
-        if enable(path):
+    enabling = given.command == "enable"
+    changed = enable(path) if enabling else disable(path)
+    if given.json:
+        facts = {"profile": given.profile, "path": str(path), "enabled": enabling}
+        print(json.dumps({**facts, "changed": changed}))
+    elif enabling:
+        if changed:
             print(f"every IPython session of profile {given.profile!r} loads it now ({path}).")
         else:
             print(f"enabled already ({path}).")
-    elif disable(path):
+    elif changed:
         print(f"IPython sessions of profile {given.profile!r} no longer load it ({path}).")
     else:
         print(f"not enabled ({path}).")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from dask_async_run.job import JobView, State
+from dask_async_run.quantities import age
+from dask_async_run.sweeps import described, standing
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -25,7 +29,77 @@ def job_facts(view: JobView) -> dict[str, Any]:
     return {**facts, "label": view.label, "state": str(view.state)}
 
 
-def table(views: Sequence[JobView], now: float) -> str:
+def all_facts(view: JobView, events: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """All about one job, for ``show``: its result's names and its changes of state too."""
+    result = view.result or {}
+    names = {key: result.get(key) or [] for key in ("bound", "deleted", "mutated")}
+    return {
+        **job_facts(view),
+        **names,
+        "failed": result.get("failed") or {},
+        "events": [dict(event) for event in events],
+    }
+
+
+def card(facts: dict[str, Any], now: float) -> str:
+    """What `all_facts` answered, in lines.
+
+    Parameters
+    ----------
+    facts : dict
+    now : float
+        Seconds since the epoch.
+    """
+    view = JobView.from_message(facts)
+    saved = " (saved)" if view.saved else ""
+    where = ", ".join(part for part in (view.host, view.worker) if part)
+    rows = {
+        "job": f"{label(view)} (run {view.version}, {view.id})",
+        "state": f"{view.state}{saved}{because(view)}",
+        "submitted": _when(view.submitted, now),
+        "started": _when(view.started, now),
+        "ended": _when(view.ended, now),
+        "took": age(view.ended - view.started) if view.ended and view.started else "",
+        "where": f"{where}, process {view.pid}" if where and view.pid else where,
+        "members": _members(view),
+        "waits for": ", ".join(view.after) if not State(view.state).terminal else "",
+        "reads": ", ".join(f"{name} ({kind}, {size} B)" for name, kind, size in view.input_names),
+        "binds": ", ".join(facts["bound"] if view.ended else view.binds),
+        "changes": ", ".join(facts["mutated"] if view.ended else view.mutates),
+        "deletes": ", ".join(facts["deleted"] if view.ended else view.deletes),
+        "not back": "; ".join(f"{name}: {why}" for name, why in facts["failed"].items()),
+        "result": f"{view.nbytes} bytes" if view.nbytes else "",
+        "output": f"{view.outputs} pieces, the last: {_cut(view.last_line, 60)}"
+        if view.outputs
+        else "",
+        "gathered": "yes" if view.gathered else "no",
+    }
+    lines = [f"{title:<11}{value}" for title, value in rows.items() if value]
+    for event in facts["events"]:
+        reason = f": {event['reason']}" if event["reason"] else ""
+        lines.append(f"{_clock(event['time'])}  {event['state']}{reason}")
+    return "\n".join(lines)
+
+
+def _members(view: JobView) -> str:
+    if not view.sweep:
+        return ""
+    how = ", ".join(f"{n} {state}" for state, n in sorted(view.members.items()))
+    return f"{described(view.sweep)}; {how}"
+
+
+def because(view: JobView) -> str:
+    """Why a job is as it is, if there is something to say: begins with a colon."""
+    why = f"{view.ename}: {view.evalue}" if view.ename else view.reason
+    return f": {_cut(why, 200)}" if why else ""
+
+
+def width() -> int:
+    """Columns of the terminal; without one, as many as the table needs."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+
+
+def table(views: Sequence[JobView], now: float, columns: int = 10_000) -> str:
     """A line for each job, in columns.
 
     Parameters
@@ -34,18 +108,23 @@ def table(views: Sequence[JobView], now: float) -> str:
         What to show, in this order.
     now : float
         Seconds since the epoch.
+    columns : int
+        How long a line may be: the last column gives way.
     """
     rows = [("JOB", "NOTEBOOK", "STATE", "TIME", "LAST")]
     for view in views:
         saved = "" if view.saved or view.state != State.FINISHED else "*"
         rows.append(
-            (view.label, view.notebook, f"{view.state}{saved}", _time(view, now), _last(view))
+            (view.label, view.notebook, f"{view.state}{saved}", _time(view, now), _last(view, now))
         )
     widths = [min(40, max(len(row[i]) for row in rows)) for i in range(4)]
+    left = max(12, min(60, columns - sum(widths) - 2 * len(widths)))
     lines = []
     for row in rows:
+        # Of a path the end tells which notebook it is.
+        row = (row[0], _cut_front(row[1], widths[1]), *row[2:])
         cut = [_cut(cell, width).ljust(width) for cell, width in zip(row, widths, strict=False)]
-        lines.append("  ".join([*cut, _cut(row[-1], 60)]).rstrip())
+        lines.append("  ".join([*cut, _cut(row[-1], left)]).rstrip())
     if any(row[2].endswith("*") for row in rows):
         lines.append("* not yet safe against a loss of power")
     return "\n".join(lines)
@@ -111,27 +190,33 @@ def _write(stream: Any, text: str) -> None:
 
 def _time(view: JobView, now: float) -> str:
     if view.ended is not None:
-        took = f"{_span(view.ended - view.started)}, " if view.started else ""
-        return f"{took}{_span(now - view.ended)} ago"
+        took = f"{age(view.ended - view.started)}, " if view.started else ""
+        return f"{took}{age(now - view.ended)} ago"
     if view.started is not None:
-        return _span(now - view.started)
-    return f"for {_span(now - view.submitted)}"
+        return age(now - view.started)
+    return f"for {age(now - view.submitted)}"
 
 
-def _span(seconds: float) -> str:
-    seconds = max(0.0, seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+def _when(moment: float | None, now: float) -> str:
+    return f"{_clock(moment)} ({age(now - moment)} ago)" if moment else ""
 
 
-def _last(view: JobView) -> str:
+def _clock(moment: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(moment))
+
+
+def _last(view: JobView, now: float) -> str:
     if view.ename:
         return f"{view.ename}: {view.evalue}"
+    if view.members and not State(view.state).terminal:
+        return standing(view, now, age)
     return view.reason or view.last_line
 
 
 def _cut(text: str, width: int) -> str:
     text = " ".join(text.split())
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def _cut_front(text: str, width: int) -> str:
+    return text if len(text) <= width else "..." + text[len(text) - width + 3 :]

@@ -7,7 +7,7 @@ from typing import Any, Self
 from dask_async_run.kernel import session as sessions
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
-from dask_async_run.kernel.options import RUN
+from dask_async_run.kernel.options import run_options
 from dask_async_run.kernel.submission import submit
 from dask_async_run.server.connection import find
 from dask_async_run.server.launch import ensure_server
@@ -40,21 +40,20 @@ class Session:
         **options
             As ``%%async_run`` takes them: ``after``, ``independent``, ``only``, ``also``
             (lists), ``timeout`` (seconds), ``memory`` (bytes), ``retries``, ``resources``
-            (dict), ``workers``, ``priority``.
+            (dict), ``workers``, ``priority``, ``upload``, ``download``, ``sweep`` (a dict of
+            parameters and their values, or as the magic takes it), ``max_parallel``,
+            ``max_members``, ``cache`` (bool).
 
         Raises
         ------
         SyntaxError, NotPickledError, ServerError
             Nothing was submitted.
+        OptionError
+            A name or an option that cannot be so; it is a `ValueError`.
         TypeError
             An option that does not exist.
         """
-        arguments = RUN.parse_line("")
-        arguments.name = name
-        for key, value in options.items():
-            if not hasattr(arguments, key):
-                raise TypeError(f"run() has no option {key!r}")
-            setattr(arguments, key, list(value.items()) if isinstance(value, dict) else value)
+        arguments = run_options(name=name, **options)
         record, view = submit(self._inner, code, code, arguments)
         job = Job(self._inner, view)
         record.handle = job
@@ -81,9 +80,10 @@ class Session:
         timeout: float | None = None,
     ) -> None:
         """Show output and merge results, as ``%async_gather`` does."""
-        views = self._inner.jobs(wanted)
-        if not wanted:
-            views = [view for view in views if not view.gathered]
+        if wanted:
+            views = self._inner.jobs(wanted)
+        else:
+            views = self._inner.registry.jobs(self._inner.notebook, gathered=False)
         Gatherer(self._inner).gather(views, only, overwrite, timeout)
 
     @property

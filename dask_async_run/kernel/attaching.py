@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 
 from dask_async_run.job import JobView
 from dask_async_run.kernel.replay import Replay
 from dask_async_run.kernel.session import Session
+from dask_async_run.quantities import age
+from dask_async_run.sweeps import standing
 
 _SLICE = 1.0
 
@@ -37,6 +40,7 @@ def _follow(session: Session, followed: list[JobView], wait: bool) -> None:
     replay = Replay(session.shell)
     seen = dict.fromkeys((view.id for view in followed), 0)
     several = len(followed) > 1
+    told: dict[str, str] = {}
     speaker = ""
     while followed:
         for view in list(followed):
@@ -46,6 +50,11 @@ def _follow(session: Session, followed: list[JobView], wait: bool) -> None:
             if several and speaker != view.id and news.outputs:
                 print(f"── {view.label} ──")
                 speaker = view.id
+            if wait and view.sweep and not news.done:
+                now = session.registry.show(view.id)
+                if (line := standing(now, time.time(), age)) != told.get(view.id):
+                    told[view.id] = line
+                    print(f"{now.label}: {line}", flush=True)
             for output in news.outputs:
                 replay.show_one(output.output)
                 seen[view.id] = output.seq

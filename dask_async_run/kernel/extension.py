@@ -6,12 +6,15 @@ import atexit
 import sqlite3
 from typing import Any
 
+from IPython.core.error import UsageError
+from traitlets import TraitError
+
 from dask_async_run.errors import AsyncRunError
 from dask_async_run.folders import state_folder
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.magics import MAGICS, AsyncRun
-from dask_async_run.kernel.notebook import notebook_id
-from dask_async_run.kernel.tables import waiting_line
+from dask_async_run.kernel.notebook import notebook_id, was_here
+from dask_async_run.kernel.tables import renamed_line, waiting_line
 
 _ATTRIBUTE = "_dask_async_run"
 
@@ -20,7 +23,13 @@ def load(shell: Any) -> None:
     """Register magics, completion and events; tell which jobs wait."""
     if getattr(shell, _ATTRIBUTE, None) is not None:
         return
-    magics = AsyncRun(shell)
+    try:
+        magics = AsyncRun(shell)
+    except TraitError as error:
+        raise UsageError(
+            f"dask_async_run cannot be loaded: {error}. It was set in IPython's configuration "
+            "(%config shows where that lies: ipython_config.py)."
+        ) from None
     setattr(shell, _ATTRIBUTE, magics)
     shell.register_magics(magics)
     shell.configurables.append(magics)
@@ -70,10 +79,16 @@ def _waiting(shell: Any) -> str | None:
     """Say which jobs of this notebook wait, from the journal: without connecting."""
     from dask_async_run.scheduler.journal import Journal
 
+    notebook = notebook_id(shell.user_ns)
     try:
         with Journal.open_readonly(state_folder() / "journal.sqlite") as journal:
-            views = journal.views(notebook_id(shell.user_ns))
+            own = journal.views(notebook, gathered=False)
+            before = [name for name in journal.notebooks() if was_here(name, notebook)]
+            renamed = [view for name in before for view in journal.views(name, gathered=False)]
     except (AsyncRunError, OSError, sqlite3.Error):
         return None
-    waiting = [view for view in views if not view.gathered]
-    return waiting_line(waiting) if waiting else None
+    lines = []
+    for views, line in ((own, waiting_line), (renamed, renamed_line)):
+        if views:
+            lines.append(line(views))
+    return "\n".join(lines) or None

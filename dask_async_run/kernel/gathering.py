@@ -7,21 +7,39 @@ An interrupt while waiting leaves everything as it was.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
+from IPython.core.error import UsageError
+
 from dask_async_run import surroundings
-from dask_async_run.errors import FrameError, JobStateError, MergeError, NoSuchJobError
+from dask_async_run.errors import (
+    FrameError,
+    JobStateError,
+    MergeError,
+    NoSuchJobError,
+    explained,
+)
 from dask_async_run.job import JobResult, JobView, Message, State
+from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.submission import register_code
+from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
+from dask_async_run.namespace.generators import is_replaced
+from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Merger, Plan
+from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
+from dask_async_run.namespace.salvage import NotLoadedError
+from dask_async_run.quantities import age
 
 
 class Gatherer:
@@ -36,6 +54,7 @@ class Gatherer:
         only: Iterable[str] = (),
         overwrite: bool = False,
         timeout: float | None = None,
+        partial: bool = False,
     ) -> None:
         """Wait for jobs and gather them in order.
 
@@ -48,10 +67,12 @@ class Gatherer:
             Merge conflicts too.
         timeout : float or None
             Seconds to wait.
+        partial : bool
+            Of sweeps that have not ended, bring the table of what has.
 
         Raises
         ------
-        TimeoutError
+        JobTimeoutError
             Not all had ended in time; nothing was gathered.
         BaseException
             The exception of the first cell that raised one; it is gathered, the
@@ -61,10 +82,14 @@ class Gatherer:
         MergeError
             A result cannot be merged; the jobs that do not build on it are.
         """
+        if partial:
+            for view in (parts := has_part(views)):
+                self._bring_part(view, self.record(view.id), overwrite)
+            views = [view for view in views if view not in parts]
         ended = Waiting(self._session).until_ended(self._with_parents(views), timeout)
         several = len(ended) > 1
         failed: dict[str, MergeError] = {}
-        for view in ended:
+        for number, view in enumerate(ended, 1):
             if several:
                 print(f"── {view.label} ──")
             if failed.keys() & {*self.record(view.id).spec.parents}:
@@ -72,10 +97,17 @@ class Gatherer:
                 failed[view.id] = next(iter(failed.values()))
                 continue
             try:
-                self._gather_one(view, list(only), overwrite)
+                with on_cluster(self._session.remote):
+                    self._gather_one(view, list(only), overwrite)
             except MergeError as error:
                 # It keeps its result, and would keep the others from being gathered for ever.
                 failed[view.id] = error
+            except BaseException:
+                if rest := " ".join(view.label for view in ended[number:]):
+                    print(f"Not gathered yet: %async_gather {rest}", file=sys.stderr)
+                raise
+            finally:
+                self._let_go()
         if failed:
             raise next(iter(failed.values()))
 
@@ -110,9 +142,16 @@ class Gatherer:
     def _gather_one(self, view: JobView, only: list[str], overwrite: bool) -> None:
         session = self._session
         record = self.record(view.id)
-        result = session.registry.result(view.id)
-        outputs = [o.output for o in session.registry.outputs(view.id).outputs]
+        remains = session.remains.pop(view.id, None) or session.registry.remains(view.id)
+        result, outputs = remains.result, [o.output for o in remains.outputs]
         replay = Replay(session.shell)
+        if view.sweep:
+            show_failed(session, view)
+            # A part of the table that an earlier gather has bound makes place for all of it.
+            table = session.namespace.get(record.spec.sweep["table"])
+            overwrite = overwrite or (table is not None and table is record.partial)
+            if result is None:
+                self._bring_part(view, record, overwrite)
         if result is None or not (
             result.payload.get("stream") or result.payload.get("stream_frame")
         ):
@@ -121,7 +160,8 @@ class Gatherer:
             self._done(view, record, ())
             raise _no_result(view, result)
         try:
-            loaded = record.load(result, session.records)
+            with surroundings.undrawn():  # what the cell showed is in its output
+                loaded = record.load(result, session.records, only)
             merger = Merger(
                 loaded,
                 session.namespace,
@@ -131,10 +171,14 @@ class Gatherer:
                 updated=record.updated,
             )
             plan = merger.plan(only, overwrite)
+            if record.settled and not overwrite:
+                plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
             replay.show(outputs)
-            raise _merge_error(view, error) from error
-        replay.show(_without_the_last_error(outputs, loaded.error))
+            raise _merge_error(view, error, result.bound) from error
+        own_way = session.shell is not None and isinstance(loaded.error, SyntaxError)
+        # IPython shows these itself, and asks them for no traceback of their own.
+        replay.show(outputs if own_way else _without_the_last_error(outputs, loaded.error))
         if not only:
             self._withdraw(record)
         try:
@@ -146,17 +190,64 @@ class Gatherer:
         if not only:
             if view.id not in session.gathered:
                 surroundings.merge(loaded.surroundings, session.shell)
+            bring_back(session, record.spec, result, overwrite, view.label)
             self._done(view, record, loaded.out)
-        _report(view, plan, result, loaded)
-        if view.state == State.TIMED_OUT:
-            # The interrupt that ended it was ours, not the user's or the cell's.
+            record.settled = record.settled or not plan.conflicts
+        _report(view, plan, result, self._noticeable(loaded.notes, plan, moved), loaded, only)
+        if view.state == State.TIMED_OUT or (
+            view.state == State.FAILED
+            and view.reason
+            and isinstance(loaded.error, KeyboardInterrupt)
+        ):
+            # The interrupt that ended it was ours, not the user's or the cell's: its time was
+            # up, or it used too much memory and had enough left to say how far it came.
             raise JobStateError(view.label, view.state, view.reason or "its time was up.")
         if view.state == State.CANCELLED and view.reason:
-            print(f"{view.label} was cancelled: {view.reason}", file=sys.stderr)
+            how = view.reason.removeprefix("cancelled").lstrip("; ")
+            print(f"{view.label} was cancelled{how and ': '}{how}", file=sys.stderr)
         if loaded.error is not None:
+            if own_way or not any(o["output_type"] == "error" for o in outputs):
+                _shown_already(loaded.error, session.shell)
             raise _as_here(loaded.error, outputs)
         if view.state != State.FINISHED:
             raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
+
+    def _let_go(self) -> None:
+        """Hold no values any longer that are the notebook's own: it may want their memory.
+
+        Those of jobs that others build on stay: their objects are the ones that those change.
+        Of a job that another kernel submitted, nobody knows here what builds on it.
+        """
+        records = self._session.records.values()
+        needed = {job for record in records for job in record.spec.parents}
+        for record in records:
+            if record.settled and record.kept is not None and record.id not in needed:
+                record.release()
+
+    def _bring_part(self, view: JobView, record: Record, overwrite: bool) -> None:
+        """Bring what there is of a sweep that has not collected."""
+        for job in record.spec.parents:
+            self.record(job)
+        part = PartialTable(self._session, view, record)
+        part.show(part.bring(overwrite))
+
+    def _noticeable(
+        self, notes: Mapping[str, str], plan: Plan, moved: Mapping[str, tuple[Any, Any]]
+    ) -> dict[str, str]:
+        """Answer those notes on new objects whose old ones somebody still has."""
+        records = self._session.records.values()
+        ours = [part for r in records for part in (r.kept, r.loaded) if part is not None]
+
+        def somebody_has(entry: tuple[Any, Any]) -> bool:
+            return any(
+                referrer is not entry
+                and not isinstance(referrer, types.FrameType)
+                and not is_replaced(referrer)
+                and not any(part.holds(referrer) for part in ours)
+                for referrer in gc.get_referrers(entry[0])
+            )
+
+        return {n: why for n, why in notes.items() if n in plan.bind and somebody_has(moved[n])}
 
     def _rebase(self, job: str, moved: dict[str, tuple[Any, Any]]) -> None:
         """A later job's names are not in conflict with what an earlier one brought."""
@@ -172,6 +263,8 @@ class Gatherer:
         first = view.id not in session.gathered
         session.gathered.add(view.id)
         session.registry.gathered([view.id])
+        if record.spec.of:
+            return  # whose value is the sweep's
         if session.shell is not None and first and record.spec.execution_count and out:
             set_result(session.shell, record.spec.execution_count, out)
 
@@ -187,21 +280,24 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         return outputs
     last = max((i for i, o in enumerate(outputs) if o["output_type"] == "error"), default=-1)
     kept = [output for i, output in enumerate(outputs) if i != last]
-    if last < 0 and isinstance(error, BaseExceptionGroup):
-        # IPython prints groups to stderr, here as there.
-        kept = [o for o in kept if "Exception Group Traceback" not in str(o.get("text", ""))]
     if isinstance(error, SystemExit):
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
     return kept
 
 
-def _merge_error(view: JobView, error: Exception) -> MergeError:
+def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:
     if isinstance(error, (FrameError, MergeError)):
         return MergeError(view.label, str(error).rstrip("."))
     advice = ""
-    if isinstance(error, ModuleNotFoundError):
-        advice = f" (install or import {error.name!r} here, then gather again)"
+    cause = error.__cause__ if isinstance(error, NotLoadedError) else error
+    if isinstance(cause, ModuleNotFoundError):
+        advice = f" (install or import {cause.name!r} here, then gather again)"
+    if isinstance(error, NotLoadedError):
+        if others := [name for name in names if name not in error.lost]:
+            listed = ",".join(others)
+            advice += f". %async_gather {view.label} --only {listed} brings what can be loaded"
+        return MergeError(view.label, f"{error}{advice}")
     return MergeError(view.label, f"{type(error).__name__}: {error}{advice}")
 
 
@@ -211,7 +307,7 @@ def _no_result(view: JobView, result: JobResult | None) -> JobStateError:
         State.CANCELLED: "it brought nothing back.",
         State.TIMED_OUT: "its time was up, and it brought nothing back.",
     }.get(State(view.state), "it brought nothing back; its output so far is above.")
-    return JobStateError(view.label, view.state, f"{view.reason}. {text}" if view.reason else text)
+    return JobStateError(view.label, view.state, explained(view.state, view.reason, text))
 
 
 def _as_here(error: BaseException, outputs: list[Any]) -> BaseException:
@@ -225,29 +321,64 @@ def _as_here(error: BaseException, outputs: list[Any]) -> BaseException:
     return error
 
 
-def _report(view: JobView, plan: Plan, result: JobResult, loaded: Loaded) -> None:
+def _shown_already(error: BaseException, shell: Any) -> None:
+    """Have IPython not show an exception again, with our frames.
+
+    It prints groups and errors in usage to stderr, there as here, and asks them, and errors
+    in syntax, for no traceback of their own.
+    """
+    if shell is None or not (
+        _contains_group(error) or isinstance(error, (SyntaxError, UsageError))
+    ):
+        return
+    show = shell.showtraceback
+
+    def show_others(*args: Any, **options: Any) -> None:
+        del shell.showtraceback
+        if sys.exc_info()[1] is error:
+            shell._get_exc_info()  # `%tb` and others find it where they look
+        else:
+            show(*args, **options)
+
+    shell.showtraceback = show_others
+
+
+def _contains_group(error: BaseException | None) -> bool:
+    return error is not None and (
+        isinstance(error, BaseExceptionGroup) or _contains_group(error.__context__)
+    )
+
+
+def _report(
+    view: JobView,
+    plan: Plan,
+    result: JobResult,
+    notes: Mapping[str, str],
+    loaded: Loaded,
+    only: Iterable[str],
+) -> None:
     lines = []
+    if view.sweep and view.reason:
+        lines.append(f"{view.label}: {view.reason}. Column {ERROR!r} of the table says why.")
+    elif view.state == State.FINISHED and view.reason:
+        lines.append(f"{view.label}: {view.reason}.")
+    brought = {*loaded.bound, *loaded.deleted, *loaded.changed, *result.failed}
+    for name in only:
+        if name not in brought:
+            near = get_close_matches(name, brought, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            lines.append(f"{view.label}: it brought no {name}.{hint}")
     for name, why in plan.conflicts.items():
         lines.append(
             f"{view.label}: {name} {why}; it was left alone. %async_gather {view.label} "
             f"--overwrite takes the job's value."
         )
-    for name, why in loaded.notes.items():
-        if name in plan.bind:
-            lines.append(f"{view.label}: {name} is a new object now: {why}.")
+    for name, why in notes.items():
+        lines.append(f"{view.label}: {name} is a new object now: {why}.")
     for name, why in result.failed.items():
         lines.append(f"{view.label}: {name} did not come back: {why}")
     if lines:
         print("\n".join(lines), file=sys.stderr)
-
-
-def age(seconds: float) -> str:
-    """Say a span of time in its largest unit: "3 min"."""
-    seconds = max(0.0, seconds)
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def describe(view: JobView, now: float | None = None) -> str:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Generator
 from typing import Any
 
-from dask_async_run.errors import JobStateError
+from dask_async_run.errors import JobStateError, MergeError
 from dask_async_run.job import JobResult, JobView, Message, State
 from dask_async_run.kernel.gathering import Gatherer, describe
-from dask_async_run.kernel.record import materialise
+from dask_async_run.kernel.record import names_after
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.tables import bytes_text, job_card
 from dask_async_run.kernel.waiting import Waiting
+from dask_async_run.messages import plain
+from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.provenance import provenance
+from dask_async_run.quantities import age
+from dask_async_run.sweeps import described, member_id, size, standing
+
+PUBLICATION = 2.0
+"""Seconds that the publication of a job's future takes at most."""
 
 
 class Job:
@@ -33,6 +42,7 @@ class Job:
         self._session = session
         self._view = view
         self._names: dict[str, Any] | None = None
+        self._lost: dict[str, str] = {}
 
     @property
     def id(self) -> str:
@@ -58,8 +68,27 @@ class Job:
 
     @property
     def future(self) -> Any:
-        """The Dask future that is published as ``notebook/name``."""
-        return self._session.client.get_dataset(f"{self._view.notebook}/{self._view.name}")
+        """The Dask future of its task, which is published as ``notebook/name``.
+
+        Its result is a dict: ``state``, ``reason``, ``error``, ``bound``; no values.
+
+        Raises
+        ------
+        JobStateError
+            There is none: a later job has the name, no worker may take it yet, or it ran
+            before the cluster was started.
+        """
+        view = self._session.registry.show(self.id)  # a later one may have its name by now
+        client, name = self._session.client, plain(f"{view.notebook}/{view.name}")
+        deadline = time.monotonic() + PUBLICATION
+        while view.latest and time.monotonic() < deadline:
+            future = client.get_dataset(name, default=None)
+            if future is not None and self.id in future.key:
+                return future
+            time.sleep(0.02)  # it is published a moment after the submission
+        why = view.reason or "Dask has no task of it now"
+        why = why if view.latest else "a later job has its name, and is what is published"
+        raise JobStateError(view.label, view.state, f"it has no future: {why}.")
 
     @property
     def outputs(self) -> list[Message]:
@@ -71,28 +100,59 @@ class Job:
         """The cell as written."""
         return self._view.source
 
+    @property
+    def provenance(self) -> Message:
+        """Where its results come from: source, inputs, packages, times and places.
+
+        See `dask_async_run.provenance.provenance`; a dict that JSON can hold.
+        """
+        record = Gatherer(self._session).record(self.id)
+        stream = record.stream(record.spec.payload)
+        return provenance(self.view, record.spec, self._result(), stream.data)
+
     def wait(self, timeout: float | None = None) -> Job:
         """Wait until it has ended.
 
         Raises
         ------
-        TimeoutError
+        JobTimeoutError
             After `timeout` seconds.
         """
         (self._view,) = Waiting(self._session).until_ended([self.view], timeout)
         return self
 
-    def gather(self, overwrite: bool = False, timeout: float | None = None) -> Job:
+    def gather(
+        self, overwrite: bool = False, timeout: float | None = None, partial: bool = False
+    ) -> Job:
         """Show its output and merge its result, as ``%async_gather`` does."""
-        Gatherer(self._session).gather([self.view], overwrite=overwrite, timeout=timeout)
+        Gatherer(self._session).gather(
+            [self.view], overwrite=overwrite, timeout=timeout, partial=partial
+        )
         return self
 
     def cancel(self) -> str:
         """Cancel it; answer what was done."""
         return self._session.registry.cancel([self.id])[self.id]
 
-    def __getitem__(self, name: str) -> Any:
+    @property
+    def members(self) -> list[Job]:
+        """The members of a sweep, in their order; none of another job."""
+        views = self._session.registry.jobs(sweep=self.id) if self._view.sweep else []
+        return [Job(self._session, view) for view in views]
+
+    def _member(self, number: int) -> Job:
+        whole = size(self._view.sweep) if self._view.sweep else 0
+        if not whole:
+            raise KeyError(f"{self.name} has no variable {number!r}, and is no sweep")
+        if not -whole <= number < whole:
+            raise IndexError(f"{self.name} has members 0 to {whole - 1}, and no {number}")
+        job = member_id(self.id, number % whole)
+        return Job(self._session, self._session.registry.show(job))
+
+    def __getitem__(self, name: str | int) -> Any:
         """Answer a variable as it was after the cell, as a copy; waits for the job.
+
+        A number means a member of a sweep: a `Job`.
 
         Raises
         ------
@@ -100,9 +160,17 @@ class Job:
             The cell had no such variable.
         JobStateError
             The job brought nothing back.
+        MergeError
+            It cannot be loaded.
+        IndexError
+            The sweep has no such member.
         """
+        if isinstance(name, int):
+            return self._member(name)
         if self._names is None:
-            self._names = self._after()
+            self._names, self._lost = self._after()
+        if name in self._lost:
+            raise MergeError(self.name, f"{name} cannot be loaded ({self._lost[name]})")
         if name not in self._names:
             failed = (self._result() or JobResult()).failed.get(name)
             why = f": it could not be pickled ({failed})" if failed else ""
@@ -112,17 +180,14 @@ class Job:
     def _result(self) -> JobResult | None:
         return self._session.registry.result(self.id)
 
-    def _after(self) -> dict[str, Any]:
+    def _after(self) -> tuple[dict[str, Any], dict[str, str]]:
         self.wait()
-        gatherer = Gatherer(self._session)
-        record = gatherer.record(self.id)
-        chain = []
-        for job in [*record.spec.parents, self.id]:
-            result = self._session.registry.result(job)
-            if result is None or not result.payload:
-                raise JobStateError(self.name, self.view.state, "it brought nothing back.")
-            chain.append((gatherer.record(job), result))
-        return materialise(chain)
+        session = self._session
+        with on_cluster(session.remote):
+            names = names_after(self.id, Gatherer(session).record, session.registry.result)
+        if names is None:
+            raise JobStateError(self.name, self.view.state, "it brought nothing back.")
+        return names
 
     def __await__(self) -> Generator[Any, None, Job]:
         return asyncio.to_thread(self._wait_quietly).__await__()
@@ -135,11 +200,18 @@ class Job:
         view = self._view
         went = ", ".join(f"{n} ({bytes_text(size)})" for n, _, size in view.input_names)
         lines = [f"Job {view.label}: {describe(view)}"]
+        if view.sweep:
+            lines.append(f"  {described(view.sweep)}")
+            if view.started is not None:
+                lines.append(f"  {standing(view, time.time(), age)}")
         if went:
             lines.append(f"  went along: {_cut(went)}")
         if view.binds:
             lines.append(f"  will bind:  {_cut(', '.join(view.binds))}")
-        lines.append(f"  %async_gather {view.label} shows its output and brings the results.")
+        if view.sweep:
+            lines.append(f"  %async_gather {view.label} brings their table as {view.binds[0]}.")
+        else:
+            lines.append(f"  %async_gather {view.label} shows its output and brings the results.")
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

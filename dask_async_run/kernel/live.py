@@ -86,7 +86,8 @@ class Watched:
         self.place.show(card)
 
     def end(self) -> None:
-        self.place.end(summary(self.shown), summary_text(self.shown))
+        over = State(self.view.state).terminal
+        self.place.end(summary(self.shown), summary_text(self.shown), over)
 
 
 class Follower:
@@ -248,27 +249,37 @@ class Live:
         watched = self._follower.stop() if self._follower is not None else []
         self._follower = Follower(session, watched)
 
-    def show(self, view: JobView) -> None:
-        """Show a job under the cell that runs now, and follow it."""
+    def show(self, view: JobView, notify: bool) -> None:
+        """Show a job under the cell that runs now, and follow it.
+
+        Parameters
+        ----------
+        view : JobView
+        notify : bool
+            Whether the browser is to tell its end.
+        """
         follower = self._follower
         assert follower is not None  # a job comes from a session
-        place = make_place(self._shell, view.id, **self._buttons(view.id))
+        place = make_place(self._shell, view.id, **self._buttons(view.id), notify=notify)
         watched = Watched(place, view, since=time.monotonic())
         place.begin(live_card(watched.shown), *submitted(view))
         follower.watch(watched)
 
-    def revive(self, views: Sequence[JobView]) -> None:
+    def revive(self, views: Sequence[JobView], notify: bool) -> None:
         """Show jobs where an earlier kernel of this notebook has, once the page is loaded again.
 
         Parameters
         ----------
         views : sequence of JobView
             The notebook's, in order of submission; of many, the last ones are shown.
+        notify : bool
+            Whether the browser is to tell the ends that are still to come.
         """
         follower = self._follower
         assert follower is not None
         for view in views[-MOST:]:
-            place = find_place(self._shell, view.id, **self._buttons(view.id))
+            ring = notify and not State(view.state).terminal
+            place = find_place(self._shell, view.id, **self._buttons(view.id), notify=ring)
             if place is not None:
                 watched = Watched(place, view, since=time.monotonic())
                 place.show(live_card(watched.shown))

@@ -15,6 +15,7 @@ from dask_async_run.job import JobView, State
 from dask_async_run.kernel.live_progress import Progress, find_progress
 from dask_async_run.kernel.live_screen import Line, screen
 from dask_async_run.kernel.tables import COLOURS, bytes_text, job_facts, state_html
+from dask_async_run.sweeps import ended_members, others, seconds_left, size
 
 LINES = 15
 """Lines of text that are shown."""
@@ -24,8 +25,10 @@ SAVED_PICTURE = 300_000
 
 _MUTED = "opacity:.7;font-size:90%;white-space:nowrap"
 _NUMBERS = "font-variant-numeric:tabular-nums"
+# As wide as there is place, however wide what is in it: flex items grow with their content.
+_BOUNDED = "width:0;min-width:100%;box-sizing:border-box"
 _PRE = (
-    "margin:4px 0 0 0;padding:4px 8px;line-height:1.35;white-space:pre;overflow:hidden;"
+    f"{_BOUNDED};margin:4px 0 0 0;padding:4px 8px;line-height:1.35;white-space:pre;overflow:hidden;"
     "text-overflow:ellipsis;text-align:left;color:inherit;border-radius:3px;"
     "font-family:var(--jp-code-font-family, monospace);font-size:var(--jp-code-font-size, 13px);"
     "background:rgba(128,128,128,.12)"
@@ -90,9 +93,12 @@ class Card:
 def live_card(shown: Shown) -> Card:
     """Answer the card of a job that is watched."""
     lines = list(shown.lines)
-    progress = find_progress(lines) if shown.view.state == State.RUNNING else None
-    if progress is not None:
-        del lines[progress.line]  # the bar says it
+    progress = None
+    if shown.view.state == State.RUNNING:
+        progress = find_progress(lines)
+        if progress is not None:
+            del lines[progress.line]  # the bar says it
+        progress = progress or _sweep_progress(shown)
     return Card(
         colour=COLOURS[State(shown.view.state)],
         head=_head(shown),
@@ -224,6 +230,20 @@ def _bar(progress: Progress) -> str:
     )
 
 
+def _sweep_progress(shown: Shown) -> Progress | None:
+    view = shown.view
+    if not view.sweep:
+        return None
+    done, whole = ended_members(view), size(view.sweep)
+    left = seconds_left(view, shown.now)
+    return Progress(
+        line=0,
+        percent=100 * done / whole,
+        count=", ".join([f"{done}/{whole} members", *others(view)]),
+        left="" if left is None else f"about {span(left)}",
+    )
+
+
 def _text(lines: list[Line], height: int) -> str:
     shown = lines[-LINES:]
     if not shown and not height:
@@ -236,6 +256,12 @@ def _text(lines: list[Line], height: int) -> str:
 def _picture(picture: Picture | None) -> str:
     if picture is None or not picture.data:
         return ""
+    if picture.kind == "text/html":
+        return (
+            '<div class="jp-RenderedHTMLCommon" tabindex="0" aria-label="the latest display" '
+            f'style="{_BOUNDED};max-height:420px;overflow:auto;margin-top:6px;padding:0">'
+            f"{picture.data}</div>"
+        )
     if picture.kind == "image/svg+xml":
         from urllib.parse import quote
 

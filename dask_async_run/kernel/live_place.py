@@ -8,11 +8,13 @@ again. Either way it has a display id, and ends as plain HTML that a saved noteb
 from __future__ import annotations
 
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any, Protocol
 
+from dask_async_run.kernel.live_bell import asking, ringing
 from dask_async_run.kernel.live_card import Card
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -29,8 +31,17 @@ class Place(Protocol):
     def show(self, card: Card) -> None:
         """Bring it up to date."""
 
-    def end(self, card: Card, text: str) -> None:
-        """Show the last card; nobody can press anything any more."""
+    def end(self, card: Card, text: str, over: bool) -> None:
+        """Show the last card; nobody can press anything any more.
+
+        Parameters
+        ----------
+        card : Card
+        text : str
+            What it says, without HTML.
+        over : bool
+            The job has ended just now, which whoever wants to be notified is.
+        """
 
 
 class Output:
@@ -73,18 +84,20 @@ class HtmlPlace:
 
     def begin(self, card: Card, html: str, text: str) -> None:
         self._text = text
-        self._output.display(self._bundle(card, text))
+        self._output.display(self._bundle(card))
 
     def show(self, card: Card) -> None:
         if card.html != self._shown:
-            self._output.update(self._bundle(card, self._text))
+            self._output.update(self._bundle(card))
 
-    def end(self, card: Card, text: str) -> None:
-        self._output.update(self._bundle(card, text))
+    def end(self, card: Card, text: str, over: bool) -> None:
+        self._output.update({"text/plain": text, "text/html": card.html})
 
-    def _bundle(self, card: Card, text: str) -> Bundle:
+    def _bundle(self, card: Card) -> Bundle:
         self._shown = card.html
-        return {"text/plain": text, "text/html": self._shown}
+        # A page that is loaded again goes on showing what was saved.
+        seen = f'<small style="opacity:.7">as of {time.strftime("%H:%M:%S")}</small>'
+        return {"text/plain": self._text, "text/html": self._shown + seen}
 
 
 class WidgetPlace:
@@ -98,14 +111,22 @@ class WidgetPlace:
     cancel, gather : callable
         What the buttons do. Called in the kernel's main thread between cells or, where a
         front end asks for it, in a thread of a subshell: they must not wait.
+    notify : bool
+        Whether the browser is to tell the end.
     """
 
     def __init__(
-        self, shell: Any, model: str, cancel: Callable[[], None], gather: Callable[[], None]
+        self,
+        shell: Any,
+        model: str,
+        cancel: Callable[[], None],
+        gather: Callable[[], None],
+        notify: bool,
     ) -> None:
         import ipywidgets
 
         self._shell = shell
+        self._bell = ipywidgets.HTML(asking(), layout={"margin": "0"}) if notify else None
         self._output: Output | None = None
         self._head, self._facts, self._bar, self._text, self._picture = (
             ipywidgets.HTML(layout={"margin": "0"}) for _ in range(5)
@@ -115,7 +136,8 @@ class WidgetPlace:
             self._button(ipywidgets, "Gather when done", "before the next cell runs", gather),
             self._button(ipywidgets, "Cancel", "stop the cell", cancel),
         ]
-        self._top = ipywidgets.HBox([self._head, *self._buttons])
+        asked = [self._bell] if self._bell is not None else []
+        self._top = ipywidgets.HBox([self._head, *asked, *self._buttons])
         self._top.layout = {"align_items": "flex-start", "overflow": "visible"}
         self._box = ipywidgets.VBox(
             [self._top, self._facts, self._bar, self._text, self._picture],
@@ -176,9 +198,13 @@ class WidgetPlace:
         if self._box.layout.border_left != border:
             self._box.layout.border_left = border
 
-    def end(self, card: Card, text: str) -> None:
+    def end(self, card: Card, text: str, over: bool) -> None:
         # The widget stays as it ends: a page that was loaded again does not know the display
         # id, and shows it. Any other one shows what needs no kernel.
+        if self._bell is not None and over:
+            first, *_, last = text.splitlines()
+            self._bell.value = ringing(first, last.strip(), self._box.model_id)
+            self._bell.value = ""  # or a page that is loaded again notifies again
         self._top.children = [self._head]
         self.show(card)
         if self._output is not None:
@@ -186,16 +212,16 @@ class WidgetPlace:
 
 
 def make_place(
-    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None]
+    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None], notify: bool
 ) -> Place:
     """Answer a place under the cell that runs now, for a job (by its id)."""
-    if find_spec("ipywidgets") is None:
+    if not widgets_there():
         return HtmlPlace(shell)
-    return WidgetPlace(shell, "" if _is_taken(job) else job, cancel, gather)
+    return WidgetPlace(shell, "" if _is_taken(job) else job, cancel, gather, notify)
 
 
 def find_place(
-    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None]
+    shell: Any, job: str, cancel: Callable[[], None], gather: Callable[[], None], notify: bool
 ) -> Place | None:
     """Answer the place where an earlier kernel of this notebook showed a job.
 
@@ -203,9 +229,14 @@ def find_place(
     page finds when it is loaded again; without it, it would show an error there. None: this
     kernel has one, or cannot.
     """
-    if find_spec("ipywidgets") is None or _is_taken(job):
+    if not widgets_there() or _is_taken(job):
         return None
-    return WidgetPlace(shell, job, cancel, gather)
+    return WidgetPlace(shell, job, cancel, gather, notify)
+
+
+def widgets_there() -> bool:
+    """Answer whether cards are widgets."""
+    return find_spec("ipywidgets") is not None
 
 
 def _is_taken(model: str) -> bool:

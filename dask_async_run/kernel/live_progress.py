@@ -18,6 +18,7 @@ _TQDM = re.compile(
     rf"^(?:(?P<what>.*?):\s*)?\s*(?P<percent>\d{{1,3}})%\|[^|]*\|\s*(?P<count>{_NUMBER}\s*/\s*{_NUMBER})"
     r"(?:\s*\[(?P<spent>[\d:]+)<(?P<left>[^,\]]+)(?:,\s*(?P<rate>[^,\]]+))?)?"
 )
+_LEFT_BEHIND = re.compile(r"%\|[^|]*\|[^|\]]*\[[^\]]*\]\s*\S")
 _PERCENT = re.compile(r"(?<![\d.])(\d{1,3}(?:\.\d+)?)\s?%")
 _COUNT = re.compile(rf"(?<![\w./])({_NUMBER})\s*/\s*({_NUMBER})(?![\w/])")
 _BAR = re.compile(r"[━╸╺█▉▊▋▌▍▎▏░▒▓■□▰▱⣿]{3,}|\[[=#\-.>\s]{6,}\]|\[[=#]{2,}>?")
@@ -56,16 +57,21 @@ def find_progress(lines: Sequence[Line]) -> Progress | None:
     """Answer the progress that the last lines tell of, the outermost of nested bars.
 
     tqdm prints the outermost bar first and moves up to it, so of several bars in
-    consecutive lines the first one is meant.
+    consecutive lines the first one is meant. One that something was printed behind is not
+    moved up to any more: it counts only until there is a newer one.
     """
     found: Progress | None = None
+    left: Progress | None = None
     for number in range(-1, -min(LAST, len(lines)) - 1, -1):
         progress = _progress(lines[number], number)
+        if progress is not None and _LEFT_BEHIND.search(lines[number].text):
+            left = left or progress
+            progress = None
         if progress is not None:
             found = progress
         elif found is not None:
             break
-    return found
+    return found or left
 
 
 def _progress(line: Line, number: int) -> Progress | None:

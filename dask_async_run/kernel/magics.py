@@ -3,46 +3,51 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import dask
 from distributed import Client, Security
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum
 
-from dask_async_run.errors import (
-    AsyncRunError,
-    JobStateError,
-    NoSuchJobError,
-    ServerError,
-    ServerGoneError,
-)
+from dask_async_run.errors import AsyncRunError, ServerError, ServerGoneError, shown_as
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
 from dask_async_run.kernel.attaching import follow
 from dask_async_run.kernel.audience import Audience, audience
+from dask_async_run.kernel.completion import candidates
+from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
-from dask_async_run.kernel.live import Live
+from dask_async_run.kernel.job_table import JobTable
+from dask_async_run.kernel.live import MOST, Live
+from dask_async_run.kernel.live_place import widgets_there
 from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
+from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.replay import Unders
-from dask_async_run.kernel.session import Session, address_of, gone, open_again, open_session
-from dask_async_run.kernel.submission import numbered, pending_names, prepare, submit
-from dask_async_run.kernel.tables import JobTable
+from dask_async_run.kernel.session import Session, gone, open_again, open_session
+from dask_async_run.kernel.settings import Quantity
+from dask_async_run.kernel.submission import as_typed, numbered, pending_names, prepare, submit
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
 from dask_async_run.namespace.analyse import analyse
-from dask_async_run.server.connection import Connection, find
+from dask_async_run.quantities import LISTED, count, duration, size, size_limit, time_limit, workers
+from dask_async_run.server.connection import Connection, find, wait_for_the_end
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.options import IDLE_TIMEOUT
+from dask_async_run.sweeps import unfinished_ones
 
+_AGAIN = re.compile(r"\s*%%async_run\b")
 # A cell that gathers, or submits, knows what it reads.
 _OURS = re.compile(r"\basync_(run|gather)\b|^\s*%%?async_\w+|(?<!asyncio)\.gather\(", re.MULTILINE)
 
@@ -56,7 +61,11 @@ def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Any]:
             if arguments.help:
                 print(parser.format_help())
                 return None
-            return function(self, arguments)
+            try:
+                return function(self, arguments)
+            except KeyboardInterrupt as error:
+                shown_as(error, f"{parser.prog} was interrupted.")
+                raise
 
         magic.__name__ = function.__name__
         magic.__qualname__ = function.__qualname__
@@ -85,9 +94,31 @@ class AsyncRun(Magics):
     notice = Bool(
         True, help="Say once that a job has ended, before the next cell's output or the prompt."
     ).tag(config=True)
+    notify = Bool(
+        False, help="Have the browser notify when a job ends, as --notify does for one job."
+    ).tag(config=True)
     auto_gather = Bool(
         False, help="Gather finished jobs before the next cell runs, and say so."
     ).tag(config=True)
+    timeout = Quantity(
+        time_limit, help="Stop a cell after this long, as '2h', if its --timeout says nothing."
+    )
+    memory = Quantity(
+        size_limit, help="Stop a cell that uses more, as '4GiB', if its --memory says nothing."
+    )
+    retries = Quantity(
+        count, 0, help="Run a cell again, so often, when its worker or process dies."
+    )
+    workers = Quantity(workers, help="Cells that run side by side on a server that is started.")
+    memory_limit = Quantity(size, help="Of each worker of a server that is started.")
+    disk_limit = Quantity(
+        size, help="Of all jobs' inputs and results, on a server that is started."
+    )
+    idle_timeout = Quantity(
+        duration,
+        IDLE_TIMEOUT,
+        help="A server that is started stops when nobody used it for this long; 0: never.",
+    )
 
     shell: Any
 
@@ -97,6 +128,7 @@ class AsyncRun(Magics):
         self._warming: Warming | None = None
         self._live = Live(shell)
         self._notices = Notices()
+        self._notify_of: dict[str, bool] = {}
 
     # -- the session -----------------------------------------------------------
 
@@ -136,7 +168,7 @@ class AsyncRun(Magics):
             session.gathered.update(old.gathered)
         self._live.use(session)
         if self.live and audience(self.shell) is Audience.PAGE:
-            self._live.revive(session.jobs())
+            self._live.revive(session.registry.jobs(session.notebook, latest=MOST), self.notify)
         if old is not None and old is not session:
             old.close()
         self._warming = Warming(session)
@@ -161,35 +193,69 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.SERVER)
     def async_run_server(self, arguments: argparse.Namespace) -> None:
+        if arguments == options.SERVER.parse_line(""):
+            # Whoever says more about the server wants one of ours.
+            arguments.address = dask.config.get("scheduler-address", None)
         if arguments.cluster or arguments.address or arguments.scheduler_file:
             client = _foreign_client(arguments, self.shell.user_ns)
             theirs = client is self.shell.user_ns.get(arguments.cluster)
             self._use(open_session(self.shell, self.shell.user_ns, client=client, owns=not theirs))
-            print(f"Connected to {address_of(client)}. Dashboard: {client.dashboard_link}")
+            self._introduce()
             return
-        idle = IDLE_TIMEOUT if arguments.idle_timeout is None else arguments.idle_timeout
+        asked = arguments.workers
+        for default in ("workers", "memory_limit", "disk_limit", "idle_timeout"):
+            if getattr(arguments, default) is None:
+                setattr(arguments, default, getattr(self, default))
+        idle = arguments.idle_timeout or 0.0
         try:
             connection, started = self._ensure(arguments, idle)
         except ServerGoneError:
-            connection, started = self._ensure(arguments, idle)  # it was killed this moment
+            # It was killed this moment, and may hold its lock until the system has cleared it away.
+            if self._session is not None and self._session.connection is not None:
+                wait_for_the_end(self._session.connection)
+            connection, started = self._ensure(arguments, idle)
         what = "Started" if started else "Already running: connected to"
         slots = f"{connection.workers} cell{'' if connection.workers == 1 else 's'} side by side"
         link = connection.dashboard_link
         board = f" Dashboard: {link}" if link else ""
         print(f"{what} server {connection.name!r} (process {connection.pid}, {slots}).{board}")
+        if not started and asked not in (None, connection.workers):
+            stop = f"%async_stop_server --name {connection.name}".removesuffix(" --name default")
+            print(f"--workers {asked} is for a server that is started: {stop} stops this one.")
+
+    def _introduce(self) -> None:
+        """Say which cluster of somebody else's this is, and what is not the same there."""
+        session = self.session
+        assert session.cluster is not None
+        sent = session.cluster.sent
+        along = f" Sent there, since it had none: {', '.join(sent)}." if sent else ""
+        board = f" Dashboard: {session.dashboard}" if session.dashboard else ""
+        useless = session.cluster.useless
+        other = f" Workers with another Python get no cells: {useless}." if useless else ""
+        print(f"Connected to {session.address}.{along}{other}{board}")
+        session.compare(in_use(session.namespace.values()))
 
     def _ensure(self, arguments: argparse.Namespace, idle: float) -> tuple[Connection, bool]:
         """Start a server or find it, and be connected to it; whether it was started."""
         connection, started = ensure_server(
             arguments.name,
             workers=arguments.workers,
-            memory_limit=arguments.memory_limit,
+            memory_limit=None if arguments.memory_limit is None else str(arguments.memory_limit),
             dashboard=not arguments.no_dashboard,
             idle_timeout=idle,
+            disk_limit=None if arguments.disk_limit is None else str(arguments.disk_limit),
         )
         session = self._session
         if session is None or not session.alive or session.connection != connection:
             self._use(open_session(self.shell, self.shell.user_ns, connection))
+            return connection, started
+        try:
+            session.registry.idle()
+        except ServerGoneError:
+            raise
+        except ServerError as error:
+            # Killed this moment: its process is still there, and answers nobody any more.
+            raise ServerGoneError(str(error)) from error
         return connection, started
 
     @line_magic
@@ -210,9 +276,10 @@ class AsyncRun(Magics):
                 "%async_stop_server: somebody else started this cluster, so it is not ours to "
                 "stop. Stop it where it was started."
             )
-        stopped = stop_server(arguments.name, force=arguments.force)
-        if ours:
-            self.close()
+        # A client that sees its scheduler end tries to connect again, and logs that it cannot.
+        disconnect = self.close if ours else lambda: None
+        stopped = stop_server(arguments.name, force=arguments.force, agreed=disconnect)
+        disconnect()
         print(
             f"Stopped server {arguments.name!r}. Finished results are kept."
             if stopped
@@ -241,22 +308,45 @@ class AsyncRun(Magics):
     def async_run(self, line: str, cell: str | None = None) -> Any:
         words, statement = (line, "") if cell is not None else options.split_statement(line)
         arguments = options.RUN.parse_line(words)
+        for limit in ("timeout", "memory", "retries"):
+            if getattr(arguments, limit) is None:
+                setattr(arguments, limit, getattr(self, limit))
         if arguments.help:
             print(options.RUN.format_help())
             return None
-        code = numbered(line, cell) if cell is not None else statement
         if not (cell or statement).strip():
             raise UsageError("%%async_run: there is no code to run. %%async_run -h shows examples.")
+        if cell is not None and _AGAIN.match(cell):
+            raise UsageError(
+                "%%async_run: there is another %%async_run in the cell. One is enough: its options "
+                "go into one line."
+            )
+        code = cell or statement
         try:
+            code = as_typed(self.shell, code)
+            if cell is not None:
+                code = numbered(line, code)
             if arguments.plan:
-                return PlanView(self.session, prepare(self.session, code, arguments))
+                outgoing = Outgoing(self.session, arguments)
+                return PlanView(self.session, prepare(self.session, code, arguments), outgoing)
             unders = Unders(self.shell)
             source = self._source(line, cell)
             record, view = submit(self.session, source, code, arguments, unders)
         except SyntaxError as error:
+            if option := options.misplaced(statement):
+                raise UsageError(
+                    f"%async_run: {option} comes before the code: %async_run --name job x = 1"
+                ) from None
             raise self._syntax_error(error, code) from None
+        except KeyboardInterrupt as error:
+            shown_as(error, "%%async_run was interrupted. %async_jobs says whether there is a job.")
+            raise
         job = Job(self.session, view)
         record.handle = job
+        if arguments.notify is not None:
+            self._notify_of[job.id] = arguments.notify
+            if arguments.notify and (why := self._why_no_bell()):
+                print(f"No notification by the browser: {why}.", file=sys.stderr)
         if arguments.gather:
             job.gather()
             return None
@@ -292,17 +382,21 @@ class AsyncRun(Magics):
         if arguments.jobs:
             views = session.jobs(arguments.jobs)
         else:
-            views = [view for view in session.jobs() if not view.gathered]
+            views = session.registry.jobs(session.notebook, gathered=False)
             if not views:
                 print("There is nothing to gather: %async_jobs lists this notebook's jobs.")
-        Gatherer(session).gather(views, arguments.only, arguments.overwrite, arguments.timeout)
+        Gatherer(session).gather(
+            views, arguments.only, arguments.overwrite, arguments.timeout, arguments.partial
+        )
 
     @line_magic
     @_magic(options.WAIT)
     def async_wait(self, arguments: argparse.Namespace) -> None:
-        views = self.session.jobs(arguments.jobs)
-        if not arguments.jobs:
-            views = [view for view in views if not State(view.state).terminal]
+        session = self.session
+        if arguments.jobs:
+            views = session.jobs(arguments.jobs)
+        else:
+            views = session.registry.jobs(session.notebook, _UNENDED)
         Waiting(self.session).until_ended(views, arguments.timeout)
 
     # -- see and steer ---------------------------------------------------------------
@@ -310,11 +404,27 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.JOBS)
     def async_jobs(self, arguments: argparse.Namespace) -> JobTable:
-        if arguments.all:
-            views = self.session.registry.jobs()
+        session, more = self.session, 0
+        if arguments.jobs and not arguments.all:
+            views = session.jobs(arguments.jobs)
         else:
-            views = self.session.jobs(arguments.jobs)
-        return JobTable(views, title="This notebook has no jobs." if not arguments.all else "")
+            notebook = None if arguments.all else session.notebook
+            views = session.registry.jobs(notebook, latest=arguments.last)
+            more = session.registry.count(notebook) - len(views)
+        unended = session.registry.jobs(states=_UNENDED)
+        parents = {job for view in unended for job in view.after}
+        everybody = {view.id: view for view in unended}
+        everybody |= {view.id: view for view in session.registry.jobs(wanted=parents)}
+        looking = audience(self.shell) is Audience.PAGE
+        return JobTable(
+            views,
+            title="This notebook has no jobs." if not arguments.all else "",
+            sort=arguments.sort,
+            reverse=arguments.reverse,
+            dashboard=(self.session.dashboard or "") if looking else "",
+            everybody=list(everybody.values()),
+            more=max(0, more),
+        )
 
     @line_magic
     def async_status(self, line: str) -> JobTable:
@@ -333,6 +443,7 @@ class AsyncRun(Magics):
     def async_cancel(self, arguments: argparse.Namespace) -> None:
         views = self.session.jobs(arguments.jobs)
         said = self.session.registry.cancel([view.id for view in views])
+        self._notices.know(said)
         for view in views:
             print(f"{view.label}: {said[view.id]}")
 
@@ -341,7 +452,13 @@ class AsyncRun(Magics):
     def async_rerun(self, arguments: argparse.Namespace) -> Any:
         from dask_async_run.kernel.rerun import rerun
 
-        again = [rerun(self.session, view) for view in self.session.jobs(arguments.jobs)]
+        views = self.session.jobs(arguments.jobs)
+        if arguments.failed:
+            views = unfinished_ones(views)
+            if not views:
+                print("There is nothing to run again: all that has ended has finished.")
+                return None
+        again = [rerun(self.session, view, arguments.failed) for view in views]
         return again[0] if len(again) == 1 else again
 
     @line_magic
@@ -351,6 +468,7 @@ class AsyncRun(Magics):
         self.session.registry.forget([view.id for view in views])
         for view in views:
             self.session.records.pop(view.id, None)
+            self.session.remains.pop(view.id, None)
         print("Forgotten: " + ", ".join(view.label for view in views))
 
     # -- between cells -----------------------------------------------------------------
@@ -379,7 +497,7 @@ class AsyncRun(Magics):
             return
         if self.pending == "wait":
             ids = {record.id for made in stale.values() for record in made.makers}
-            views = [view for view in self._session.jobs() if view.id in ids]
+            views = self._session.registry.jobs(wanted=ids)
             Gatherer(self._session).gather(views)
             return
         for name, made in sorted(stale.items()):
@@ -401,7 +519,18 @@ class AsyncRun(Magics):
         """
         if not self.live or audience(self.shell) is not Audience.PAGE or not self.connected:
             raise NotImplementedError
-        self._live.show(job.view)
+        self._live.show(job.view, self._notify_of.pop(job.id, self.notify))
+
+    def _why_no_bell(self) -> str:
+        """Say why the browser cannot tell the end of a job; empty if it can, or nobody looks."""
+        match audience(self.shell):
+            case Audience.TERMINAL:
+                return "there is none. The end is told before the next prompt"
+            case Audience.PAGE if not self.live:
+                return "%config AsyncRun.live = False has switched the cards off, which do it"
+            case Audience.PAGE if not widgets_there():
+                return "it takes ipywidgets (pip install ipywidgets, then restart the kernel)"
+        return ""
 
     def _notify(self, code: str) -> None:
         """Say which jobs have ended."""
@@ -414,7 +543,8 @@ class AsyncRun(Magics):
         assert self._session is not None
         if not self.auto_gather and not self._live.wanted:
             return
-        for view in self._session.jobs():
+        waiting = [record.id for record in self._session.waiting()]
+        for view in self._session.registry.jobs(wanted=[*waiting, *self._live.wanted]):
             wanted = self.auto_gather or view.id in self._live.wanted
             if not wanted or not State(view.state).terminal:
                 continue
@@ -425,21 +555,22 @@ class AsyncRun(Magics):
                 Gatherer(self._session).gather([view])
 
     def complete(self, event: Any) -> list[str]:
-        """Complete job names and options on the line of a magic."""
-        magic = event.command.lstrip("%")
-        parser = _PARSERS.get(magic)
+        """Complete options, their values and job names on the line of a magic."""
+        parser = _PARSERS.get(event.command.lstrip("%"))
         if parser is None:
             return []
-        if event.symbol.startswith("-"):
-            return sorted(options.all_options(parser))
-        if not any(action.dest == "jobs" for action in parser._actions):
-            return []
-        try:
-            views: list[JobView] = self.session.jobs()
-        except (AsyncRunError, JobStateError, NoSuchJobError):
-            return []
-        return [view.label for view in views]
 
+        def jobs() -> list[JobView]:
+            try:
+                session = self.session
+                return session.registry.jobs(session.notebook, latest=LISTED)
+            except AsyncRunError:
+                return []
+
+        return candidates(parser, event.text_until_cursor, event.symbol, jobs, self.shell.user_ns)
+
+
+_UNENDED = (State.PENDING, State.RUNNING)
 
 _PARSERS: dict[str, Parser] = {
     parser.prog.lstrip("%"): parser
@@ -488,11 +619,19 @@ def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) ->
         if arguments.cluster not in namespace:
             raise UsageError(f"%async_run_server: there is no variable {arguments.cluster!r}.")
         cluster = namespace[arguments.cluster]
-        return cluster if isinstance(cluster, Client) else Client(cluster, set_as_default=False)
+        if isinstance(cluster, Client):
+            return cluster
+        if not isinstance(getattr(cluster, "scheduler_address", None), str):
+            raise UsageError(
+                f"%async_run_server: {arguments.cluster} is a {type(cluster).__name__}, and no "
+                "Dask cluster or Client."
+            )
+        return Client(cluster, set_as_default=False)
     address = arguments.address
     file = arguments.scheduler_file
-    if file is None and address and "://" not in address and Path(address).exists():
-        file = address
+    if file is None and address and "://" not in address:
+        with suppress(OSError, ValueError):  # no file can be called so
+            file = address if Path(address).exists() else None
     security = None
     if arguments.tls_ca or arguments.tls_cert or arguments.tls_key:
         security = Security(
@@ -501,8 +640,20 @@ def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) ->
             tls_client_cert=arguments.tls_cert,
             tls_client_key=arguments.tls_key,
         )
-    where = {"scheduler_file": file} if file else {"address": address}
+    if file:
+        address = _address_in(file)
     try:
-        return Client(**where, security=security, set_as_default=False, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise ServerError(f"no Dask scheduler answers at {file or address}: {error}.") from error
+        return Client(address, security=security, set_as_default=False, timeout="20s")
+    except (OSError, ValueError, TypeError) as error:  # the last one: a certificate is missing
+        raise ServerError(f"no Dask scheduler answers at {address}: {error}.") from error
+
+
+def _address_in(file: str) -> str:
+    """Read a scheduler file; Dask's client would wait for it for ever."""
+    try:
+        return str(json.loads(Path(file).expanduser().read_bytes())["address"])
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror or error}"
+    except (ValueError, KeyError, TypeError):
+        problem = "has no scheduler's address in it"
+    raise ServerError(f"the scheduler file {file} {problem}. Is the scheduler running?")

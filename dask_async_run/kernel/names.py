@@ -34,7 +34,9 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
     own = [view for view in views if view.notebook == notebook]
     found: set[str] = set()
     for name in wanted:
-        matching = [view.id for view in own if _means(name, view)]
+        matching = [view.id for view in own if _is_label(name, view)]
+        if not matching:  # "lr[3]" is a member of lr before it is a pattern that means lr3
+            matching = [view.id for view in own if _fits(name, view)]
         if not matching:
             try:
                 matching = [select_one(views, name).id]
@@ -45,10 +47,14 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
     return [view for view in views if view.id in found]
 
 
-def _means(name: str, view: JobView) -> bool:
-    exact = f"{view.name}@{view.version}"
-    if name == exact or (view.latest and name == view.name):
-        return True
+def _is_label(name: str, view: JobView) -> bool:
+    """Whether `name` is what a job is called in its notebook."""
+    return name == f"{view.name}@{view.version}" or (view.latest and name == view.name)
+
+
+def _fits(name: str, view: JobView) -> bool:
+    """Whether `name` is a pattern that means a job of its notebook."""
     if any(sign in name for sign in "*?["):
+        exact = f"{view.name}@{view.version}"
         return fnmatchcase(exact if "@" in name else view.label, name)
     return False

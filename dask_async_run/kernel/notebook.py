@@ -33,6 +33,31 @@ def notebook_id(namespace: Mapping[str, Any]) -> str:
     return f"terminal-{os.getsid(0)}"
 
 
+def notebook_at(path: Path) -> str:
+    """Answer the name under which the jobs of a notebook, or of a script, at this path are kept.
+
+    The path is absolute. The same as `notebook_id` where a Jupyter server tells it.
+    """
+    return _clean(str(path))
+
+
+def was_here(other: str, notebook: str) -> bool:
+    """Answer whether another notebook was beside this one and is not any more: renamed, perhaps.
+
+    Parameters
+    ----------
+    other, notebook : str
+        As `notebook_id` answers. False where they are no paths of this machine.
+    """
+    there, here = Path("/", other), Path("/", notebook)
+    return (
+        there.suffix == ".ipynb"
+        and there.parent == here.parent
+        and here.exists()
+        and not there.exists()
+    )
+
+
 def _connection_file() -> str | None:
     if "ipykernel" not in sys.modules:
         return None

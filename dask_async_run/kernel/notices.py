@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from dask_async_run.errors import AsyncRunError, NoSuchJobError
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.gathering import age
 from dask_async_run.kernel.session import Session
+from dask_async_run.quantities import age
 
 _GATHERS = re.compile(r"\basync_gather\b|(?<!asyncio)\.gather\(")
 
@@ -21,6 +21,10 @@ class Notices:
 
     def __init__(self) -> None:
         self._told: set[str] = set()
+
+    def know(self, jobs: Iterable[str]) -> None:
+        """Say nothing of these, by their ids: the user knows."""
+        self._told.update(jobs)
 
     def about(self, session: Session, code: str = "") -> list[str]:
         """Answer the lines that are to be said now; they will not be said again.
@@ -39,7 +43,7 @@ class Notices:
         try:
             views = session.registry.wait(open_, 0.0)
         except NoSuchJobError:  # forgotten, by somebody else
-            views = [view for view in session.jobs() if view.id in open_]
+            views = session.registry.jobs(wanted=open_)
         except AsyncRunError:
             return []
         ended = [v for v in views if State(v.state).terminal and not v.gathered]

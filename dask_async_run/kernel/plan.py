@@ -4,9 +4,27 @@ from __future__ import annotations
 
 from html import escape
 
+from dask_async_run.frames import name_of
+from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.submission import Prepared
 from dask_async_run.kernel.tables import bytes_text
+from dask_async_run.namespace.capture import Captured
+from dask_async_run.sweeps import described, extent
+
+
+def _there_already(session: Session, captured: Captured) -> dict[str, str]:
+    """Say of each input how much of what is large in it need not travel any more."""
+    frames = [name_of(buffer).digest for buffer in captured.buffers]
+    missing = set(session.registry.missing_frames(frames)) if frames else set()
+    said = {}
+    for found in captured.inputs:
+        own = frames[found.buffers]
+        lacking = [digest for digest in own if digest in missing]
+        said[found.name] = "" if not own or len(lacking) == len(own) else ", there already"
+        if 0 < len(lacking) < len(own):
+            said[found.name] = ", partly there already"
+    return said
 
 
 class PlanView:
@@ -16,12 +34,25 @@ class PlanView:
     ----------
     session : Session
     prepared : Prepared
+    outgoing : Outgoing
     """
 
-    def __init__(self, session: Session, prepared: Prepared) -> None:
+    def __init__(self, session: Session, prepared: Prepared, outgoing: Outgoing) -> None:
+        there = _there_already(session, prepared.captured)
+        shared = {
+            name: f", shared: the file {file}" for name, file in prepared.captured.shared.items()
+        }
         self._rows = [
-            (i.name, i.type_name, bytes_text(i.nbytes), i.why) for i in prepared.captured.inputs
+            (
+                i.name,
+                i.type_name,
+                bytes_text(i.nbytes),
+                i.why + there[i.name] + shared.get(i.name, ""),
+            )
+            for i in prepared.captured.inputs
         ]
+        if prepared.axes:
+            self._rows.append(("--sweep", "", "", described(extent(prepared.axes))))
         self._rows += [
             (name, "", "", f"comes from {job}") for name, job in prepared.pending.items()
         ]
@@ -30,7 +61,14 @@ class PlanView:
             for name, why in prepared.captured.left_out.items()
         ]
         captured = prepared.captured
-        self.nbytes = len(captured.stream) + sum(b.nbytes for b in captured.buffers)
+        self._rows += [
+            (thing, "", "", f"left out: {why}") for thing, why in captured.unsent.items()
+        ]
+        files = outgoing.sizes
+        self._rows += [(name, "file", bytes_text(n), "uploaded") for name, n in files.items()]
+        self.nbytes = (
+            sum(files.values()) + len(captured.stream) + sum(b.nbytes for b in captured.buffers)
+        )
         self.binds = sorted(prepared.analysis.binds)
         self.waits_for = [
             session.records[job].spec.name if job in session.records else job[:8]

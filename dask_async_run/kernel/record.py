@@ -13,9 +13,12 @@ from dask_async_run.carrier import CarriedFrames
 from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Payload
 from dask_async_run.kernel.replay import Unders
-from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream, load_inputs
+from dask_async_run.namespace.axes import parameters
+from dask_async_run.namespace.generators import keep_from_ending
+from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stream, load_inputs
 from dask_async_run.namespace.merge import Kept
-from dask_async_run.namespace.results import Loaded, load_result
+from dask_async_run.namespace.results import Loaded, load_result, salvage_result
+from dask_async_run.namespace.salvage import NotLoadedError
 
 _GONE: Any = object()
 
@@ -41,6 +44,10 @@ class Record:
     loaded : Loaded or None
     updated : bool
         The result's changes in place were applied here.
+    settled : bool
+        All of the result was merged here: gathering again changes nothing.
+    partial : object
+        The table of a sweep that had not ended, as it was bound here last.
     mutable : frozenset of int
         ``id`` of the objects that the cell may change in place.
     """
@@ -60,6 +67,8 @@ class Record:
         self.handle: Any = None
         self.loaded: Loaded | None = None
         self.updated = False
+        self.settled = False
+        self.partial: Any = None
         self.mutable: frozenset[int] = frozenset()
         self._store = store
         self._namespace = namespace
@@ -81,17 +90,28 @@ class Record:
             )
         return self._original
 
-    def load(self, result: JobResult, records: Mapping[str, Record]) -> Loaded:
-        """Load the result; nothing is applied."""
+    def load(
+        self, result: JobResult, records: Mapping[str, Record], only: Sequence[str] = ()
+    ) -> Loaded:
+        """Load the result; nothing is applied.
+
+        Raises
+        ------
+        NotLoadedError
+            Something of it, or of `only`, cannot be loaded.
+        """
         if self.loaded is None:
-            stream = self.stream(Payload.from_message(result.payload))
-            self.loaded = load_result(
-                stream.data,
-                stream.buffers,
-                self._namespace,
-                self.resolver(records),
-                keep_classes=True,
-            )
+            stream = self.stream(result.values)
+            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True
+            try:
+                self.loaded = load_result(*how)
+            except Exception as error:
+                part = salvage_result(*how)
+                if only and part.lost.keys().isdisjoint(only):
+                    return part
+                if not part.lost:
+                    raise
+                raise NotLoadedError(part.lost) from error
         return self.loaded
 
     def resolver(self, records: Mapping[str, Record]) -> Callable[[Any], Any]:
@@ -128,30 +148,79 @@ class Record:
         return list(original.names.values())[index] if section < 0 else original.objects[index]
 
     def release(self) -> None:
-        """Drop what only merging needed; what later results refer to stays."""
-        self._original = None
+        """Drop the values that only merging needed; `load` and `original` load them again."""
+        if self.loaded is not None and self.kept is not None:
+            loaded = self.loaded
+            self.kept.let_go({*loaded.bound, *loaded.deleted, *loaded.changed})
+        if self._original is not None:
+            keep_from_ending(self._original.objects.values())
+        self.loaded = self._original = None
+
+
+def names_after(
+    job: str,
+    record_of: Callable[[str], Record],
+    result_of: Callable[[str], JobResult | None],
+    prepare: Prepare | None = None,
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """Answer a private namespace as it was after a job, its parents' changes included.
+
+    Parameters
+    ----------
+    job : str
+        Its id.
+    record_of, result_of : callable
+        What there is of a job, by id. They raise `NoSuchJobError` for one that is gone.
+    prepare : callable or None
+        As of `Chain.merge`.
+
+    Returns
+    -------
+    (namespace, lost) or None
+        As of `materialise`; None if it, or a job that it builds on, brought nothing back.
+    """
+    chain = []
+    for each in [*record_of(job).spec.parents, job]:
+        result = result_of(each)
+        if result is None or not result.payload:
+            return None
+        chain.append((record_of(each), result))
+    return materialise(chain, prepare)
 
 
 def materialise(
-    records: Sequence[tuple[Record, JobResult]], prepare: Callable[[Any], None] | None = None
-) -> dict[str, Any]:
+    records: Sequence[tuple[Record, JobResult]], prepare: Prepare | None = None
+) -> tuple[dict[str, Any], dict[str, str]]:
     """Answer a private namespace as it was after a job, its parents' changes included.
 
     Parameters
     ----------
     records : sequence of (Record, JobResult)
         The job's parents in order, then the job itself.
+    prepare : callable or None
+        As of `Chain.merge`.
+
+    Returns
+    -------
+    namespace : dict
+    lost : dict of str to str
+        Names that cannot be loaded, and why.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    chain = Chain(namespace)
+    chain = Chain(namespace, salvaging=True)
+    lost: dict[str, str] = {}
     for record, result in records:
-        chain.merge(
+        loaded = chain.merge(
             Parent(
                 record.id,
                 record.spec.parents,
                 record.stream(record.spec.payload),
-                record.stream(Payload.from_message(result.payload)),
+                record.stream(result.values),
             ),
             prepare,
         )
-    return namespace
+        lost = {name: why for name, why in lost.items() if name not in loaded.bound} | loaded.lost
+        if record.spec.member is not None:
+            given = parameters(chain.inputs[record.id].axes, record.spec.member)
+            namespace.update({n: v for n, v in given.items() if n not in loaded.bound})
+    return namespace, lost

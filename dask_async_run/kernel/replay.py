@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dask_async_run.job import Message
+from IPython.core import page
+
+from dask_async_run.job import NEXT_INPUT, PAGER, Message
+from dask_async_run.kernel.audience import Audience, audience
 
 
 class Replay:
@@ -49,15 +52,30 @@ class Replay:
             self._shell.display_pub.clear_output(wait=output.get("wait", False))
         elif kind == "execute_result":
             self._result(output)
+        elif PAGER in (transient := output.get("transient", {})):
+            page.page(output["data"], start=transient[PAGER])
+        elif NEXT_INPUT in transient:
+            # Below: in the place of this cell there would be no way back to what it says.
+            self._shell.set_next_input(_text(output["data"]["text/plain"]))
         else:
             sys.stdout.flush()
             sys.stderr.flush()
             self._shell.display_pub.publish(
                 data=output["data"],
                 metadata=output.get("metadata", {}),
-                transient=output.get("transient", {}),
+                transient=transient,
                 update=kind == "update_display_data",
             )
+
+    def show_value(self, value: Any) -> None:
+        """Show a value as ``display`` does; without a shell, as text."""
+        if self._shell is None:
+            print(repr(value))
+            return
+        from IPython.display import display
+
+        sys.stdout.flush()
+        display(value)
 
     def _error(self, output: Message) -> None:
         if self._shell is None:
@@ -74,8 +92,10 @@ class Replay:
         hook = self._shell.displayhook
         sys.stdout.flush()
         sys.stderr.flush()
-        # The prompt says which Out[n] it is: that of the cell that was submitted.
-        with prompt_count(self._shell, output.get("execution_count")):
+        # The prompt says which Out[n] it is: that of the cell that was submitted. What executes
+        # notebooks by itself would take it for the number of the cell that runs now.
+        alone = audience(self._shell) is Audience.NOBODY
+        with prompt_count(self._shell, None if alone else output.get("execution_count")):
             hook.start_displayhook()
             hook.write_output_prompt()
             hook.write_format_data(output["data"], output.get("metadata", {}))

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import dataclasses
-import time
-import uuid
-
 from dask_async_run.job import JobView
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
+from dask_async_run.sweeps import only_unfinished
 
 
-def rerun(session: Session, view: JobView) -> Job:
+def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
     """Submit a job again, inputs and options unchanged.
 
     In the kernel that submitted it first, results still become its own objects.
+
+    Parameters
+    ----------
+    session : Session
+    view : JobView
+    failed : bool
+        Of a sweep, only the members that did not finish; the new one has the others'
+        results too.
     """
     old = Gatherer(session).record(view.id)
-    spec = dataclasses.replace(
-        old.spec, id=uuid.uuid4().hex, notebook=session.notebook, submitted=time.time()
-    )
+    spec = old.spec.again(session.notebook)
+    if failed:
+        spec = only_unfinished(spec, view.id)
     record = Record(spec, session.store, session.namespace, old.kept)
     record.mutable = old.mutable
     again = session.registry.create(spec)

@@ -6,6 +6,7 @@ for magics). The Dask client has an event loop thread of its own.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,23 @@ from typing import Any
 from distributed import Client
 
 from dask_async_run.carrier import CarriedFrames
-from dask_async_run.errors import NoServerError, ServerError, ServerGoneError
+from dask_async_run.errors import (
+    JobStateError,
+    NoServerError,
+    NoSuchJobError,
+    ServerError,
+    ServerGoneError,
+)
 from dask_async_run.folders import sees
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView
 from dask_async_run.kernel.names import resolve
 from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
-from dask_async_run.registry import SyncRegistry
+from dask_async_run.kernel.remote import KernelsObjects
+from dask_async_run.kernel.shipping import Cluster
+from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
+from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
 
 
@@ -37,16 +47,23 @@ class Session:
     connection : Connection or None
         Of the server, where one of ours is connected to.
     owns : bool
+    cluster : Cluster or None
+        That somebody else runs.
 
     Attributes
     ----------
     state_folder : str
         Where the registry keeps its jobs, on the scheduler's machine.
     store : FrameStore or CarriedFrames
+    remote : KernelsObjects
+        Dask's futures and clients in this kernel.
     records : dict of str to Record
         The jobs that this kernel knows more of than the registry does, by id.
     gathered : set of str
         Ids of the jobs that were gathered here.
+    remains : dict of str to Remains
+        What jobs left behind, by id, where it came with the news of their end and nobody
+        gathered it yet.
     """
 
     def __init__(
@@ -56,17 +73,21 @@ class Session:
         namespace: dict[str, Any],
         connection: Connection | None = None,
         owns: bool = True,
+        cluster: Cluster | None = None,
     ) -> None:
         self.client = client
         self.shell = shell
         self.namespace = namespace
         self.connection = connection
+        self.cluster = cluster
         self._owns = owns
         self.address = address_of(client)
         self.registry = SyncRegistry(client)
+        self.remote = KernelsObjects(client)
         self.notebook = notebook_id(namespace)
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
+        self.remains: dict[str, Remains] = {}
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
@@ -91,18 +112,41 @@ class Session:
 
     def jobs(self, wanted: Iterable[str] = ()) -> list[JobView]:
         """Answer this notebook's jobs, or those that are named, in order of submission."""
-        views = self.registry.jobs()
         wanted = list(wanted)
         if not wanted:
-            return [view for view in views if view.notebook == self.notebook]
-        return resolve(views, wanted, self.notebook)
+            return self.registry.jobs(self.notebook)
+        words = {word.rpartition("@")[0] or word for word in wanted}
+        views = self.registry.jobs(self.notebook, wanted=words)
+        try:
+            return resolve(views, wanted, self.notebook)
+        except (NoSuchJobError, JobStateError):
+            # A pattern, another notebook's, the beginning of an id, or none at all.
+            found = resolve(self.registry.labels(wanted), wanted, self.notebook)
+            return self.registry.jobs(wanted=[view.id for view in found])
 
     def waiting(self) -> list[Record]:
-        """Answer the jobs that this kernel submitted and has not gathered, in order."""
-        return [record for record in self.records.values() if record.id not in self.gathered]
+        """Answer the jobs that this kernel submitted and has not gathered, in order.
+
+        Members of sweeps are not among them: nobody waits for what they bind.
+        """
+        return [
+            record
+            for record in self.records.values()
+            if record.id not in self.gathered and not record.spec.of
+        ]
+
+    def compare(self, modules: Iterable[str]) -> None:
+        """Say, once, what of some modules' packages is not the same on somebody else's cluster."""
+        if self.cluster is not None and (found := self.cluster.remarks(modules)):
+            print(
+                f"Not the same on the cluster: {', '.join(found)}. What is made with one version "
+                "may be no good with another.",
+                file=sys.stderr,
+            )
 
     def close(self) -> None:
         """Disconnect; jobs go on."""
+        self.registry.settle()
         if self._owns:
             self.client.close()
 
@@ -115,28 +159,23 @@ def gone(name: str) -> ServerGoneError:
     )
 
 
-def address_of(client: Client) -> str:
-    """Answer the scheduler's address."""
-    return str(client.scheduler.address) if client.scheduler is not None else "?"
-
-
 def open_again(old: Session) -> Session:
     """Connect again to a cluster of somebody else's, whose connection was lost.
 
     Raises
     ------
     ServerError
-        It does not answer.
+        It does not answer, or is another one now that cannot run this notebook's cells.
     """
     client, address = old.client, old.address
     try:
         again = Client(address, security=client.security, set_as_default=False, timeout="10s")
-    except OSError as error:
+    except CONNECTION_ERRORS as error:
         raise ServerError(
             f"the connection to the cluster at {address} is lost, and it does not answer: {error}. "
             "The jobs there go on. Try again, or connect with %async_run_server ADDRESS."
         ) from error
-    return Session(again, old.shell, old.namespace)
+    return open_session(old.shell, old.namespace, client=again, owns=True)
 
 
 def open_session(
@@ -155,7 +194,8 @@ def open_session(
     connection : Connection or None
         Of the server; without and without `client`: the default server's.
     client : Client or None
-        Of a cluster that somebody else started: our plugins are installed there.
+        Of a cluster that somebody else started: our plugins are installed there, see
+        `shipping.Cluster`.
     owns : bool
         Whether the session closes that client.
 
@@ -167,12 +207,9 @@ def open_session(
         It does not answer.
     """
     if client is not None:
-        from dask_async_run.scheduler.plugin import RegistryPlugin
-        from dask_async_run.worker.plugin import CellPlugin
-
-        client.register_plugin(RegistryPlugin())
-        client.register_plugin(CellPlugin())
-        return Session(client, shell, namespace, owns=owns)
+        cluster = Cluster(client)
+        cluster.install()
+        return Session(client, shell, namespace, owns=owns, cluster=cluster)
     connection = connection or find("default")
     if connection is None:
         raise NoServerError
@@ -189,7 +226,7 @@ def _client(connection: Connection) -> Client:
                 timeout=timeout,
                 name="dask-async-run",
             )
-        except OSError as error:
+        except CONNECTION_ERRORS as error:
             # A server that was killed may be found for a moment more.
             if find(connection.name) != connection:
                 raise gone(connection.name) from error

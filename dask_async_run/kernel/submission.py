@@ -9,28 +9,39 @@ cluster; so do objects that it may change in place.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 import types
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from typing import Any
 
 from dask_async_run import surroundings
-from dask_async_run.errors import FrameError
-from dask_async_run.job import JobSpec, JobView, State
+from dask_async_run.errors import FrameError, ServerError
+from dask_async_run.job import JobSpec, JobView, Payload, State
+from dask_async_run.kernel.caching import cache_key
+from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session
+from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.kernel.warming import imported
 from dask_async_run.namespace.analyse import Analysis, analyse
+from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
+from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.quantities import NO_LIMIT
+from dask_async_run.sweeps import as_sweep
 
+_MISSING = object()
 _PROVIDED = frozenset({"get_ipython", "exit", "quit", "open", "display", "__name__"})
 
 
@@ -42,6 +53,8 @@ class Prepared:
     ----------
     analysis : Analysis
     captured : Captured
+    axes : list of Axis
+        Of a sweep; else empty.
     parents : list of Record
         Jobs that its namespace builds on, in order of submission.
     pending : dict of str to str
@@ -52,6 +65,7 @@ class Prepared:
 
     analysis: Analysis
     captured: Captured
+    axes: list[Axis]
     parents: list[Record] = field(default_factory=list)
     pending: dict[str, str] = field(default_factory=dict)
     after: list[str] = field(default_factory=list)
@@ -86,6 +100,22 @@ def numbered(line: str, cell: str) -> str:
     return f"# %%async_run {line}".rstrip() + "\n" + cell
 
 
+def as_typed(shell: Any, cell: str) -> str:
+    """Answer a cell with what only this shell can make of it put in the place of the text.
+
+    That is ``cd data`` without its ``%`` and a macro's name, which a shell takes for what they
+    are in a cell of one line, by what it has names for; and what the user's own
+    ``input_transformers_post`` do.
+    """
+    if shell is None:
+        return cell
+    static = shell.input_transformer_manager.transform_cell(cell)
+    if len(static.splitlines()) != 1 and not shell.input_transformers_post:
+        return cell
+    dynamic: str = shell.transform_cell(cell)
+    return cell if dynamic.strip() == static.strip() else dynamic
+
+
 def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepared:
     """Find out what a cell needs and capture it.
 
@@ -93,9 +123,24 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
     ------
     SyntaxError, NotPickledError
     """
+    with on_cluster(session.remote):
+        return _prepare(session, code, options)
+
+
+def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepared:
     analysis = analyse_cell(session.shell, code)
     pending = {} if options.independent else pending_names(session)
+    axes = sweep_axes(
+        options.sweep,
+        session.namespace,
+        {name: made.makers[-1].spec.name for name, made in pending.items()},
+        options.max_members,
+    )
+    given = {name for axis in axes for name in axis.names}
+    pending = {name: made for name, made in pending.items() if name not in given}
     wanted = _wanted(session, analysis, code, pending)
+    if axes:
+        wanted = replace(wanted, axes=axes, not_here=wanted.not_here | given)
     captured = _capture(session, wanted)
     elsewhere = sorted(captured.elsewhere & pending.keys())
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
@@ -111,7 +156,30 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
     for view in session.jobs(options.after) if options.after else ():
         if view.id not in after:
             after.append(view.id)
-    return Prepared(analysis, captured, ordered, names, after)
+    analysis = _with_what_is_new(analysis, session.namespace, pending)
+    return Prepared(analysis, captured, axes, ordered, names, after)
+
+
+def _with_what_is_new(
+    analysis: Analysis, namespace: Mapping[str, Any], pending: Collection[str]
+) -> Analysis:
+    """Leave out what a cell imports and the notebook has already: no later cell waits for it."""
+    known = {
+        name
+        for name, (module, attribute) in analysis.imported.items()
+        if name not in pending
+        and name in namespace
+        and namespace[name] is _importable(module, attribute)
+    }
+    return replace(analysis, binds=analysis.binds - known, certain=analysis.certain - known)
+
+
+def _importable(module: str, attribute: str) -> Any:
+    """Answer what an import would bind, if its module is loaded here."""
+    found: Any = sys.modules.get(module, _MISSING)
+    if not attribute or found is _MISSING:
+        return found
+    return getattr(found, attribute, sys.modules.get(f"{module}.{attribute}", _MISSING))
 
 
 @dataclass(slots=True)
@@ -135,7 +203,8 @@ def pending_names(session: Session) -> dict[str, PendingName]:
     waiting = session.waiting()
     if not waiting:
         return {}
-    views = {view.id: view for view in session.registry.jobs(session.notebook)}
+    ids = [record.id for record in waiting]
+    views = {view.id: view for view in session.registry.jobs(wanted=ids)}
     found: dict[str, PendingName] = {}
     for record in waiting:
         view = views.get(record.id)
@@ -158,7 +227,9 @@ def pending_names(session: Session) -> dict[str, PendingName]:
 def _wanted(
     session: Session, analysis: Analysis, code: str, pending: Mapping[str, PendingName]
 ) -> Wanted:
-    mentions = analysis.weak | {"__annotations__"}
+    # Whether a name was deleted (`except ... as e` does) shows where it was before.
+    deletes = (analysis.deletes & session.namespace.keys()) - pending.keys()
+    mentions = analysis.weak | deletes | {"__annotations__"}
     if analysis.unpickles or "__subclasses__" in _words(code):
         # pickle looks classes and functions up by name, and a class does not know who
         # inherits from it.
@@ -196,8 +267,8 @@ def _rebound(session: Session) -> set[str]:
 def _capture(session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None = None) -> Captured:
     shell = session.shell
 
-    def late(files: set[str]) -> dict[str, Any]:
-        found = surroundings.read(shell, early=False)
+    def late(files: set[str], words: set[str]) -> dict[str, Any]:
+        found = surroundings.narrow(surroundings.read(shell, early=False), words)
         texts = surroundings.sources(files, shell)
         return found | ({"sources": texts} if texts else {})
 
@@ -217,7 +288,9 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
         if kind is None or kind is LEAF:
             continue
         found.add(id(obj))
-        pending.extend(kind.children(obj))
+        children = kind.children(obj)
+        if not ATOMS.issuperset(map(type, children)):
+            pending.extend(children)
     return frozenset(found)
 
 
@@ -229,7 +302,7 @@ def _sharing(session: Session, captured: Captured) -> list[Record]:
     mine = mutable_objects(captured, captured.values)
     alive = {
         view.id
-        for view in session.registry.jobs(session.notebook)
+        for view in session.registry.jobs(wanted=[record.id for record in candidates])
         if view.state in (State.PENDING, State.RUNNING, State.FINISHED)
     }
     return [
@@ -276,6 +349,7 @@ def submit(
     code: str,
     options: argparse.Namespace,
     unders: Unders | None = None,
+    **facts: Any,
 ) -> tuple[Record, JobView]:
     """Submit a cell.
 
@@ -290,6 +364,8 @@ def submit(
         Of `dask_async_run.kernel.options.RUN`.
     unders : Unders or None
         The shell's last results.
+    **facts
+        Fields of the `JobSpec` that are otherwise than a cell's of this kernel.
 
     Returns
     -------
@@ -299,32 +375,59 @@ def submit(
 
     Raises
     ------
-    SyntaxError, NotPickledError, NoSuchJobError, ServerError
+    SyntaxError, NotPickledError, NoSuchJobError, OptionError, ServerError
         Nothing was submitted.
     """
+    outgoing = Outgoing(session, options)
     prepared = prepare(session, code, options)
-    kept = Kept(prepared.captured, session.namespace)
-    spec = _spec(session, source, code, options, prepared)
+    for thing, why in prepared.captured.unsent.items():
+        if thing.rpartition(".")[2] in _words(code):
+            print(f"{thing} does not go along: {why}", file=sys.stderr)
+    figures = surroundings.open_figures()
+    if figures and not {"plt", "pyplot", "gcf", "gca"}.isdisjoint(_words(code)):
+        sent = set(map(id, prepared.captured.objects.values()))
+        for figure, why in surroundings.left_open(figures, sent).items():
+            print(f"{figure} does not go along: {why}.", file=sys.stderr)
+    for name, file in prepared.captured.shared.items():
+        print(
+            f"{name} goes along as the file {file} that it maps: the cell shares it with this "
+            "notebook, what either writes to it the other sees.",
+            file=sys.stderr,
+        )
+    if session.cluster is not None:  # an own server has this very environment
+        session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
+    with on_cluster(session.remote):
+        kept = Kept(prepared.captured, session.namespace)
+    spec = replace(_spec(session, source, code, options, prepared, outgoing), **facts)
+    if prepared.axes:
+        frame = find_spec("pandas") is not None
+        spec = as_sweep(spec, prepared.axes, options.max_parallel or 0, frame)
+    if options.cache:
+        spec = replace(spec, cache=cache_key(spec))
     try:
         view = session.registry.create(spec)
     except FrameError:
         # Collected between being found there and being named: written again, they are new.
-        captured = prepared.captured
-        payload = session.store.put_payload(captured.stream, captured.buffers)
-        spec = replace(spec, inputs=payload.to_message())
+        spec = replace(spec, inputs=_stored(session, prepared.captured, outgoing).to_message())
         view = session.registry.create(spec)
     record = Record(spec, session.store, session.namespace, kept, unders)
-    record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
+    if not prepared.axes:  # whose members change nothing here
+        record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
     session.records[spec.id] = record
     return record, view
 
 
 def _spec(
-    session: Session, source: str, code: str, options: argparse.Namespace, prepared: Prepared
+    session: Session,
+    source: str,
+    code: str,
+    options: argparse.Namespace,
+    prepared: Prepared,
+    outgoing: Outgoing,
 ) -> JobSpec:
     shell, analysis, captured = session.shell, prepared.analysis, prepared.captured
     number = shell.displayhook.prompt_count if shell is not None else None
-    payload = session.store.put_payload(captured.stream, captured.buffers)
+    payload = _stored(session, captured, outgoing)
     return JobSpec(
         id=uuid.uuid4().hex,
         notebook=session.notebook,
@@ -335,6 +438,9 @@ def _spec(
         execution_count=number,
         inputs=payload.to_message(),
         input_names=[[i.name, i.type_name, i.nbytes] for i in captured.inputs],
+        input_parts=[
+            [i.part.start, i.part.stop, i.buffers.start, i.buffers.stop] for i in captured.inputs
+        ],
         reads=sorted(analysis.reads),
         binds=sorted(analysis.binds),
         certain=sorted(analysis.certain),
@@ -345,9 +451,9 @@ def _spec(
         parents=[record.id for record in prepared.parents],
         only=options.only,
         also=options.also,
-        timeout=options.timeout,
-        memory=options.memory,
-        retries=options.retries,
+        timeout=None if options.timeout == NO_LIMIT else options.timeout,
+        memory=None if options.memory == NO_LIMIT else options.memory,
+        retries=options.retries or 0,
         resources=dict(options.resources),
         workers=options.workers,
         priority=options.priority,
@@ -358,8 +464,21 @@ def _spec(
         },
         # For a worker that came after `Warming` had told the others.
         warm=[name for name in imported() if "." not in name],
+        futures=captured.futures,
+        files=outgoing.message,
         submitted=time.time(),
     )
+
+
+def _stored(session: Session, captured: Captured, outgoing: Outgoing) -> Payload:
+    try:
+        payload = session.store.put_payload(captured.stream, captured.buffers)
+        return replace(payload, frames=[*payload.frames, *outgoing.put()])
+    except OSError as error:
+        raise ServerError(
+            f"the cell's inputs cannot be stored in {session.state_folder}: "
+            f"{error.strerror or error}. Nothing was submitted. Is there space left?"
+        ) from error
 
 
 def register_code(shell: Any, code: str, number: int | None) -> str:

@@ -1,6 +1,6 @@
 """Waiting for jobs, with what is being waited for shown.
 
-The line disappears when the waiting is over: what a gather leaves in the
+What is shown disappears when the waiting is over: what a gather leaves in the
 notebook is the cells' own output.
 """
 
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import sys
 import time
+import uuid
 from collections.abc import Sequence
-from typing import Any
 
+from dask_async_run.errors import JobTimeoutError, shown_as
 from dask_async_run.job import JobView, State
+from dask_async_run.kernel.audience import Audience, audience
 from dask_async_run.kernel.session import Session
+from dask_async_run.quantities import age
+from dask_async_run.sweeps import standing
 
 SHOW_AFTER = 1.0
 """Seconds of waiting before something is shown."""
@@ -26,6 +30,7 @@ class Waiting:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._shown: str | None = None
+        self._display = uuid.uuid4().hex
 
     def until_ended(self, views: Sequence[JobView], timeout: float | None = None) -> list[JobView]:
         """Wait until all of the jobs have ended.
@@ -37,8 +42,10 @@ class Waiting:
 
         Raises
         ------
-        TimeoutError
-            After `timeout` seconds; says which ones have not.
+        JobTimeoutError
+            After `timeout` seconds; says which ones have not. It is a `TimeoutError`.
+        KeyboardInterrupt
+            The user's; what it shows says that the jobs go on.
         """
         ids = [view.id for view in views]
         if all(State(view.state).terminal for view in views):
@@ -48,23 +55,33 @@ class Waiting:
             while True:
                 waited = time.monotonic() - begun
                 left = _SLICE if timeout is None else min(_SLICE, timeout - waited)
-                now = {v.id: v for v in self._session.registry.wait(ids, max(0.0, left))}
+                now = {view.id: view for view in self._wait(ids, max(0.0, left))}
                 open_ = [now[i] for i in ids if not State(now[i].state).terminal]
                 if not open_:
                     return [now[i] for i in ids]
                 if timeout is not None and time.monotonic() - begun >= timeout:
-                    listed = ", ".join(f"{v.label} ({v.state})" for v in open_)
-                    raise TimeoutError(
-                        f"after {timeout:g} s, not ended: {listed}. The jobs go on; nothing was "
-                        "gathered."
-                    )
+                    raise JobTimeoutError(timeout, [f"{v.label} ({v.state})" for v in open_])
                 if waited > SHOW_AFTER:
                     self._show(open_, waited)
+        except KeyboardInterrupt as error:
+            names = ", ".join(view.label for view in views if not State(view.state).terminal)
+            said = f"not waited for any more, but not stopped either: {names}"
+            shown_as(error, f"{said}. Nothing was gathered.")
+            raise
         finally:
             self._clear()
 
+    def _wait(self, ids: Sequence[str], seconds: float) -> list[JobView]:
+        registry = self._session.registry
+        if len(ids) > 1:
+            return registry.wait(ids, seconds)
+        outcome = registry.outcome(ids[0], seconds)
+        if outcome.remains is not None:
+            self._session.remains[ids[0]] = outcome.remains
+        return [outcome.view]
+
     def _show(self, views: list[JobView], waited: float) -> None:
-        listed = ", ".join(f"{view.label} ({view.state})" for view in views[:5])
+        listed = ", ".join(f"{view.label} ({_standing(view)})" for view in views[:5])
         more = f" and {len(views) - 5} more" if len(views) > 5 else ""
         text = f"waiting for {listed}{more}: {waited:.0f} s"
         if text != self._shown:
@@ -72,23 +89,34 @@ class Waiting:
             self._shown = text
 
     def _write(self, text: str) -> None:
-        shell: Any = self._session.shell
-        if shell is None or not sys.stdout:
-            return
-        if hasattr(shell, "kernel"):
-            sys.stdout.write(f"\r{text}")
-        elif sys.stdout.isatty():
-            sys.stdout.write(f"\r\x1b[K{text}")
-        sys.stdout.flush()
+        match audience(self._session.shell):
+            case Audience.TERMINAL:
+                sys.stdout.write(f"\r\x1b[K{text}")
+                sys.stdout.flush()
+            case Audience.PAGE:
+                # Not a line that `clear_output` removes: what the cell put out before it would
+                # go with it.
+                self._publish({"text/plain": text}, update=self._shown is not None)
 
     def _clear(self) -> None:
-        shell: Any = self._session.shell
-        if self._shown is None or shell is None:
+        if self._shown is None:
             return
         self._shown = None
-        if hasattr(shell, "kernel"):
-            sys.stdout.flush()
-            shell.display_pub.clear_output(wait=False)
-        elif sys.stdout.isatty():
-            sys.stdout.write("\r\x1b[K")
-            sys.stdout.flush()
+        match audience(self._session.shell):
+            case Audience.TERMINAL:
+                sys.stdout.write("\r\x1b[K")
+                sys.stdout.flush()
+            case Audience.PAGE:
+                self._publish({}, update=True)
+
+    def _publish(self, bundle: dict[str, str], update: bool) -> None:
+        sys.stdout.flush()
+        self._session.shell.display_pub.publish(
+            data=bundle, metadata={}, transient={"display_id": self._display}, update=update
+        )
+
+
+def _standing(view: JobView) -> str:
+    if not view.sweep or view.started is None:
+        return view.state
+    return standing(view, time.time(), age)

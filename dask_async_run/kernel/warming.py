@@ -7,6 +7,7 @@ does not know what notebooks use, so the kernel tells.
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Iterable
 
@@ -19,7 +20,18 @@ def imported(modules: Iterable[str] | None = None) -> list[str]:
 
     Parts of parts come with those, so they are left out.
     """
-    names = list(sys.modules) if modules is None else list(modules)
+    if modules is None:
+        return list(_imported_here(len(sys.modules)))
+    return _warmable(list(modules))
+
+
+@functools.lru_cache(maxsize=1)
+def _imported_here(count: int) -> list[str]:
+    """Answer it for this process, which has imported so many modules."""
+    return _warmable(list(sys.modules))
+
+
+def _warmable(names: list[str]) -> list[str]:
     found = []
     for name in names:
         words = name.split(".")

@@ -63,6 +63,9 @@ class Analysis:
         ``del``: nothing reads the value.
     imports : frozenset of str
         Top-level modules it imports, functions' imports included.
+    imported : mapping of str to (str, str)
+        The part of `certain` that nothing but imports bind: a module, and its attribute;
+        ``""`` for the module itself.
     mutates : frozenset of str
         Names whose objects it may change in place (SEMANTICS.md, line 12);
         modules may be among them.
@@ -87,6 +90,7 @@ class Analysis:
     deletes: frozenset[str]
     discarded: frozenset[str]
     imports: frozenset[str]
+    imported: Mapping[str, tuple[str, str]]
     mutates: frozenset[str]
     dynamic: bool
     star: bool
@@ -129,6 +133,29 @@ def analyse(
     return cell.analysis(exit_, awaits=bool(whole.co_flags & inspect.CO_COROUTINE))
 
 
+def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:
+    """Answer what an import binds: for each name its module, and the attribute of it."""
+    if isinstance(statement, ast.ImportFrom):
+        module = "." * statement.level + (statement.module or "")
+        return {alias.asname or alias.name: (module, alias.name) for alias in statement.names}
+    return {
+        alias.asname or alias.name.partition(".")[0]: (
+            alias.name if alias.asname else alias.name.partition(".")[0],
+            "",
+        )
+        for alias in statement.names
+    }
+
+
+def _annotation(node: ast.AST) -> ast.expr | None:
+    match node:
+        case ast.AnnAssign(annotation=annotation) | ast.arg(annotation=annotation):
+            return annotation
+        case ast.FunctionDef(returns=returns) | ast.AsyncFunctionDef(returns=returns):
+            return returns
+    return None
+
+
 @dataclass(slots=True)
 class _Cell:
     """A cell, statement by statement: adds to `found` what each one does.
@@ -144,6 +171,7 @@ class _Cell:
     found: Found = field(default_factory=Found)
     waiting: list[CodeType] = field(default_factory=list)
     made: set[str] = field(default_factory=set)
+    imported: dict[str, tuple[str, str]] = field(default_factory=dict)
     trees: list[ast.AST] = field(default_factory=list)
     mutated: set[str] = field(default_factory=set)
     weak: set[str] = field(default_factory=set)
@@ -183,7 +211,9 @@ class _Cell:
                 self.define(child, made)
             else:
                 scan_all(child, made, self.found)
-        if not isinstance(statement, ast.Import | ast.ImportFrom):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            self.imported |= _imported(statement)
+        else:
             self.made |= names_of(statement)
         return after if end is None else after.join(end)
 
@@ -206,7 +236,11 @@ class _Cell:
     def note(self, tree: ast.AST) -> None:
         """Keep the strings of `tree`, and the names that it spells out."""
         self.trees.append(tree)
+        lazy = self.flags & _LAZY_ANNOTATIONS
         for node in ast.walk(tree):
+            if lazy and (annotation := _annotation(node)) is not None:
+                # The compiler keeps its text alone; dataclasses look names up in it.
+                self.texts.append(ast.unparse(annotation))
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self.texts.append(node.value)
             elif isinstance(node, ast.Name):
@@ -328,14 +362,18 @@ class _Cell:
         named = {**found.erases, **found.reads}
         reads = {name: line for name, line in named.items() if name not in self.implicit}
         binds = frozenset(found.binds - self.implicit)
+        certain = frozenset(exit_.past & binds - found.deletes)
+        unclear = self.dynamic or found.dynamic or self.opaque or self.star
+        imported = {} if unclear else self.imported
         return Analysis(
             reads=reads,
             weak=frozenset((words(self.texts) | self.weak) - reads.keys()),
             binds=binds,
-            certain=frozenset(exit_.past & binds - found.deletes),
+            certain=certain,
             deletes=frozenset(found.deletes),
             discarded=frozenset(found.erases.keys() - found.reads.keys()),
             imports=frozenset(found.imports),
+            imported={n: imported[n] for n in imported.keys() & certain - self.made},
             mutates=frozenset((self.mutated | mutated(self.trees)) & (found.loads | found.binds)),
             dynamic=self.dynamic or found.dynamic,
             star=self.star,

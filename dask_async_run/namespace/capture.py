@@ -6,7 +6,9 @@ One pickle stream holds all inputs, so that aliases stay aliases. It is a row of
 =====================  =====================================================
 ``("early", dict)``    surroundings that loading the rest may depend on
 ``("name", n, v)``     an input
+``("axes", list)``     the parameters of a sweep
 ``("late", dict)``     surroundings that may hold objects of the notebook
+``("order", list)``    sets that are to be filled in another order
 ``("modules", list)``  submodules that were imported here and are mentioned
 ``("end",)``
 =====================  =====================================================
@@ -27,24 +29,31 @@ from __future__ import annotations
 
 import functools
 import io
+import marshal
 import pickle
 import types
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import NotPickledError
+from dask_async_run.namespace import flat, order
+from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
+from dask_async_run.namespace.axes import Axis
+from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
     IN_BAND,
     NamespacePickler,
     SeededPickler,
     deeply,
-    named_in_libraries,
+    meets_constants,
+    uncollected,
 )
+from dask_async_run.namespace.remote import NotOfClusterError, remote_types
 from dask_async_run.namespace.sharing import SharedMemory
 
 
@@ -59,12 +68,18 @@ class Input:
         What the stream and its buffers grew by when it was written.
     why : str
         ``read``, ``read by f`` or ``mentioned``.
+    buffers : slice
+        Which of the stream's buffers came with it.
+    part : slice
+        Where it is in the stream.
     """
 
     name: str
     type_name: str
     nbytes: int
     why: str
+    buffers: slice
+    part: slice
 
 
 @dataclass(slots=True)
@@ -79,16 +94,25 @@ class Captured:
     values : dict
         The captured names and their values.
     objects : dict of int to object
-        Memo index to object: what a result's tokens mean here.
+        Memo index to object, atoms aside: what a result's tokens mean here.
     inputs : list of Input
     files : set of str
         ``co_filename`` of the code that goes along.
     left_out : dict of str to str
         Names that were only mentioned and can't be pickled, and why.
+    unsent : dict of str to str
+        Surroundings that can't be pickled, and why.
     elsewhere : set of str
         Names that are needed and come from elsewhere (`Wanted.not_here`).
     fallbacks : dict
         Those of them that go along too, in case the other job does not bind them.
+    shared : dict of str to str
+        Names that hold a file which is mapped to be written to, and the file: it is no
+        snapshot, but everybody's.
+    futures : list
+        Keys of the Dask futures in the stream.
+    constants : bool
+        Whether the stream holds values that it should name (`meets_constants`).
     """
 
     stream: bytes = b""
@@ -98,8 +122,12 @@ class Captured:
     inputs: list[Input] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
+    unsent: dict[str, str] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)
     fallbacks: dict[str, Any] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    futures: list[Any] = field(default_factory=list)
+    constants: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +151,8 @@ class Wanted:
         is here goes along, for that case, if it can be pickled.
     hidden : frozenset of str
         Names that `everything` does not include.
+    axes : sequence of Axis
+        Of a sweep; its parameters are `not_here`.
     """
 
     reads: Mapping[str, int]
@@ -132,6 +162,7 @@ class Wanted:
     not_here: frozenset[str] = frozenset()
     uncertain: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
+    axes: Sequence[Axis] = ()
 
 
 _RUN_BY_LOADING = frozenset(
@@ -150,7 +181,7 @@ def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
     """Answer why a value can't be pickled, None if it can."""
 
     def attempt() -> None:
-        NamespacePickler(_Null(), namespace, buffer_callback=lambda b: None).dump(value)
+        SeededPickler(_Null(), namespace, {}, buffer_callback=lambda b: None).dump(value)
 
     try:
         with _quiet():
@@ -158,6 +189,15 @@ def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value is made of numbers and texts alone, as most surroundings are."""
+    try:
+        marshal.dumps(value)
+    except ValueError:
+        return False
+    return True
 
 
 @contextmanager
@@ -227,12 +267,23 @@ class _Work:
                 self.disordered |= any(n not in self.parents or n in self._queue for n in found)
         self._add(names.reads, mentioned=False)
         self._add(names.weak, mentioned=True)
+        self._met_hints(getattr(function, "__annotations__", None))
         if "__subclasses__" in code.co_names:
             # A class does not hold its subclasses.
             kinds = [n for n, value in self._namespace.items() if isinstance(value, type)]
             self._add(kinds, mentioned=True)
         if names.dynamic:
             self.all()
+
+    def met_class(self, cls: type) -> None:
+        """Add what a class of the notebook may need (called by the pickler)."""
+        self._met_hints(vars(cls).get("__annotations__"))
+
+    def _met_hints(self, hints: Any) -> None:
+        # ``from __future__ import annotations``: who asks for them evaluates the texts.
+        texts = [hint for hint in dict(hints or {}).values() if isinstance(hint, str)]
+        if texts:
+            self._add(sorted(words(texts)), mentioned=True)
 
     def reorder(self, earlier: _Work) -> None:
         """Queue everything that `earlier` found, what a name needs before it."""
@@ -273,7 +324,7 @@ def capture(
     namespace: dict[str, Any],
     wanted: Wanted,
     early: Mapping[str, Any] | None = None,
-    late: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
+    late: Callable[[set[str], set[str]], Mapping[str, Any]] = lambda files, words: {},
     seeds: Mapping[int, Any] | None = None,
 ) -> Captured:
     """Write what a cell needs of a namespace into one stream.
@@ -285,9 +336,9 @@ def capture(
     wanted : Wanted
     early : mapping
         Surroundings that must be in place before the rest is loaded.
-    late : callable
-        Answers the other surroundings for the files whose code goes along; what
-        can't be pickled of them is left out.
+    late : callable(files, words)
+        Answers the other surroundings for the files whose code goes along, and the
+        identifiers in that code; what can't be pickled of them is left out.
     seeds : mapping of int to token
         Objects (by ``id``) that an earlier job has already and may change.
 
@@ -298,10 +349,24 @@ def capture(
     """
     shared = SharedMemory()
     earlier: _Work | None = None
+    captured: Captured | None
+    read = namespace if wanted.everything else wanted.reads
+    tokens = flat.candidates([namespace.get(name) for name in list(read)]) | dict(seeds or {})
+    exact = bool(tokens)
     while True:
-        captured, work = deeply(
-            functools.partial(_write, namespace, wanted, early or {}, late, shared, seeds, earlier)
+        write = functools.partial(
+            _write, namespace, wanted, early or {}, late, shared, tokens, earlier, exact
         )
+        try:
+            with uncollected():
+                captured, work = deeply(write)
+        except NotPickledError:
+            if exact:
+                raise
+            captured = None  # it may be part of a constant, which is not written then
+        if captured is None or (captured.constants and not exact):
+            exact = True
+            continue
         again = shared.found()
         if earlier is None and work.disordered:
             earlier, again = work, True
@@ -313,10 +378,11 @@ def _write(
     namespace: dict[str, Any],
     wanted: Wanted,
     early: Mapping[str, Any],
-    late: Callable[[set[str]], Mapping[str, Any]],
+    late: Callable[[set[str], set[str]], Mapping[str, Any]],
     shared: SharedMemory,
-    seeds: Mapping[int, Any] | None,
+    seeds: Mapping[int, Any],
     earlier: _Work | None,
+    exact: bool,
 ) -> tuple[Captured, _Work]:
     # Another thread of the user may bind names while we look.
     snapshot = dict(namespace)
@@ -334,26 +400,74 @@ def _write(
         captured.buffers.append(raw)
         return False
 
-    pickler = SeededPickler(
-        file,
-        namespace,
-        seeds or {},
-        buffer_callback=out_of_band,
-        on_code=work.met,
-        shared=shared,
-        known_globals={id(value) for value in snapshot.values() if type(value) is dict},
-        named=named_in_libraries(snapshot),
-    )
+    options: dict[str, Any] = {
+        "buffer_callback": out_of_band,
+        "on_code": work.met,
+        "on_class": work.met_class,
+        "on_file": work.files.add,
+        "shared": shared,
+        "known_globals": {id(value) for value in snapshot.values() if type(value) is dict},
+    }
+    pickler: NamespacePickler
+    if exact:
+        pickler = SeededPickler(file, namespace, seeds, **options)
+    else:
+        pickler = NamespacePickler(file, namespace, **options)
     pickler.dump(("early", dict(early)))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
-    surroundings = late(captured.files).items()
-    pickler.dump(("late", {k: v for k, v in surroundings if why_not(v, namespace) is None}))
+    if wanted.axes:
+        _write_axes(pickler, namespace, wanted.axes)
+        _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    surroundings = late(captured.files, work.identifiers)
+    pickler.dump(("late", _portable(surroundings, namespace, captured.unsent)))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    memo = pickler.memo.copy()
+    pickler.dump(("order", order.recipes(obj for _, obj in memo.values())))
     pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
     pickler.dump(("end",))
-    captured.stream = file.getvalue()
-    captured.objects = dict(pickler.memo.copy().values())
+    captured.stream, captured.futures = file.getvalue(), pickler.futures
+    captured.constants = not exact and meets_constants(captured.stream, memo)
+    captured.objects = {index: obj for index, obj in memo.values() if type(obj) not in ATOMS}
+    if isinstance(pickler, SeededPickler):
+        captured.objects |= pickler.flats.objects
     return captured, work
+
+
+def _write_axes(pickler: NamespacePickler, namespace: dict[str, Any], axes: Sequence[Axis]) -> None:
+    try:
+        with _quiet():
+            pickler.dump(("axes", list(axes)))
+    except RecursionError:
+        raise  # `deeply` tries again
+    except Exception as error:
+        for name, value in ((axis.names[0], value) for axis in axes for value in axis.values):
+            if (why := why_not(value, namespace)) is not None:
+                advice = "Sweep over what it can be made from, and make it in the cell."
+                kind = type(value).__qualname__
+                raise NotPickledError(name, kind, (), None, why, advice) from error
+        raise
+
+
+def _portable(
+    surroundings: Mapping[str, Any], namespace: dict[str, Any], unsent: dict[str, str]
+) -> dict[str, Any]:
+    """Answer what of some surroundings can be pickled; of dicts that can't, the items."""
+    found = {}
+    for key, value in surroundings.items():
+        reason = None if _is_plain(value) else why_not(value, namespace)
+        if reason is None:
+            found[key] = value
+        elif isinstance(value, dict):
+            reasons = {part: why_not((part, v), namespace) for part, v in value.items()}
+            found[key] = {part: v for part, v in value.items() if reasons[part] is None}
+            unsent |= {f"{key}: {_named(part)}": why for part, why in reasons.items() if why}
+        else:
+            unsent[key] = reason
+    return found
+
+
+def _named(part: Any) -> str:
+    return ".".join(filter(None, part)) if isinstance(part, tuple) else str(part)
 
 
 def _write_names(
@@ -374,6 +488,7 @@ def _write_names(
                 captured.left_out[name] = reason
                 continue
         before = file.tell(), len(captured.buffers)
+        mapped = len(pickler.mapped)
         try:
             with _quiet():
                 pickler.dump(("fallback" if fallback else "name", name, value))
@@ -388,7 +503,12 @@ def _write_names(
         parent = work.parents[name]
         why = "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"
         captured.values[name] = value
-        captured.inputs.append(Input(name, type(value).__name__, nbytes, why))
+        buffers = slice(before[1], len(captured.buffers))
+        part = slice(before[0], file.tell())
+        captured.inputs.append(Input(name, type(value).__name__, nbytes, why, buffers, part))
+        for root in pickler.mapped[mapped:]:
+            if root.mode != "r":
+                captured.shared[name] = str(root.filename)
 
 
 # --------------------------------------------------------------------------
@@ -430,9 +550,9 @@ def _explain(
     type_name = kind.__qualname__
     if kind.__module__ not in ("builtins", "__main__"):
         type_name = f"{kind.__module__}.{type_name}"
-    return NotPickledError(
-        name, type_name, path, wanted.reads.get(path[0]), str(error), _advice(type_name)
-    )
+    advice = error.advice if isinstance(error, NotOfClusterError) else _advice(type_name)
+    line = wanted.reads.get(path[0])
+    return NotPickledError(name, type_name, path, line, str(error), advice)
 
 
 def _culprit(value: Any, namespace: dict[str, Any]) -> tuple[list[str], Any]:
@@ -452,6 +572,8 @@ def _culprit(value: Any, namespace: dict[str, Any]) -> tuple[list[str], Any]:
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, remote_types()):
+        return  # what it is made of never travels
     if isinstance(value, dict):
         yield from ((f"[{key!r:.40}]", part) for key, part in list(value.items()))
     elif isinstance(value, (list, tuple, set, frozenset)):

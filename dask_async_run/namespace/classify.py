@@ -15,8 +15,14 @@ import types
 import uuid
 from typing import Any
 
-from dask_async_run.namespace import caches, generators, opaque
-from dask_async_run.namespace.containers import CONTAINERS, IMMUTABLE, LEAF, WEAK_CONTAINERS
+from dask_async_run.namespace import caches, files, generators, opaque
+from dask_async_run.namespace.containers import (
+    CONTAINERS,
+    IMMUTABLE,
+    LEAF,
+    VIEW,
+    WEAK_CONTAINERS,
+)
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
 from dask_async_run.namespace.instances import (
     INSTANCE,
@@ -25,7 +31,11 @@ from dask_async_run.namespace.instances import (
     pickles_its_own_way,
 )
 from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
-from dask_async_run.namespace.pickling import by_reference, is_singleton
+from dask_async_run.namespace.lazy import COLLECTION, is_collection
+from dask_async_run.namespace.named import goes_by_name
+from dask_async_run.namespace.pickling import by_reference
+from dask_async_run.namespace.remote import remote_types
+from dask_async_run.namespace.sharing import mapped_root
 
 _IMMUTABLE_BASES: tuple[type, ...] = (
     datetime.date,
@@ -62,6 +72,7 @@ def _library_immutables() -> tuple[type, ...]:
 
 _EXACT: dict[type, Kind] = dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
 _EXACT |= dict.fromkeys(generators.TYPES, generators.GENERATOR_KIND)
+_EXACT |= dict.fromkeys(files.TYPES, files.FILE)
 
 
 def kind_of(obj: Any) -> Kind | None:
@@ -83,10 +94,17 @@ def kind_of(obj: Any) -> Kind | None:
         if isinstance(obj, type):
             return CLASS
         return FUNCTION if cls is types.FunctionType else LRU_CACHE
-    if is_singleton(obj):
+    if goes_by_name(obj):
         return None
-    if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables())):
+    if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables(), *remote_types())):
         return LEAF
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and isinstance(obj, numpy.ndarray) and mapped_root(obj) is not None:
+        return LEAF  # what changes is the file, which is the kernel's too
+    if _is_view(type(obj)):
+        return VIEW
+    if is_collection(type(obj)):
+        return COLLECTION
     special = opaque.special_kind(obj)
     if special is not None:
         return special
@@ -95,6 +113,19 @@ def kind_of(obj: Any) -> Kind | None:
     if is_plain(cls):
         return opaque.OPAQUE if _wraps(obj, cls) else INSTANCE
     return opaque.OPAQUE
+
+
+@per_class
+def _is_view(cls: type) -> bool:
+    """Whether a class is pandas' for ``df.groupby(...)``, ``df.rolling(...)`` and their like."""
+    for module, name in (
+        ("pandas.core.groupby.groupby", "BaseGroupBy"),
+        ("pandas.core.window.rolling", "BaseWindow"),
+    ):
+        base = getattr(sys.modules.get(module), name, None)
+        if isinstance(base, type) and issubclass(cls, base) and cls.__module__ != "__main__":
+            return True
+    return False
 
 
 def _wraps(obj: Any, cls: type) -> bool:

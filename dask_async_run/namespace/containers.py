@@ -8,8 +8,10 @@ import gc
 import types
 import weakref
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any
 
+from dask_async_run.namespace import order
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
 
 
@@ -45,8 +47,17 @@ def _items(obj: Any) -> list[tuple[Any, Any]]:
 
 
 def _dict_snapshot(obj: Any) -> Any:
-    items = _items(obj)
-    return [key for key, _ in items], [value for _, value in items]
+    base: Any = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
+    return list(base.keys(obj)), list(base.values(obj))
+
+
+def _dict_unchanged(obj: Any, snapshot: Any) -> bool:
+    keys, values = snapshot
+    return (
+        len(keys) == dict.__len__(obj)
+        and all(map(is_, keys, _base_method(obj, "keys")(obj)))
+        and all(map(is_, values, _base_method(obj, "values")(obj)))
+    )
 
 
 def _dict_children(obj: Any) -> Iterable[Any]:
@@ -57,15 +68,14 @@ def _set_unchanged(obj: Any, snapshot: Any) -> bool:
     return len(obj) == len(snapshot) and set(map(id, obj)) == set(map(id, snapshot))
 
 
-def _replace_set(obj: Any, items: list[Any]) -> Undo:
-    old = list(obj)
+def _set_state(obj: Any) -> order.Recipe:
+    return order.recipe(obj) or ([], list(obj))
 
-    def fill(new: list[Any]) -> None:
-        set.clear(obj)
-        set.update(obj, new)
 
-    fill(items)
-    return lambda: fill(old)
+def _replace_set(obj: Any, items: order.Recipe | list[Any]) -> Undo:
+    old = _set_state(obj)
+    order.fill(obj, items if isinstance(items, tuple) else ([], items))
+    return lambda: order.fill(obj, old)
 
 
 def _replace_bytes(obj: Any, data: bytes) -> Undo:
@@ -98,11 +108,11 @@ DICT = Kind(
     "dict",
     _dict_children,
     _dict_snapshot,
-    lambda o, s: all(map(same_items, s, _dict_snapshot(o))),
+    _dict_unchanged,
     lambda o, s: _items(o),
     _replace_dict,
 )
-SET = Kind("set", list, set, _set_unchanged, lambda o, s: list(o), _replace_set)
+SET = Kind("set", list, set, _set_unchanged, lambda o, s: _set_state(o), _replace_set)
 BYTEARRAY = Kind(
     "bytearray",
     lambda o: (),
@@ -170,6 +180,8 @@ def immutable(name: str, children: Callable[[Any], Iterable[Any]]) -> Kind:
 
 
 LEAF = immutable("leaf", lambda o: ())
+VIEW = immutable("view", lambda o: (o.obj,))
+"""A pandas object that looks at another one, and remembers what it has computed."""
 IMMUTABLE: dict[type, Kind] = {
     tuple: immutable("tuple", lambda o: o),
     frozenset: immutable("frozenset", lambda o: o),

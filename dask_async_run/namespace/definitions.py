@@ -8,7 +8,7 @@ import types
 from collections.abc import Iterable
 from typing import Any
 
-from dask_async_run.namespace import caches
+from dask_async_run.namespace import caches, enums
 from dask_async_run.namespace.kinds import Kind, Undo, same_items
 
 
@@ -82,7 +82,7 @@ FUNCTION = Kind(
     "function",
     lambda o: [
         *(o.__closure__ or ()),
-        *(o.__defaults__ or ()),
+        *((o.__defaults__,) if o.__defaults__ else ()),
         *(o.__kwdefaults__ or {}).values(),
         *o.__dict__.values(),
     ],
@@ -100,7 +100,8 @@ def _class_vars(cls: type) -> dict[str, Any]:
     if isinstance(cls, enum.EnumMeta):
         # Members, and what Python notes of them (combined flags, say), are not the user's to set.
         own = {n: v for n, v in vars(cls).items() if not (n.startswith("_") and n.endswith("_"))}
-        return {n: v for n, v in own.items() if not isinstance(v, cls)}
+        plain = {n: v for n, v in own.items() if not isinstance(v, cls)}
+        return plain | enums.attributes_of_members(cls)
     return {k: v for k, v in vars(cls).items() if k not in _CLASS_INTERNALS}
 
 
@@ -134,12 +135,20 @@ def _class_state(cls: type, snapshot: Any) -> Any:
 def _set_class(cls: type, state: Any) -> Undo:
     before = _class_vars(cls)
     changed, deleted, registered = state
+    members: Any = getattr(cls, "__members__", {})
 
     def put(new: dict[str, Any], gone: Iterable[str]) -> None:
         for name, value in new.items():
-            setattr(cls, name, value)
+            member, dot, attribute = name.partition(".")
+            if dot:
+                vars(members[member])[attribute] = value
+            else:
+                setattr(cls, name, value)
         for name in gone:
-            if name in vars(cls):
+            member, dot, attribute = name.partition(".")
+            if dot:
+                vars(members[member]).pop(attribute, None)
+            elif name in vars(cls):
                 delattr(cls, name)
 
     put(changed, deleted)

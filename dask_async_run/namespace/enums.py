@@ -13,6 +13,17 @@ _PYTHONS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
 """Attributes of a member that Python's own machinery sets."""
 
 
+def own_attributes(member: Any) -> dict[str, Any]:
+    """Answer the attributes of a member that are not Python's own."""
+    return {name: value for name, value in vars(member).items() if name not in _PYTHONS}
+
+
+def attributes_of_members(kind: Any) -> dict[str, Any]:
+    """Answer the attributes of all members of an enumeration: ``RED.note`` to value."""
+    members = ((n, m) for n, m in kind.__members__.items() if n == m._name_)
+    return {f"{n}.{name}": v for n, m in members for name, v in own_attributes(m).items()}
+
+
 def with_members(kind: Any, args: tuple[Any, ...], state: Any) -> tuple[tuple[Any, ...], Any]:
     """Answer cloudpickle's arguments and state of an enumeration, members kept whole.
 
@@ -32,8 +43,7 @@ def with_members(kind: Any, args: tuple[Any, ...], state: Any) -> tuple[tuple[An
         # What a member is as a number, text or bytes, whatever its value is.
         members[name] = member._value_ if data is object else _plain(data, member)
         if name == member._name_:
-            own = {n: v for n, v in vars(member).items() if n not in _PYTHONS}
-            details[name] = member._value_, own
+            details[name] = member._value_, own_attributes(member)
     bases, name, qualname, _, *rest = args
     return (bases, name, qualname, members, *rest), (attributes, slots, details)
 

@@ -17,17 +17,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dask_async_run.namespace.digests import KnownBuffers
+from dask_async_run.namespace.axes import Axis, parameters
+from dask_async_run.namespace.digests import KnownBuffers, address
+from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import find_module
-from dask_async_run.namespace.pickling import NamespaceUnpickler
+from dask_async_run.namespace.order import fill
+from dask_async_run.namespace.pickling import NamespaceUnpickler, uncollected
 from dask_async_run.namespace.results import (
     Collected,
     Loaded,
     ResultWriter,
     apply_updates,
     load_result,
+    salvage_result,
 )
 from dask_async_run.namespace.track import Baseline, Token
+from dask_async_run.pages import is_untouched
 
 _SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
 _SHELLS_NAMES = frozenset(
@@ -85,16 +90,40 @@ class Inputs:
     names : dict
     fallbacks : dict
         Values of names that a parent may or may not have bound.
-    late : dict
-        Surroundings that were loaded after `early` had been prepared.
+    early, late : dict
+        Surroundings: those that were prepared before the rest was loaded, the others.
+    axes : list of Axis
+        Of a sweep; else empty.
     objects : dict of int to object
-        Memo index to object.
+        Memo index to object, atoms aside.
     """
 
     names: dict[str, Any]
     fallbacks: dict[str, Any]
+    early: dict[str, Any]
     late: dict[str, Any]
+    axes: list[Axis]
     objects: dict[int, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """Surroundings as an earlier job leaves them.
+
+    Parameters
+    ----------
+    submitted : mapping
+        What it was submitted with.
+    changed : mapping
+        What it changed.
+    """
+
+    submitted: Mapping[str, Any]
+    changed: Mapping[str, Any]
+
+
+Prepare = Callable[[Mapping[str, Any], Sequence[Inherited]], None]
+"""Gets the early surroundings of some inputs, and what earlier jobs leave behind."""
 
 
 def load_inputs(
@@ -113,11 +142,14 @@ def load_inputs(
     )
     names: dict[str, Any] = {}
     fallbacks: dict[str, Any] = {}
+    early: dict[str, Any] = {}
     late: dict[str, Any] = {}
-    with unpickler.lending() as lend:
+    axes: list[Axis] = []
+    with uncollected(), unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
             match item:
-                case ("early", early):
+                case ("early", early_items):
+                    early = early_items
                     if prepare is not None:
                         prepare(early)
                 case ("name", name, value):
@@ -127,10 +159,17 @@ def load_inputs(
                     fallbacks[name] = value
                 case ("late", late_items):
                     late = late_items
+                case ("axes", axes_item):
+                    axes = axes_item
+                case ("order", recipes):
+                    for elements, how in recipes:
+                        fill(elements, how)
                 case ("modules", modules):
                     for module in modules:
                         find_module(module)
-    return Inputs(names, fallbacks, late, unpickler.memo.copy())
+    objects = {i: obj for i, obj in unpickler.memo.copy().items() if type(obj) not in ATOMS}
+    objects |= unpickler.flats.objects
+    return Inputs(names, fallbacks, early, late, axes, objects)
 
 
 class Chain:
@@ -140,12 +179,16 @@ class Chain:
     ----------
     namespace : dict
         What is merged into.
+    salvaging : bool
+        Load what can be loaded of a result of which something cannot.
     """
 
-    def __init__(self, namespace: dict[str, Any]) -> None:
+    def __init__(self, namespace: dict[str, Any], salvaging: bool = False) -> None:
         self._namespace = namespace
+        self._load_result = salvage_result if salvaging else load_result
         self.inputs: dict[str, Inputs] = {}
         self.results: dict[str, Loaded] = {}
+        self.inherited: list[Inherited] = []
         self._touched: set[str] = set()
 
     def fall_back(self, inputs: Inputs) -> None:
@@ -168,17 +211,14 @@ class Chain:
 
         return resolve
 
-    def merge(
-        self, parent: Parent, prepare: Callable[[Mapping[str, Any]], None] | None = None
-    ) -> Loaded:
+    def merge(self, parent: Parent, prepare: Prepare | None = None) -> Loaded:
         """Do to the namespace what gathering this job would do."""
-        resolve = self.resolver(None, parent.parents)
-        inputs = load_inputs(parent.inputs, self._namespace, prepare, resolve=resolve)
+        inputs = self.load(parent.inputs, parent.parents, prepare)
         self.inputs[parent.id] = inputs
         self.fall_back(inputs)
         self._namespace.update(inputs.names)
         resolve = self.resolver(inputs, parent.parents)
-        loaded = load_result(
+        loaded = self._load_result(
             parent.result.data, parent.result.buffers, self._namespace, resolve, keep_classes=False
         )
         self.results[parent.id] = loaded
@@ -187,7 +227,19 @@ class Chain:
         self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:
             self._namespace.pop(name, None)
+        self.inherited.append(Inherited(inputs.early | inputs.late, loaded.surroundings))
         return loaded
+
+    def load(
+        self, inputs: Stream, parents: Sequence[str], prepare: Prepare | None = None
+    ) -> Inputs:
+        """Load the inputs of a job, its early surroundings after those of what came before."""
+        return load_inputs(
+            inputs,
+            self._namespace,
+            None if prepare is None else lambda early: prepare(early, self.inherited),
+            resolve=self.resolver(None, parents),
+        )
 
 
 @dataclass(slots=True)
@@ -202,6 +254,8 @@ class Restored:
     baseline : Baseline
     late : dict
         Surroundings to be applied now.
+    inherited : list of Inherited
+        And what the parents left behind, in order.
     atoms : dict of int to Token
         ``id`` of inputs that are numbers or text.
     """
@@ -210,14 +264,17 @@ class Restored:
     before: dict[str, Any]
     baseline: Baseline
     late: dict[str, Any]
+    inherited: list[Inherited]
     atoms: dict[int, Token]
 
 
+@uncollected()
 def restore(
     inputs: Stream,
     namespace: dict[str, Any],
     parents: Iterable[Parent] = (),
-    prepare: Callable[[Mapping[str, Any]], None] | None = None,
+    prepare: Prepare | None = None,
+    member: int | None = None,
 ) -> Restored:
     """Load a job's inputs into a namespace, on top of what its parents did.
 
@@ -229,25 +286,26 @@ def restore(
     parents : iterable of Parent
         In the order in which they are merged.
     prepare : callable or None
-        Gets the early surroundings (paths, environment) before anything else
-        is loaded.
+        Called before anything else of some inputs is loaded.
+    member : int or None
+        Of a sweep: it finds its parameters in the namespace.
     """
     chain = Chain(namespace)
     parents = list(parents)
-    late: dict[str, Any] = {}
     for parent in parents:
-        late.update(chain.merge(parent, prepare).surroundings)
-    resolve = chain.resolver(None, [parent.id for parent in parents])
-    loaded = load_inputs(inputs, namespace, prepare, resolve=resolve)
+        chain.merge(parent, prepare)
+    loaded = chain.load(inputs, [parent.id for parent in parents], prepare)
     chain.fall_back(loaded)
     namespace.update(loaded.names)
+    if member is not None:
+        namespace.update(parameters(loaded.axes, member))
     if "Out" in loaded.names:
         namespace["_oh"] = namespace["Out"]
     tokens: dict[int, Token] = {}
     known = KnownBuffers()
     for number, parent in enumerate(parents):
         for stream in (parent.inputs, parent.result):
-            _know(known, stream)
+            _know(known, stream, changeable=True)
         for section, objects in (
             (2 * number + 1, chain.inputs[parent.id].objects),
             (2 * number + 2, chain.results[parent.id].objects),
@@ -263,7 +321,7 @@ def restore(
         for number, value in enumerate(loaded.names.values())
         if type(value) in (int, float, complex, str, bytes) and not _is_common(value)
     }
-    return Restored(namespace, before, baseline, late | loaded.late, atoms)
+    return Restored(namespace, before, baseline, loaded.late, chain.inherited, atoms)
 
 
 def _is_common(value: Any) -> bool:
@@ -273,11 +331,16 @@ def _is_common(value: Any) -> bool:
     return isinstance(value, (str, bytes)) and len(value) < 2
 
 
-def _know(known: KnownBuffers, stream: Stream) -> None:
+def _know(known: KnownBuffers, stream: Stream, changeable: bool = False) -> None:
+    """Note a stream's digests; unless merging later jobs may have changed a buffer."""
     for buffer, name in zip(stream.buffers, stream.digests, strict=False):
-        known.add(memoryview(buffer).cast("B"), name)
+        view = memoryview(buffer).cast("B")
+        start = address(view)
+        if not changeable or start is None or is_untouched(start, view.nbytes):
+            known.add(view, name)
 
 
+@uncollected()
 def collect(
     restored: Restored,
     error: BaseException | None = None,
@@ -288,6 +351,8 @@ def collect(
     assigns: Iterable[str] = (),
     words: Iterable[str] = (),
     sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
+    largest: int | None = None,
+    asked: Iterable[Any] = (),
 ) -> Collected:
     """Write what the cell did to its namespace.
 
@@ -309,6 +374,10 @@ def collect(
         Every identifier in the cell's source.
     sources : callable
         Answers the source texts of the files that code of the result comes from.
+    largest : int or None
+        Bytes of the largest buffer that there is space for.
+    asked : iterable of objects
+        Of which `Collected.sent` says whether they travel.
     """
     assigned = set(assigns)
     writer = ResultWriter(
@@ -317,5 +386,6 @@ def collect(
         restored.baseline,
         restored.atoms,
         lambda name: name not in assigned and is_hidden(name),
+        largest,
     )
-    return writer.write(error, out, surroundings, only, also, set(words), sources)
+    return writer.write(error, out, surroundings, only, also, set(words), sources, asked)

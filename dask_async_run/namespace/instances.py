@@ -138,7 +138,7 @@ def _instance_state(obj: Any, snapshot: Any) -> Any:
         if maker is not type(obj):
             raise NotInPlace("it is made by a function")
         # All is in the arguments of its class (Counter): attribute by attribute, then.
-    return "plain", _instance_state_plain(obj)
+    return "plain", plain_state(obj)
 
 
 def _instance_changes(obj: Any, snapshot: Any) -> Any:
@@ -146,7 +146,7 @@ def _instance_changes(obj: Any, snapshot: Any) -> Any:
     before = dict(zip(names, own[1:], strict=False))
     now = _attributes(obj)
     changed = {n: v for n, v in now.items() if n not in before or before[n] is not v}
-    cls, _, slots, inner, factory = _instance_state_plain(obj)
+    cls, _, slots, inner, factory = plain_state(obj)
     container = _container(cls)
     if container is not None and container.unchanged(obj, snapshot[2]):
         inner = None
@@ -157,17 +157,18 @@ def _set_instance(obj: Any, state: Any) -> Undo:
     how, value = state
     if how == "build":
         return build(obj, value)
-    old = _instance_state_plain(obj)
+    old = plain_state(obj)
     if how == "changes":
         cls, changed, deleted, slots, inner, factory = value
         attributes = {n: v for n, v in _attributes(obj).items() if n not in deleted} | changed
-        _put_instance(obj, cls, attributes, slots, old[3] if inner is None else inner, factory)
+        put_plain_state(obj, cls, attributes, slots, old[3] if inner is None else inner, factory)
     else:
-        _put_instance(obj, *value)
-    return lambda: _put_instance(obj, *old)
+        put_plain_state(obj, *value)
+    return lambda: put_plain_state(obj, *old)
 
 
-def _instance_state_plain(obj: Any) -> Any:
+def plain_state(obj: Any) -> Any:
+    """Answer an instance's class, attributes, slots and what container it is, as they are."""
     container = _container(type(obj))
     slots = [(_slots(type(obj)).index(key), value) for key, value in _slot_values(obj).items()]
     inner = container.state(obj, None) if container else None
@@ -175,9 +176,10 @@ def _instance_state_plain(obj: Any) -> Any:
     return type(obj), dict(_attributes(obj)), slots, inner, factory
 
 
-def _put_instance(
+def put_plain_state(
     obj: Any, cls: type, attributes: dict[str, Any], slots: Any, inner: Any, factory: Any
 ) -> None:
+    """Give an instance what `plain_state` has answered."""
     if type(obj) is not cls:
         obj.__class__ = cls
     if hasattr(obj, "__dict__"):

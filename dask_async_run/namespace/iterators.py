@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 import operator
+import types
 from typing import Any
 
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
@@ -25,6 +26,8 @@ def _position(iterator: Any) -> int | None:
         with quietly():
             start, step = (*iterator.__reduce__()[1], 1)[:2]
         return int(start / step)
+    if type(iterator) is itertools.cycle:
+        return _place_in_cycle(iterator)
     reduced = iterator.__reduce__()
     if type(iterator) is enumerate:
         return int(reduced[1][1])
@@ -35,16 +38,53 @@ def _position(iterator: Any) -> int | None:
     return -left if left else _EXHAUSTED
 
 
+def _place_in_cycle(iterator: Any) -> int | None:
+    """Answer how many items a cycle has given, whole rounds after the first one aside."""
+    with quietly():
+        _, (inner,), (saved, complete) = iterator.__reduce__()
+    if not complete:
+        return len(saved)
+    # Where a round ends the next one begins.
+    at = len(saved) - operator.length_hint(inner)
+    return len(saved) + at % len(saved) if saved else _EXHAUSTED
+
+
 def _iterator_children(iterator: Any) -> tuple[Any, ...]:
-    if type(iterator) in (itertools.count, enumerate):
+    if type(iterator) is itertools.count:
         return ()
-    return tuple(iterator.__reduce__()[1])
+    if type(iterator) in (itertools.cycle, enumerate) and not _runs_code(iterator):
+        return ()  # what is inside is advanced with it
+    with quietly():
+        return tuple(iterator.__reduce__()[1])
+
+
+def inner(iterator: Any) -> Any:
+    """Answer the iterator that advancing one advances with it; None for others."""
+    if type(iterator) not in (enumerate, itertools.cycle):
+        return None
+    with quietly():
+        return iterator.__reduce__()[1][0]
+
+
+def _runs_code(iterator: Any) -> bool:
+    """Whether advancing it would call a function of the user, a second time.
+
+    A generator inside has to be run again: nothing else brings it to where it is.
+    """
+    within = inner(iterator)
+    known = _SIMPLE_ITERATORS | {itertools.count, types.GeneratorType}
+    return within is not None and type(within) not in known
 
 
 def _iterator_state(iterator: Any, snapshot: Any) -> Any:
+    if _runs_code(iterator):
+        raise NotInPlace("it would have to call a function again")
     position = _position(iterator)
     if position is _EXHAUSTED:
         return "exhaust", 0
+    if type(iterator) is itertools.cycle and snapshot is not None and position < snapshot:
+        with quietly():
+            position += len(iterator.__reduce__()[2][0])
     if snapshot is _EXHAUSTED or position < snapshot:
         raise NotInPlace("an iterator cannot go back")
     return "advance", position - snapshot
@@ -69,4 +109,4 @@ ITERATOR = Kind(
 
 def is_iterator(cls: type) -> bool:
     """Whether instances of a type are iterators whose position is known."""
-    return cls in _SIMPLE_ITERATORS or cls is enumerate or cls is itertools.count
+    return cls in _SIMPLE_ITERATORS or cls in (enumerate, itertools.count, itertools.cycle)

@@ -11,8 +11,11 @@ import collections
 import copyreg
 import inspect
 import types
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
+
+import tblib
 
 from dask_async_run.namespace.kinds import per_class
 
@@ -34,6 +37,13 @@ _HOOKS: tuple[str, ...] = (
 )
 _HOOKS += ("__getnewargs_ex__",)
 _HEAP_TYPE = 1 << 9
+_FILLING: dict[type, tuple[str, ...]] = {
+    collections.OrderedDict: ("__setitem__",),
+    collections.defaultdict: ("__setitem__",),
+    dict: ("__setitem__",),
+    list: ("append", "extend"),
+}
+"""The methods by which unpickling fills containers."""
 
 
 def _mine(cls: type) -> list[type]:
@@ -45,13 +55,37 @@ def needs_own_way(cls: type) -> bool:
     """Whether instances of a class are made here and not by their default pickling."""
     if issubclass(cls, BaseException):
         return not any(hook in vars(base) for base in _mine(cls) for hook in _HOOKS)
+    if issubclass(cls, collections.Counter):
+        return _is_bare_counter(cls)
     mine = _mine(cls)
-    if not mine or any(hook in vars(base) for base in mine for hook in _HOOKS):
+    if not mine:
+        return _fills_its_own_way(cls)
+    if any(hook in vars(base) for base in mine for hook in _HOOKS):
         return False
     base = _underneath(cls)
     if base in _CONTAINERS:
-        return not issubclass(cls, collections.Counter)
+        return True
     return base is object and any("__new__" in vars(kind) for kind in mine)
+
+
+def _is_bare_counter(cls: type) -> bool:
+    """Whether a class is derived from Counter, whose own way leaves attributes out."""
+    own = cls.__mro__[: cls.__mro__.index(collections.Counter)]
+    return bool(own) and not any(hook in vars(base) for base in own for hook in _HOOKS)
+
+
+def _fills_its_own_way(cls: type) -> bool:
+    """Whether a library's container is filled by a method that may need its attributes.
+
+    Unpickling sets those last: bokeh's ``ColumnDataSource.data`` cannot be loaded.
+    """
+    base = _underneath_container(cls)
+    if base not in _FILLING or cls is base:
+        return False
+    own = [kind for kind in cls.__mro__ if kind.__flags__ & _HEAP_TYPE and kind is not base]
+    if any(hook in vars(kind) for kind in own for hook in _HOOKS):
+        return False
+    return any(getattr(cls, name) is not getattr(base, name) for name in _FILLING[base])
 
 
 @per_class
@@ -97,16 +131,18 @@ def reduce_instance(obj: Any) -> Any:
     cls = type(obj)
     attributes = dict(getattr(obj, "__dict__", None) or {})
     slots = {}
-    for base in _mine(cls):
+    for base in _mine(cls) or cls.__mro__:
         for name, member in vars(base).items():
-            if type(member) is types.MemberDescriptorType:
+            if type(member) is types.MemberDescriptorType and base.__flags__ & _HEAP_TYPE:
                 try:
                     slots[name] = member.__get__(obj)
                 except AttributeError:
                     continue
     if isinstance(obj, BaseException):
         links = (obj.__cause__, obj.__context__, obj.__suppress_context__)
-        state: Any = (attributes, slots, links)
+        where = obj.__traceback__
+        lines = None if where is None else tblib.Traceback(where).to_dict()
+        state: Any = (attributes, slots, links, lines)
         return make_exception, (cls, obj.args, _arguments(obj)), state, None, None, set_exception
     contents: Any = None
     if isinstance(obj, collections.deque):
@@ -178,17 +214,59 @@ def make_exception(cls: type[BaseException], args: tuple[Any, ...], made_with: A
     return error
 
 
+def files_of(error: BaseException) -> Iterator[str]:
+    """Answer the files that an exception's traceback shows lines of."""
+    traceback = error.__traceback__
+    while traceback is not None:
+        yield traceback.tb_frame.f_code.co_filename
+        traceback = traceback.tb_next
+
+
 def set_exception(error: BaseException, state: Any) -> None:
-    """Give an exception its attributes, cause and context."""
-    attributes, slots, (cause, context, suppress) = state
+    """Give an exception its attributes, cause and context, and a traceback of the same lines."""
+    attributes, slots, (cause, context, suppress), *lines = state
     _set_attributes(error, attributes, slots)
     error.__cause__, error.__context__ = cause, context
     error.__suppress_context__ = suppress
+    if lines and lines[0] is not None:
+        error.__traceback__ = tblib.Traceback.from_dict(lines[0]).as_traceback()
 
 
 def get_attribute(owner: Any, path: str) -> Any:
     """Answer an attribute by its dotted path."""
     return attrgetter(path)(owner)
+
+
+def own_attributes(frame: Any) -> dict[str, Any]:
+    """Answer the attributes that somebody gave a pandas object: ``df.note = "raw"``."""
+    cls = type(frame)
+    return {
+        name: value
+        for name, value in vars(frame).items()
+        if not name.startswith("_") and not hasattr(cls, name)
+    }
+
+
+def with_own_attributes(frame: Any, original: Any) -> Any:
+    vars(frame).update(own_attributes(original))
+    return frame
+
+
+def reduce_pandas(frame: Any) -> Any:
+    """Reduce a pandas object with what somebody gave it, which pandas' own way leaves out."""
+    own = own_attributes(frame)
+    reduced: tuple[Any, ...] = frame.__reduce_ex__(5) if own else ()
+    if len(reduced) < 3 or not isinstance(reduced[2], dict):
+        return NotImplemented
+    return *reduced[:2], reduced[2] | own, *reduced[3:]
+
+
+def make_text_dtype(storage: str) -> Any:
+    """Make pandas' dtype of texts, whose missing value is the ``nan`` that everybody has."""
+    import numpy as np
+    import pandas as pd
+
+    return pd.StringDtype(storage, na_value=np.nan)
 
 
 _ITERABLES: tuple[Any, ...] = ([], (), "", b"", bytearray(), {}, set(), range(0))

@@ -18,10 +18,11 @@ from __future__ import annotations
 import pickle
 import sys
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from dask_async_run.namespace import files
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison
@@ -30,10 +31,11 @@ from dask_async_run.namespace.generators import GENERATOR_KIND, TYPES
 from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
-from dask_async_run.namespace.kinds import ATOMS, Kind
+from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
 from dask_async_run.namespace.modules import module_name
-from dask_async_run.namespace.opaque import fingerprinting
-from dask_async_run.namespace.results import Loaded, apply_updates
+from dask_async_run.namespace.opaque import ARRAY, fingerprinting
+from dask_async_run.namespace.patches import Patch, whole
+from dask_async_run.namespace.results import Loaded, apply_updates, is_item
 
 _MISSING: Any = object()
 
@@ -41,11 +43,24 @@ _MISSING: Any = object()
 def _large_types() -> tuple[type, ...]:
     """Answer types that are held weakly: what a user deletes must free its memory."""
     found = []
-    for module, name in (("numpy", "ndarray"), ("pandas", "DataFrame"), ("pandas", "Series")):
+    for module, name in (
+        ("numpy", "ndarray"),
+        ("pandas", "DataFrame"),
+        ("pandas", "Series"),
+        ("torch", "Tensor"),
+    ):
         kind = getattr(sys.modules.get(module), name, None)
         if isinstance(kind, type):
             found.append(kind)
     return tuple(found)
+
+
+def weakly(obj: Any) -> weakref.ReferenceType[Any] | None:
+    """Answer a weak reference; None to what cannot have one (lists, dicts, numbers)."""
+    try:
+        return weakref.ref(obj)
+    except TypeError:
+        return None
 
 
 class Held:
@@ -59,6 +74,11 @@ class Held:
         if isinstance(obj, large):
             self._get = weakref.ref(obj)
             self._strong = None
+
+    def weaken(self) -> None:
+        """Hold it only weakly, if that is possible."""
+        if self._get is None and (weak := weakly(self._strong)) is not None:
+            self._get, self._strong = weak, None
 
     def get(self, gone: Any = None) -> Any:
         """Answer the object, or `gone` if it is not here any more."""
@@ -82,25 +102,56 @@ class Kept:
         large = _large_types()
         self.names = list(captured.values)
         self._values = {n: Held(v, large) for n, v in captured.values.items()}
-        self._objects = {
-            index: Held(obj, large)
-            for index, obj in captured.objects.items()
-            if not _is_internal(obj)
-        }
-        self._classes = {
-            index: dict(vars(obj))
-            for index, obj in captured.objects.items()
-            if isinstance(obj, type)
-        }
+        self._objects: dict[int, Any] = {}
+        self._large: dict[int, weakref.ReferenceType[Any]] = {}
+        self._classes: dict[int, dict[str, Any]] = {}
         # A copy of what pickles its own way need not look like the original (a
         # figure's callbacks are not sent), so these are remembered themselves.
-        self._snapshots: dict[int, tuple[Kind, Any]] = {
-            index: (kind, kind.snapshot(obj))
-            for index, obj in captured.objects.items()
-            if (pickles_its_own_way(cls := type(obj)) or is_iterator(cls) or cls in TYPES)
-            and (kind := kind_of(obj)) in (INSTANCE, ITERATOR, GENERATOR_KIND)
-        }
+        self._snapshots: dict[int, tuple[Kind, Any]] = {}
+        for index, obj in captured.objects.items():
+            cls = type(obj)
+            if cls in _BUILT_IN:
+                self._objects[index] = obj
+            elif isinstance(obj, large):
+                self._large[index] = weakref.ref(obj)
+            elif not _is_internal(obj):
+                self._objects[index] = obj
+                self._remember(index, obj)
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
+
+    def _remember(self, index: int, obj: Any) -> None:
+        cls = type(obj)
+        if isinstance(obj, type):
+            self._classes[index] = dict(vars(obj))
+        elif pickles_its_own_way(cls) or is_iterator(cls) or cls in (*TYPES, *files.TYPES):
+            kind = kind_of(obj)
+            if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE):
+                self._snapshots[index] = kind, kind.snapshot(obj)
+
+    def let_go(self, names: Collection[str]) -> None:
+        """Leave the notebook's memory alone, as far as that goes: its result is merged.
+
+        Parameters
+        ----------
+        names : collection of str
+            What the result has brought: of other names nothing has to be known any more.
+        """
+        self._base = {name: held for name, held in self._base.items() if name in names}
+        for held in (*self._base.values(), *self._values.values()):
+            held.weaken()
+        self._snapshots.clear()
+        for index, obj in list(self._objects.items()):
+            if (weak := weakly(obj)) is not None:
+                self._large[index] = weak
+                del self._objects[index]
+
+    def holds(self, referrer: Any) -> bool:
+        """Whether it is through `referrer` that an object is remembered here."""
+        return (
+            referrer is self._objects
+            or isinstance(referrer, Held)
+            or is_item(referrer, ("name", "fallback"))
+        )
 
     def base(self, name: str) -> Any:
         """Answer what a name meant at submission, or a sentinel."""
@@ -117,8 +168,11 @@ class Kept:
 
     def object(self, index: int, gone: Any = None) -> Any:
         """Answer the object of a memo index, or `gone`."""
-        held = self._objects.get(index)
-        return gone if held is None else held.get(gone)
+        if index in self._objects:
+            return self._objects[index]
+        held = self._large.get(index)
+        obj = None if held is None else held()
+        return gone if obj is None else obj
 
     def value(self, name: str, gone: Any = None) -> Any:
         """Answer a captured name's value, or `gone`."""
@@ -141,17 +195,24 @@ class Kept:
 
     def indices(self) -> dict[int, int]:
         """Answer ``id`` of the objects that are still here to their memo index."""
-        here = ((held.get(_MISSING), index) for index, held in self._objects.items())
-        return {id(obj): index for obj, index in here if obj is not _MISSING}
+        large = {id(obj): i for i, held in self._large.items() if (obj := held()) is not None}
+        return {id(obj): index for index, obj in self._objects.items()} | large
 
 
 def _is_internal(obj: Any) -> bool:
     """Whether only the pickler saw this object: no token will ever name it."""
-    if type(obj) in ATOMS:
-        return True
-    if type(obj) is tuple and obj and type(obj[0]) is pickle.PickleBuffer:
-        return True
-    return module_name(type(obj)).startswith(("pandas._libs", "pandas.core.internals"))
+    if type(obj) is tuple:
+        return bool(obj) and type(obj[0]) is pickle.PickleBuffer
+    return _is_internal_class(type(obj))
+
+
+@per_class
+def _is_internal_class(cls: type) -> bool:
+    return module_name(cls).startswith(("pandas._libs", "pandas.core.internals"))
+
+
+_BUILT_IN = frozenset({list, dict, set, frozenset, bytearray})
+"""Types of which there are many, and nothing but the object to remember."""
 
 
 @dataclass(slots=True)
@@ -174,6 +235,11 @@ class Plan:
     updates: list[tuple[Any, str, Any]] = field(default_factory=list)
     update_names: list[str] = field(default_factory=list)
     conflicts: dict[str, str] = field(default_factory=dict)
+
+    def of_what_was_merged(self, namespace: Mapping[str, Any]) -> Plan:
+        """Answer the plan that brings nothing a second time: it tells what is gone since."""
+        gone = {name: "was deleted here since" for name in self.bind if name not in namespace}
+        return Plan(conflicts=self.conflicts | gone)
 
     @property
     def names(self) -> list[str]:
@@ -214,11 +280,14 @@ class Merger:
         self._kept = kept
         self._original = original
         self._resolve = resolve
+        self._comparison: Comparison | None = None
+        self._reachable: dict[str, set[int]] = {}
 
     def plan(self, only: Iterable[str] = (), overwrite: bool = False) -> Plan:
         """Answer what to do; nothing is changed."""
         only = set(only)
         plan = Plan()
+        self._comparison, self._reachable = None, {}
         for name, value in self._loaded.bound.items():
             if not only or name in only:
                 self._plan_name(plan, name, value, overwrite)
@@ -312,7 +381,7 @@ class Merger:
             obj = self._resolve(update[0])
             why = None if overwrite else self._changed_here(update[0], obj, update[2])
             if why is None:
-                plan.updates.append(update)
+                plan.updates.append(self._whole(update) if overwrite else update)
                 touched.add(id(obj))
                 continue
             for name in self._names_of(obj, changed):
@@ -328,6 +397,14 @@ class Merger:
                     "was deleted here since" if here is _MISSING else "was rebound here since"
                 )
 
+    def _whole(self, update: tuple[Any, str, Any]) -> tuple[Any, str, Any]:
+        """Answer an update that does not need its object to be as it was sent."""
+        token, kind, state = update
+        if kind != ARRAY.name or not isinstance(state[0], Patch):
+            return update
+        sent = self._original().objects[token[1]]
+        return token, kind, (whole(sent, state[0]), state[1])
+
     def _changed_here(self, token: Any, obj: Any, state: Any) -> str | None:
         """Answer why an object is not as it was when it was sent, None if it is."""
         section, index = token
@@ -340,25 +417,29 @@ class Merger:
             same = known
         else:
             original = self._original().objects
+            if self._comparison is None:
+                sent = {id(copy): i for i, copy in original.items()}
+                self._comparison = Comparison(self._kept.indices(), sent)
             with fingerprinting(self._namespace, KnownBuffers()):
-                same = Comparison(
-                    self._kept.indices(), {id(o): i for i, o in original.items()}
-                ).own_state(obj, original[index])
+                same = self._comparison.own_state(obj, original[index])
         return None if same else "was changed in place here since"
 
     def _names_of(self, obj: Any, names: list[str]) -> list[str]:
         """Answer which names can see an object."""
-        found = []
-        for name in names:
+        return [name for name in names if id(obj) in self._reach(name)] or names
+
+    def _reach(self, name: str) -> set[int]:
+        """Answer the ``id`` of all that can be reached from what a name meant."""
+        if name not in self._reachable:
             seen: set[int] = set()
             pending = [self._kept.value(name) if self._kept else None]
             while pending:
                 at = pending.pop()
-                if at is obj:
-                    found.append(name)
-                    break
-                kind = None if type(at) in ATOMS or id(at) in seen else kind_of(at)
+                if type(at) in ATOMS or id(at) in seen:
+                    continue
                 seen.add(id(at))
+                kind = kind_of(at)
                 if kind is not None:
                     pending.extend(kind.children(at))
-        return found or names
+            self._reachable[name] = seen
+        return self._reachable[name]

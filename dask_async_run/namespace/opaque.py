@@ -17,19 +17,26 @@ from contextvars import ContextVar
 from math import prod
 from typing import Any
 
+from dask_async_run.namespace import patches
+from dask_async_run.namespace.databases import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
-from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler, quietly
+from dask_async_run.namespace.making import own_attributes, with_own_attributes
+from dask_async_run.namespace.patches import Patch
+from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
+from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 
-_context: ContextVar[tuple[dict[str, Any], KnownBuffers]] = ContextVar("fingerprinting")
+_context: ContextVar[tuple[dict[str, Any], KnownBuffers, bool]] = ContextVar("fingerprinting")
 
 
 @contextmanager
-def fingerprinting(namespace: dict[str, Any], known: KnownBuffers) -> Iterator[None]:
+def fingerprinting(
+    namespace: dict[str, Any], known: KnownBuffers, by_identity: bool = False
+) -> Iterator[None]:
     """Set what fingerprints are taken with, for all kinds used inside of it."""
-    token = _context.set((namespace, known))
+    token = _context.set((namespace, known, by_identity))
     try:
         with quietly():
             yield
@@ -77,9 +84,9 @@ def same_after_a_trip(one: Any, other: Any) -> bool:
 
 
 def _copy(value: Any) -> Any:
-    namespace, _ = _context.get()
+    namespace, *_ = _context.get()
     file = io.BytesIO()
-    NamespacePickler(file, namespace).dump(value)
+    SeededPickler(file, namespace, {}).dump(value)
     file.seek(0)
     return NamespaceUnpickler(file, namespace, keep_classes=True).load()
 
@@ -131,6 +138,8 @@ def _array_state(obj: Any, snapshot: Any) -> Any:
 
 def _set_array(obj: Any, state: Any) -> Undo:
     array, writeable = state
+    if isinstance(array, Patch):
+        return _patch_array(obj, array, writeable)
     if obj.dtype != array.dtype or obj.size != array.size:
         raise NotInPlace("its size or dtype is another one here")
     old = obj.copy(), obj.flags.writeable
@@ -138,17 +147,39 @@ def _set_array(obj: Any, state: Any) -> Undo:
     def put(values: Any, writeable: bool) -> None:
         if obj.shape != values.shape:
             _reshape(obj, values.shape)
-        if not obj.flags.writeable:
-            try:
-                obj.flags.writeable = True
-            except ValueError:
-                raise NotInPlace("it is read-only here") from None
+        _make_writeable(obj)
         obj[...] = values
         if not writeable:
             obj.flags.writeable = False
 
     put(array, writeable)
     return lambda: put(*old)
+
+
+def _patch_array(obj: Any, patch: Patch, writeable: bool) -> Undo:
+    was_writeable = obj.flags.writeable
+
+    def put(patch: Patch, writeable: bool) -> Patch:
+        _make_writeable(obj)
+        old = patches.apply(obj, patch)
+        if not writeable:
+            obj.flags.writeable = False
+        return old
+
+    old = put(patch, writeable)
+
+    def undo() -> None:
+        put(old, was_writeable)
+
+    return undo
+
+
+def _make_writeable(obj: Any) -> None:
+    if not obj.flags.writeable:
+        try:
+            obj.flags.writeable = True
+        except ValueError:
+            raise NotInPlace("it is read-only here") from None
 
 
 def _reshape(obj: Any, shape: tuple[int, ...]) -> None:
@@ -224,9 +255,12 @@ OBJECT_ARRAY = Kind(
 
 
 def _set_pandas(obj: Any, state: Any) -> Undo:
-    def put(manager: Any, attrs: Any, metadata: dict[str, Any]) -> None:
+    def put(manager: Any, attrs: Any, metadata: dict[str, Any], own: dict[str, Any]) -> None:
         object.__setattr__(obj, "_mgr", manager)
         obj.attrs = attrs
+        for name in own_attributes(obj).keys() - own:
+            object.__delattr__(obj, name)
+        vars(obj).update(own)
         for name, value in metadata.items():
             object.__setattr__(obj, name, value)
         for cache in ("_clear_item_cache", "_reset_cacher"):
@@ -234,8 +268,9 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
             if reset is not None:
                 reset()
 
-    def parts(of: Any) -> tuple[Any, Any, dict[str, Any]]:
-        return of._mgr, dict(of.attrs), {n: getattr(of, n, None) for n in of._metadata}
+    def parts(of: Any) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+        metadata = {n: getattr(of, n, None) for n in of._metadata}
+        return of._mgr, dict(of.attrs), metadata, own_attributes(of)
 
     if type(obj) is not type(state):
         raise NotInPlace("its type is another one here")
@@ -249,7 +284,9 @@ def _pandas_children(obj: Any) -> list[Any]:
     found = []
     for column in getattr(obj._mgr, "arrays", ()):
         if getattr(column, "dtype", None) == object:  # noqa: E721 - a dtype
-            found += [item for item in column.ravel() if type(item) not in ATOMS]
+            items = column.ravel().tolist()
+            if not ATOMS.issuperset(map(type, items)):
+                found += [item for item in items if type(item) not in ATOMS]
     return found
 
 
@@ -258,7 +295,7 @@ PANDAS = Kind(
     _pandas_children,
     _fingerprint,
     _equal,
-    lambda o, s: o.copy(deep=False),
+    lambda o, s: with_own_attributes(o.copy(deep=False), o),
     _set_pandas,
 )
 
@@ -307,6 +344,8 @@ RANDOM_STATE = _by_accessors(
     "random state", lambda o: o.get_state(legacy=False), lambda o, s: o.set_state(s)
 )
 PLAIN_ARRAY = _by_accessors("array.array", lambda o: o[:], _put_array)
+
+TENSOR = tensor_kind(_fingerprint)
 
 # -- everything else ------------------------------------------------------------------
 
@@ -364,6 +403,8 @@ def special_kind(obj: Any) -> Kind | None:
         return RANDOM
     if cls in (io.StringIO, io.BytesIO) and not obj.closed:
         return BUFFER
+    if (kind := database_kind(cls)) is not None:
+        return kind
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         if cls in (numpy.ndarray, numpy.matrix, numpy.recarray):
@@ -379,4 +420,6 @@ def special_kind(obj: Any) -> Kind | None:
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(obj, (pandas.DataFrame, pandas.Series)):
         return PANDAS
+    if cls in tensor_types() and is_dense(obj):
+        return TENSOR
     return None

@@ -1,4 +1,4 @@
-"""The pickler and unpickler of namespaces: cloudpickle's, with four differences.
+"""The pickler and unpickler of namespaces: cloudpickle's, with five differences.
 
 1. A function whose globals are *the namespace* is pickled with a reference to
    the namespace instead of a frozen copy of its globals, and is rebuilt on the
@@ -13,6 +13,8 @@
 4. Objects can be *seeds*: they are written as a token and loaded as whatever
    the loading side has for that token, which is how what went in comes back as
    the same object.
+5. Code keeps the name of its file, by which a traceback finds its lines:
+   cloudpickle since 3.1.3 calls every file ``<dynamic-code>``.
 
 Numpy arrays that share memory are handled by `sharing`.
 
@@ -22,14 +24,16 @@ and the like); ``tests/namespace/test_pickling.py`` notices when they change.
 
 from __future__ import annotations
 
+import collections
 import contextvars
+import copyreg
 import functools
 import gc
-import io
 import itertools
-import os
+import operator
 import pickle
 import re
+import struct
 import sys
 import threading
 import types
@@ -42,14 +46,37 @@ from typing import Any, ClassVar, TypeVar
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace import caches, enums, generators, making, modules
+from dask_async_run.namespace import (
+    caches,
+    databases,
+    enums,
+    files,
+    generators,
+    hints,
+    making,
+    modules,
+    parts,
+)
+from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
 from dask_async_run.namespace.kinds import per_class
+from dask_async_run.namespace.loops import is_loop, is_this_loop, loop_of_this_process
+from dask_async_run.namespace.named import (
+    find_shells_part,
+    find_singleton,
+    library_name,
+    shells_parts,
+)
+from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
 from dask_async_run.namespace.sharing import (
     SharedMemory,
     make_own_array,
     make_view,
+    mapped_root,
     reduce_array,
+    reduce_mapped,
 )
+from dask_async_run.namespace.tensors import Storages, reduce_tensor, tensor_types
+from dask_async_run.namespace.texts import reduce_texts
 
 T = TypeVar("T")
 
@@ -172,6 +199,17 @@ def make_cached_property(function: Any, name: str | None) -> Any:
 # --------------------------------------------------------------------------
 
 
+_FILENAME = 10
+"""Place of ``co_filename`` among the arguments of ``types.CodeType``."""
+
+
+def _reduce_code(code: types.CodeType) -> Any:
+    # From 3.1.3 on cloudpickle leaves out where code was written, which tracebacks,
+    # `inspect.getsource` and `help` need.
+    maker, args = _cp._code_reduce(code)
+    return maker, (*args[:_FILENAME], code.co_filename, *args[_FILENAME + 1 :])
+
+
 def _reduce_cell(cell: types.CellType) -> Any:
     try:
         contents = cell.cell_contents
@@ -183,36 +221,6 @@ def _reduce_cell(cell: types.CellType) -> Any:
 
 def _reduce_match(match: re.Match[str]) -> Any:
     return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
-
-
-def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> Any:
-    """Make a closed file: what ``with open(...) as file`` leaves behind."""
-    opened = mode.replace("x", "w")
-    if kind is io.FileIO:
-        raw: Any = io.FileIO(os.devnull, opened)
-    else:
-        file: Any = open(os.devnull, opened, encoding=encoding)  # noqa: SIM115, PTH123
-        raw = file.buffer.raw if kind is io.TextIOWrapper else file.raw
-    raw.name = name
-    if kind is io.FileIO:
-        file = raw
-    elif kind is io.TextIOWrapper:
-        file.mode = mode
-    file.close()
-    return file
-
-
-def _reduce_file(file: Any) -> Any:
-    kind = type(file)
-    if file.closed:
-        mode = file.mode if kind is not io.BufferedRandom else file.raw.mode
-        return make_closed_file, (kind, file.name, mode, getattr(file, "encoding", None))
-    for name in ("stdout", "stderr"):
-        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
-            return getattr, (sys, name)
-    # cloudpickle would read the file and send a StringIO: another type, and no
-    # longer the file.
-    raise TypeError("cannot pickle an open file")
 
 
 def _reduce_memoryview(view: memoryview) -> Any:
@@ -256,6 +264,40 @@ def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
     return types.MappingProxyType, (shown if alive else dict(proxy),)
 
 
+_DICT_ITERATORS: dict[type, Callable[[Any], Any]] = {
+    type(walk({})): walk
+    for walk in (
+        iter,
+        reversed,
+        lambda d: iter(d.values()),
+        lambda d: iter(d.items()),
+        lambda d: reversed(d.values()),
+        lambda d: reversed(d.items()),
+    )
+}
+_DICT_ITERATOR_KINDS = tuple(_DICT_ITERATORS)
+
+
+def make_dict_iterator(kind: int, walked: dict[Any, Any], done: int) -> Any:
+    """Build an iterator over a dict, so many items in."""
+    iterator = _DICT_ITERATORS[_DICT_ITERATOR_KINDS[kind]](walked)
+    collections.deque(itertools.islice(iterator, done), maxlen=0)
+    return iterator
+
+
+def _reduce_dict_iterator(iterator: Any) -> Any:
+    # Python's own way makes it an iterator over a list of what is left.
+    left = operator.length_hint(iterator)
+    walked = next((d for d in gc.get_referents(iterator) if type(d) is dict), None)
+    if not left or walked is None:
+        return NotImplemented
+    return make_dict_iterator, (
+        _DICT_ITERATOR_KINDS.index(type(iterator)),
+        walked,
+        len(walked) - left,
+    )
+
+
 _GROUP = type(next(itertools.groupby((0,)))[1])
 
 
@@ -274,12 +316,11 @@ def _reduce_group(group: Any) -> Any:
 
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _reduce_cell,
+    types.CodeType: _reduce_code,
+    types.GetSetDescriptorType: parts.reduce_descriptor,
+    types.MemberDescriptorType: parts.reduce_descriptor,
+    types.BuiltinFunctionType: parts.reduce_builtin,
     re.Match: _reduce_match,
-    io.TextIOWrapper: _reduce_file,
-    io.BufferedReader: _reduce_file,
-    io.BufferedWriter: _reduce_file,
-    io.BufferedRandom: _reduce_file,
-    io.FileIO: _reduce_file,
     memoryview: _reduce_memoryview,
     functools.cached_property: _reduce_cached_property,
     weakref.ref: _reduce_weakref,
@@ -287,103 +328,11 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     weakref.WeakValueDictionary: _reduce_weak_dict,
     types.MappingProxyType: _reduce_proxy,
     _GROUP: _reduce_group,
+    **dict.fromkeys(_DICT_ITERATORS, _reduce_dict_iterator),
     **dict.fromkeys(generators.TYPES, generators.reduce_generator),
+    **files.REDUCERS,
+    **hints.REDUCERS,
 }
-
-_SINGLETONS = (
-    ("os", "environ"),
-    ("random", "_inst"),
-    ("secrets", "_sysrand"),
-    ("numpy.random.mtrand", "_rand"),
-    ("matplotlib", "rcParams"),
-    ("dataclasses", "MISSING"),
-    ("dataclasses", "KW_ONLY"),
-    ("dataclasses", "_HAS_DEFAULT_FACTORY"),
-    ("dataclasses", "_EMPTY_METADATA"),
-)
-"""Libraries' objects that a notebook may have under a name of its own.
-
-``from random import randint`` is a method of such an object: a copy of it would
-not follow ``random.seed``. What of their state has to travel, surroundings do.
-"""
-
-
-def singletons() -> dict[int, tuple[str, str]]:
-    """Answer ``id`` of the singletons of the libraries that are imported to their names."""
-    found = {}
-    for module, name in _SINGLETONS:
-        obj = getattr(sys.modules.get(module), name, None)
-        if obj is not None:
-            found[id(obj)] = module, name
-    return found
-
-
-_SINGLETON_TYPES = frozenset({"os", "random", "numpy.random.mtrand", "matplotlib", "dataclasses"})
-"""Modules of the types of `_SINGLETONS`."""
-
-
-def named_in_libraries(namespace: Mapping[str, Any]) -> dict[int, tuple[str, str]]:
-    """Answer ``id`` of a library's own objects that were imported by their names.
-
-    ``from sympy import *`` binds ``QQ``: everybody's is the one of the library, and
-    not everything that a library makes for itself can be made again from a pickle.
-    """
-    found = {}
-    tables: dict[str, dict[int, str]] = {}
-    for value in list(namespace.values()):
-        words = modules.module_name(type(value)).split(".")
-        if words[0] in ("", "builtins", "__main__") or isinstance(value, (type, types.ModuleType)):
-            continue
-        # ``from scipy.stats import norm``: as public as can be, whatever the notebook calls it.
-        for count in range(1, len(words) + 1):
-            module = ".".join(words[:count])
-            library = sys.modules.get(module)
-            if library is None or modules.is_beside(library):
-                break
-            if module not in tables:
-                table = {id(v): n for n, v in vars(library).items() if not n.startswith("__")}
-                tables[module] = table
-            name = tables[module].get(id(value))
-            if name is not None:
-                found[id(value)] = module, name
-                break
-    return found
-
-
-def shells_parts() -> dict[int, tuple[str, ...]]:
-    """Answer ``id`` of the IPython shell and its formatters to where they are in it.
-
-    ``ip = get_ipython()`` means the shell of the process that runs the code.
-    """
-    interactive = sys.modules.get("IPython.core.interactiveshell")
-    if interactive is None or not interactive.InteractiveShell.initialized():
-        return {}
-    shell = interactive.InteractiveShell.instance()
-    found: dict[int, tuple[str, ...]] = {id(shell): ()}
-    for name in ("display_formatter", "display_pub", "displayhook", "events", "magics_manager"):
-        found[id(getattr(shell, name))] = (name,)
-    for mime, formatter in shell.display_formatter.formatters.items():
-        found[id(formatter)] = ("display_formatter", mime)
-    return found
-
-
-def find_shells_part(*path: str) -> Any:
-    """Answer the shell of this process, or a part of it."""
-    interactive = modules.find_module("IPython.core.interactiveshell")
-    found: Any = interactive.InteractiveShell.instance()
-    if path:
-        found = getattr(found, path[0])
-    return found.formatters[path[1]] if path[1:] else found
-
-
-def is_singleton(obj: Any) -> bool:
-    """Whether an object is one of the `singletons`."""
-    kind = type(obj)
-    if kind.__module__ in _SINGLETON_TYPES and id(obj) in singletons():
-        return True
-    return "traitlets.config.configurable" in sys.modules and id(obj) in (
-        shells_parts() if hasattr(kind, "class_traits") else ()
-    )
 
 
 @contextmanager
@@ -395,13 +344,9 @@ def quietly() -> Iterator[None]:
         yield
 
 
-def find_singleton(module: str, name: str) -> Any:
-    return getattr(modules.find_module(module), name)
-
-
 @per_class
 def _guards_attributes(cls: type) -> bool:
-    """Whether a notebook class has attribute access of its own, and default pickling.
+    """Whether a class has attribute access of its own, and default pickling.
 
     ``def __getattr__(self, name): return self._data[name]`` never ends for an
     instance without attributes, which is asked for its ``__setstate__``.
@@ -409,7 +354,12 @@ def _guards_attributes(cls: type) -> bool:
     own = [vars(base) for base in cls.__mro__ if base.__module__ == "__main__"]
     guards = ("__getattr__", "__getattribute__", "__setattr__")
     hooks = ("__reduce__", "__reduce_ex__", "__setstate__", "__getstate__")
-    return any(name in names for names in own for name in guards) and not any(
+    guarded = any(name in names for names in own for name in guards) or (
+        # A library's, too: the calls that a `unittest.mock.Mock` has noted.
+        isinstance(getattr(cls, "__getattr__", None), types.FunctionType)
+        and cls not in copyreg.dispatch_table
+    )
+    return guarded and not any(
         hook in vars(base) for base in cls.__mro__ if base is not object for hook in hooks
     )
 
@@ -417,6 +367,22 @@ def _guards_attributes(cls: type) -> bool:
 def _reduce_guarded(obj: Any) -> Any:
     reduced = object.__reduce_ex__(obj, 5)
     return (*(*reduced, None, None, None)[:5], set_plain_state)
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Keep Python from looking for garbage while many objects are made and none is dropped.
+
+    It would go through all of them again and again.
+    """
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 _CONSTANTS = (
@@ -486,7 +452,13 @@ _DEEP_LIMIT = 200_000
 
 
 def by_reference(obj: Any) -> bool:
-    """Whether an attribute of an importable module names exactly this object."""
+    """Whether an attribute of an importable module names exactly this object.
+
+    A function of the notebook that took a library's name with its place is none:
+    ``math.factorial = debug(math.factorial)``, with ``functools.wraps``.
+    """
+    if parts.is_notebooks(obj):
+        return False
     return _cp._lookup_module_and_qualname(obj) is not None
 
 
@@ -533,6 +505,12 @@ def _reduce_module(module: types.ModuleType) -> Any:
     return NotImplemented
 
 
+def _reduce_loop(loop: Any) -> Any:
+    if not is_this_loop(loop):
+        raise TypeError("cannot pickle an event loop of one's own")
+    return loop_of_this_process, ()
+
+
 _OF_EVERY_MODULE = ("__builtins__", "__loader__", "__spec__", "__name__")
 
 
@@ -547,6 +525,9 @@ def _through_module(obj: Any) -> Any:
 class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Writes values of a namespace; each `dump` continues the same memo.
 
+    Nothing of Python is called for numbers, texts and built-in containers, so these are
+    written at the speed of C; `meets_constants` says whether that was good enough.
+
     Parameters
     ----------
     namespace : dict
@@ -556,13 +537,22 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         As in `pickle.Pickler`: falsy answers keep a buffer out of the stream.
     on_code : callable or None
         Called with the code object of each function of the namespace.
+    on_class : callable or None
+        Called with each class of the namespace.
+    on_file : callable or None
+        Called with the name of each file that a traceback shows lines of.
     shared : SharedMemory or None
         Where arrays are noted.
     known_globals : collection of int
         ``id`` of dicts that the user has: functions whose globals they are
         (``exec(code, scope)``) refer to them.
-    named : mapping of int to (module, name), or None
-        What `named_in_libraries` answered.
+
+    Attributes
+    ----------
+    mapped : list of numpy.memmap
+        Those that were written so far: their files are shared, not copied.
+    futures : list
+        Keys of the Dask futures that were written so far.
     """
 
     def __init__(
@@ -571,20 +561,22 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         namespace: dict[str, Any],
         buffer_callback: Callable[[pickle.PickleBuffer], Any] | None = None,
         on_code: Callable[[types.FunctionType], None] | None = None,
+        on_class: Callable[[type], None] | None = None,
+        on_file: Callable[[str], object] | None = None,
         shared: SharedMemory | None = None,
         known_globals: Collection[int] = (),
-        named: Mapping[int, tuple[str, str]] | None = None,
     ) -> None:
-        self._constants: Mapping[int, Any] = constants()
         self._classes: list[type] = []
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
         self._known_globals = known_globals
         self._namespace = namespace
         self._reference = NamespaceReference()
         self._on_code = on_code
-        self._singletons = singletons() | dict(named or {})
+        self._on_class = on_class
+        self._on_file = on_file
         self._shells_parts = shells_parts()
         self._shared = shared
+        self.mapped: list[Any] = []
         numpy = sys.modules.get("numpy")
         self._array_types: tuple[type, ...] = ()
         if shared is not None and numpy is not None:
@@ -593,6 +585,11 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._pandas_types: tuple[type, ...] = ()
         if shared is not None and hasattr(pandas, "DataFrame"):
             self._pandas_types = (pandas.DataFrame, pandas.Series)  # type: ignore[union-attr]
+        self._text_dtype = getattr(pandas, "StringDtype", None)
+        self._tensor_types = tensor_types()
+        self._storages = Storages()
+        self._remote_types = remote_types()
+        self.futures: list[Key] = []
 
     def dump(self, obj: Any) -> None:
         """Write one more object.
@@ -610,9 +607,6 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 if "__slotnames__" in vars(kind):
                     type.__delattr__(kind, "__slotnames__")
 
-    def persistent_id(self, obj: Any) -> Any:
-        return self._constants.get(id(obj))
-
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is types.FunctionType:
@@ -620,28 +614,42 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, type):
             if obj.__flags__ & _HEAP_TYPE and obj.__module__ == "__main__":
                 self._classes.append(obj)
+                if self._on_class is not None:
+                    self._on_class(obj)
             return self._reduce_class(obj)
-        singleton = self._singletons.get(id(obj))
-        if singleton is not None:
-            return find_singleton, singleton
+        if kind in self._tensor_types:
+            return reduce_tensor(obj, self._storages)
+        if kind in self._remote_types:
+            return reduce_remote(obj, self.futures)
+        place = library_name(obj)
+        if place is not None:
+            return find_singleton, place
         part = self._shells_parts.get(id(obj))
         if part is not None:
             return find_shells_part, part
-        reducer = _REDUCERS.get(kind)
+        reducer = _REDUCERS.get(kind) or databases.reducer(kind)
         if reducer is not None:
             return reducer(obj)
         if kind is caches.LruCache and not by_reference(obj):
             return caches.reduce_lru_cache(obj)
         if self._pandas_types and isinstance(obj, self._pandas_types):
             self._shared.keep_private(obj)  # type: ignore[union-attr]
+            return making.reduce_pandas(obj)
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
+        elif kind is self._text_dtype and obj.na_value is sys.modules["numpy"].nan:
+            return making.make_text_dtype, (obj.storage,)
         elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
             pairs: Any = obj
             return make_own_dict, (kind,), None, None, iter(dict.items(pairs))
         elif kind is types.ModuleType:
             return _reduce_module(obj)
+        elif is_loop(kind):
+            return _reduce_loop(obj)
         elif making.needs_own_way(kind):
+            if self._on_file is not None and isinstance(obj, BaseException):
+                for file in making.files_of(obj):
+                    self._on_file(file)
             return making.reduce_instance(obj)
         elif making.needs_arguments(kind):
             return making.reduce_bare(obj)
@@ -651,11 +659,11 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         made_here = _made_here(function)
-        if made_here is None and _cp._should_pickle_by_reference(function):
+        ours = function.__globals__ is self._namespace
+        if made_here is None and not ours and _cp._should_pickle_by_reference(function):
             return _through_module(function)
         state, slots = _cp._function_getstate(function)
         del slots["__closure__"]
-        ours = function.__globals__ is self._namespace
         if ours:
             slots["__globals__"] = {}
             slots["_cloudpickle_submodules"] = []
@@ -700,8 +708,13 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return _through_module(kind) if reduced is NotImplemented else reduced
 
     def _reduce_array(self, array: Any) -> Any:
-        root = self._shared.seen(array)  # type: ignore[union-attr]
         kind = type(array)
+        if kind is self._array_types[0] and array.dtype.kind == "O":
+            return reduce_texts(array)
+        if (root := mapped_root(array)) is not None:
+            self.mapped.append(root)
+            return reduce_mapped(array, root)
+        root = self._shared.seen(array)  # type: ignore[union-attr]
         attributes: tuple[Any, ...] = ()
         if kind.__module__ == "__main__" and vars(array) and not array.dtype.hasobject:
             # numpy's own way leaves the attributes out that a notebook's class has.
@@ -716,20 +729,54 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return make_view, (*made, array.flags.writeable), *attributes
 
 
+def meets_constants(stream: bytes, memo: Mapping[int, Any]) -> bool:
+    """Whether something written by a `NamespacePickler` may hold one of `constants`.
+
+    It was written by its value then, and is to be written again by a `SeededPickler`.
+    """
+    found = constants()
+    numbers = [value for value in map(_constant, found.values()) if type(value) is float]
+    if any(key in memo for key in found):
+        return True
+    return any(pickle.BINFLOAT + struct.pack(">d", number) in stream for number in numbers)
+
+
+def _constant(place: tuple[str, str]) -> Any:
+    return getattr(sys.modules[place[0]], place[1])
+
+
 class SeededPickler(NamespacePickler):
-    """A `NamespacePickler` that writes seeds as tokens.
+    """A `NamespacePickler` that writes seeds as tokens, and `constants` by their names.
+
+    Every object costs it a call of Python's.
 
     Parameters
     ----------
     seeds : mapping of int to token
-        ``id(obj)`` of each seed to its token; the caller keeps the objects alive.
+        ``id(obj)`` of each seed to its token, or `FLAT`; the caller keeps the objects alive.
+
+    Attributes
+    ----------
+    flats : FlatWriter
+    sets : dict of int to set
+        Those that were written, by their ``id``.
     """
 
     def __init__(
         self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any
     ):
+        self._tokens = {**constants(), **seeds}
+        self.sets: dict[int, set[Any]] = {}
+        self.flats = FlatWriter()
         super().__init__(file, namespace, **kwargs)
-        self._constants = {**self._constants, **seeds}
+
+    def persistent_id(self, obj: Any) -> Any:
+        token = self._tokens.get(id(obj))
+        if token is FLAT:
+            token = self.flats.token(obj)
+        if token is None and isinstance(obj, set):
+            self.sets[id(obj)] = obj
+        return token
 
 
 _LOAD = compile("load()", "<unpickling>", "eval")
@@ -750,6 +797,10 @@ class NamespaceUnpickler(pickle.Unpickler):
     keep_classes : bool
         Leave classes that this process already has as they are now. A kernel
         wants that, a fresh cell process does not care.
+
+    Attributes
+    ----------
+    flats : FlatReader
     """
 
     _OURS: ClassVar[str] = __name__
@@ -788,6 +839,7 @@ class NamespaceUnpickler(pickle.Unpickler):
         self._resolve = resolve
         self._keep_classes = keep_classes
         self._known_classes: set[type] = set()
+        self.flats = FlatReader()
 
     def load(self) -> Any:
         """Load one more object, with a frame of the namespace below it.
@@ -808,8 +860,11 @@ class NamespaceUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, token: Any) -> Any:
-        if isinstance(token[0], str):
-            return getattr(modules.find_module(token[0]), token[1])
+        match token:
+            case (str() as module, name):
+                return getattr(modules.find_module(module), name)
+            case (None | memoryview() | bytes() | bytearray() as data, number):
+                return self.flats.load(data, number)
         if self._resolve is None:
             raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
         return self._resolve(token)

@@ -12,6 +12,7 @@ objects that went in stand as tokens (`track.Token`):
 ``("surroundings", dict)``    what it changed of what surrounds it
 ``("error", e)``              the exception that ended it
 ``("note", n, why)``          a name that had to be rebound, and why
+``("order", list)``           sets that are to be filled in another order
 ``("modules", list)``         submodules that it imported and mentions
 ``("end",)``
 ============================  ==============================================
@@ -21,7 +22,9 @@ Items that can't be pickled are left out and reported; the others come whole.
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 import pickle
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,10 +32,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import RemoteError
-from dask_async_run.namespace import kinds, opaque
+from dask_async_run.namespace import kinds, opaque, order
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
-from dask_async_run.namespace.generators import GENERATOR_KIND
+from dask_async_run.namespace.generators import GENERATOR_KIND, REPLACED
+from dask_async_run.namespace.iterators import inner
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.modules import find_module, identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
@@ -40,16 +44,24 @@ from dask_async_run.namespace.pickling import (
     NamespaceUnpickler,
     SeededPickler,
     deeply,
-    named_in_libraries,
     quietly,
+    uncollected,
 )
+from dask_async_run.namespace.salvage import CHANGE, salvage
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
 
 Resolve = Callable[[Any], Any]
 """Answers the object for a token."""
 
+Item = tuple[Any, ...]
+
 _MISSING: Any = object()
+
+
+def is_item(obj: Any, labels: tuple[str, ...]) -> bool:
+    """Whether an object is an item of a stream, with one of these labels and a name."""
+    return type(obj) is tuple and len(obj) == 3 and type(obj[0]) is str and obj[0] in labels
 
 
 @dataclass(slots=True)
@@ -65,6 +77,10 @@ class Collected:
         Names, for people.
     failed : dict of str to str
         What could not be pickled, and why.
+    futures : list
+        Keys of the Dask futures in the stream.
+    sent : set of int
+        ``id`` of those objects, of which that was asked, that travel or came.
     """
 
     stream: bytes = b""
@@ -73,6 +89,8 @@ class Collected:
     deleted: list[str] = field(default_factory=list)
     mutated: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    futures: list[Any] = field(default_factory=list)
+    sent: set[int] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -92,7 +110,9 @@ class Loaded:
     error : BaseException or None
     notes : dict of str to str
     objects : dict of int to object
-        Memo index to object: what later tokens may refer to.
+        Memo index to object, atoms aside: what later tokens may refer to.
+    lost : dict of str to str
+        What could not be loaded, and why: `salvage_result`'s.
     """
 
     bound: dict[str, Any] = field(default_factory=dict)
@@ -104,11 +124,45 @@ class Loaded:
     error: BaseException | None = None
     notes: dict[str, str] = field(default_factory=dict)
     objects: dict[int, Any] = field(default_factory=dict)
+    lost: dict[str, str] = field(default_factory=dict)
+
+    def holds(self, referrer: Any) -> bool:
+        """Whether it is through `referrer` that an object is remembered here."""
+        return referrer is self.bound or referrer is self.objects or is_item(referrer, ("bind",))
+
+    def take(self, item: Item, lend: Callable[[str, Any], None]) -> None:
+        """Add an item of the stream; `lend` is `NamespaceUnpickler.lending`'s."""
+        match item:
+            case ("bind", name, value):
+                self.bound[name] = value
+                lend(name, value)
+            case ("delete", name):
+                self.deleted.append(name)
+            case ("update", token, kind, state):
+                self.updates.append((token, kind, state))
+            case ("changed", names):
+                self.changed = names
+            case ("out", values):
+                self.out = values
+            case ("surroundings", part):
+                self.surroundings.update(part)
+            case ("error", error):
+                self.error = error
+            case ("note", name, why):
+                self.notes[name] = why
+            case ("order", recipes):
+                for elements, how in recipes:
+                    order.fill(elements, how)
+            case ("modules", modules):
+                for module in modules:
+                    find_module(module)
+            case ("end",):
+                pass
+            case _:
+                raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
 
 
 # -- writing: in the cell process ---------------------------------------------------
-
-Item = tuple[Any, ...]
 
 
 class ResultWriter:
@@ -125,6 +179,8 @@ class ResultWriter:
         ``id`` of inputs that the baseline does not look at.
     hidden : callable(str) -> bool
         Names that are the shell's own.
+    largest : int or None
+        Bytes of the largest buffer that there is space for: what has larger ones fails.
     """
 
     def __init__(
@@ -134,7 +190,9 @@ class ResultWriter:
         baseline: Baseline,
         atoms: Mapping[int, Token],
         hidden: Callable[[str], bool],
+        largest: int | None = None,
     ) -> None:
+        self._largest = largest
         self._namespace = namespace
         self._before = before
         self._baseline = baseline
@@ -150,6 +208,7 @@ class ResultWriter:
         also: Iterable[str] = (),
         words: set[str] | None = None,
         sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
+        asked: Iterable[Any] = (),
     ) -> Collected:
         """Answer the result.
 
@@ -165,14 +224,17 @@ class ResultWriter:
             Every identifier in the cell's source.
         sources : callable
             Answers the source texts of files.
+        asked : iterable of objects
+            Of which `Collected.sent` says whether they travel.
         """
+        self._asked, self._sent, self._futures = list(asked), set[int](), list[Any]()
         self._words = words or set()
         self._sources = sources
         only, also = set(only), set(also)
         now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
         before = {n: v for n, v in self._before.items() if not self._hidden(n)}
         collected = Collected()
-        with opaque.fingerprinting(self._namespace, KnownBuffers()):
+        with opaque.fingerprinting(self._namespace, KnownBuffers(), by_identity=True):
             updates, rebound = self._updates(collected)
         bound = [n for n, v in now.items() if before.get(n, _MISSING) is not v or n in also]
         for name, reason in self._rebound_names(rebound, now):
@@ -203,6 +265,7 @@ class ResultWriter:
         self._dump(items, collected, rebound)
         collected.bound = [n for n in bound if n not in collected.failed]
         collected.deleted = deleted
+        collected.futures, collected.sent = self._futures, self._sent
         collected.mutated = mutated
         return collected
 
@@ -215,7 +278,14 @@ class ResultWriter:
         states: dict[int, tuple[Tracked, Any]] = {}
         for tracked, whole in changed:
             snapshot = None if whole else tracked.snapshot
+            if id(inner(tracked.obj)) in self._baseline.tracked:
+                # It would be advanced twice: by itself, and by the one that goes on with it.
+                rebound[id(tracked.obj)] = "it goes on with another iterator that is known here"
+                continue
             try:
+                if not whole and (patch := self._baseline.patch(tracked)) is not None:
+                    states[id(tracked.obj)] = tracked, (patch, tracked.obj.flags.writeable)
+                    continue
                 states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, snapshot)
             except NotInPlace as reason:
                 rebound[id(tracked.obj)] = str(reason)
@@ -228,6 +298,11 @@ class ResultWriter:
             if id(tracked.obj) not in rebound:
                 item = ("update", tracked.token, tracked.kind.name, state)
                 updates.append((f"change of {self._label(tracked)}", item))
+        for key in rebound:
+            tracked = self._baseline.tracked[key]
+            if tracked.kind is GENERATOR_KIND and tracked.token is not None:
+                replaced = ("update", tracked.token, tracked.kind.name, REPLACED)
+                updates.append((f"change of {self._label(tracked)}", replaced))
         return updates, rebound
 
     def _include_holders(
@@ -382,6 +457,8 @@ class ResultWriter:
             raw = buffer.raw()
             if raw.nbytes < IN_BAND:
                 return True
+            if self._largest is not None and raw.nbytes > self._largest:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             buffers.append(raw)
             return False
 
@@ -398,17 +475,22 @@ class ResultWriter:
             seeds,
             buffer_callback=out_of_band,
             on_code=met,
+            on_file=files.add,
             shared=shared,
             known_globals=self._dicts(),
-            named=named_in_libraries(self._namespace),
         )
         values: list[Any] = []
         for item in items:
             pickler.dump(item)
             values += item[2:3]
+        pickler.dump(("order", order.recipes(pickler.sets.values())))
         pickler.dump(("modules", mentioned_submodules(values, words)))
         pickler.dump(("surroundings", {"sources": self._sources(files)}))
         pickler.dump(("end",))
+        if self._asked:  # copying the memo is dear
+            there = {*pickler.memo.copy(), *self._baseline.tracked}
+            self._sent = there.intersection(map(id, self._asked))
+        self._futures = pickler.futures
         return file.getvalue(), buffers
 
 
@@ -442,32 +524,37 @@ def load_result(
     """
     unpickler = NamespaceUnpickler(io.BytesIO(stream), namespace, buffers, resolve, keep_classes)
     loaded = Loaded()
-    with unpickler.lending() as lend:
+    with uncollected(), unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
-            match item:
-                case ("bind", name, value):
-                    loaded.bound[name] = value
-                    lend(name, value)
-                case ("delete", name):
-                    loaded.deleted.append(name)
-                case ("update", token, kind, state):
-                    loaded.updates.append((token, kind, state))
-                case ("changed", names):
-                    loaded.changed = names
-                case ("out", values):
-                    loaded.out = values
-                case ("surroundings", part):
-                    loaded.surroundings.update(part)
-                case ("error", error):
-                    loaded.error = error
-                case ("note", name, why):
-                    loaded.notes[name] = why
-                case ("modules", modules):
-                    for module in modules:
-                        find_module(module)
-                case _:
-                    raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
-    loaded.objects = unpickler.memo.copy()
+            loaded.take(item, lend)
+    objects = unpickler.memo.copy()
+    loaded.objects = {i: obj for i, obj in objects.items() if type(obj) not in kinds.ATOMS}
+    return loaded
+
+
+def salvage_result(
+    stream: Any,
+    buffers: Sequence[Any],
+    namespace: dict[str, Any],
+    resolve: Resolve,
+    keep_classes: bool,
+) -> Loaded:
+    """Load what of a result can be loaded; `Loaded.lost` has the rest. As `load_result` else."""
+
+    def make(file: Any, rest: Sequence[Any], past: Mapping[int, Any]) -> NamespaceUnpickler:
+        def resolve_past(token: Any) -> Any:
+            return past[token] if isinstance(token, int) else resolve(token)
+
+        return NamespaceUnpickler(file, namespace, rest, resolve_past, keep_classes)
+
+    loaded = Loaded()
+    with make(io.BytesIO(), (), {}).lending() as lend:
+        loaded.lost, loaded.objects = salvage(
+            bytes(stream), buffers, make, lambda item: loaded.take(item, lend)
+        )
+    if CHANGE in loaded.lost:  # of which object, nobody can say
+        why = loaded.lost.pop(CHANGE)
+        loaded.lost |= dict.fromkeys(loaded.changed, why)
     return loaded
 
 

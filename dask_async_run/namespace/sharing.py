@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import pickle
 import sys
 from itertools import pairwise
@@ -57,6 +58,41 @@ def make_apart(array: Any, writeable: bool) -> Any:
     view = array[...]
     view.flags.writeable = writeable
     return view
+
+
+def make_memmap(
+    filename: str, mode: str, dtype: Any, offset: int, shape: tuple[int, ...], order: Any
+) -> Any:
+    """Map a file again, as it is now: ``w+`` would empty it."""
+    import numpy as np
+
+    array = np.memmap(filename, dtype, "r" if mode == "r" else "r+", offset, shape, order)
+    array.mode = mode
+    return array
+
+
+def mapped_root(array: Any) -> Any:
+    """Answer the `numpy.memmap` of a file whose memory an array shows, or None.
+
+    Only one whose changes go to the file; ``mode="c"`` is an array like others.
+    """
+    root = SharedMemory.root(array)
+    if type(root).__name__ != "memmap" or type(root.base) is not mmap.mmap:
+        return None
+    return root if root.filename is not None and root.mode in ("r", "r+", "w+") else None
+
+
+def reduce_mapped(array: Any, root: Any) -> Any:
+    """Reduce an array that a file holds: the file is everybody's, and may be huge."""
+    if array is root:
+        root.flush()
+        order = "C" if root.flags.c_contiguous else "F"
+        name = str(root.filename)
+        return make_memmap, (name, root.mode, root.dtype, root.offset, root.shape, order)
+    start = root.__array_interface__["data"][0]
+    offset = array.__array_interface__["data"][0] - start
+    made = (root, offset, array.shape, array.strides, array.dtype, type(array))
+    return make_view, (*made, array.flags.writeable)
 
 
 def reduce_array(array: Any) -> Any:

@@ -19,6 +19,7 @@ from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS, Kind
 from dask_async_run.namespace.opaque import fingerprinting
+from dask_async_run.namespace.patches import Patch, patch_of
 from dask_async_run.namespace.sharing import SharedMemory
 
 Token = tuple[int, int]
@@ -70,9 +71,9 @@ class Baseline:
         self._namespace = namespace
         self._known = known
         self.tracked: dict[int, Tracked] = {}
-        with fingerprinting(namespace, known):
+        with fingerprinting(namespace, known, by_identity=True):
             self._walk(roots, tokens)
-        known.forget()
+        known.touch()
 
     def _walk(self, roots: Iterable[Any], tokens: Mapping[int, Token]) -> None:
         arrays = getattr(sys.modules.get("numpy"), "ndarray", ())
@@ -96,6 +97,19 @@ class Baseline:
             if not ATOMS.issuperset(map(type, children)):
                 pending.extend((child, owner) for child in children if type(child) not in ATOMS)
 
+    def patch(self, tracked: Tracked) -> Patch | None:
+        """Answer what was written to of an array, if that is little and it came as it is here.
+
+        Only of one of the job's own inputs: what an earlier job made may be another one
+        where the result goes.
+        """
+        if tracked.kind is not opaque.ARRAY or tracked.token is None or tracked.token[0] != 0:
+            return None
+        if tracked.snapshot is None:
+            return None
+        shape, dtype, _, _ = tracked.snapshot
+        return patch_of(tracked.obj, shape, dtype, self._known)
+
     def changed(self) -> list[tuple[Tracked, bool]]:
         """Answer the objects with tokens whose state changed, or a part that has no token.
 
@@ -106,7 +120,7 @@ class Baseline:
             object's state counts.
         """
         found: dict[int, bool] = {}
-        with fingerprinting(self._namespace, self._known):
+        with fingerprinting(self._namespace, self._known, by_identity=True):
             for key, tracked in self.tracked.items():
                 if found.get(tracked.owner):
                     continue

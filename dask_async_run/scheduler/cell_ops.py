@@ -8,11 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 from dask_async_run.errors import ServerError
-from dask_async_run.job import JobResult, Message, State
+from dask_async_run.job import JobResult, JobSpec, Message, State
+from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.events import Claimed, Ended, Refused
 from dask_async_run.scheduler.registry import JobRegistry
+from dask_async_run.sweeps import collecting_spec
 
 _TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the journal
 
@@ -20,16 +23,23 @@ _TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the 
 class CellOps:
     """Operations for the worker that runs a job's cell."""
 
-    NAMES = ("claim", "record", "finish")
+    NAMES = ("claim", "record", "keep", "finish")
 
     def __init__(self, registry: JobRegistry) -> None:
         self._registry = registry
         self._journal = registry.journal
 
-    async def claim(self, job: str, worker: str, host: str, token: str = "") -> Message:
-        if not self._registry.cluster.has_worker(worker):
+    async def claim(
+        self, job: str, worker: str, host: str, token: str = "", task: str = ""
+    ) -> Message:
+        cluster = self._registry.cluster
+        places = cluster.places(worker)
+        if not places:
             return self._refusal(job, f"{worker} does not belong to the cluster")
-        for instruction in self._registry.apply(Claimed(job, worker, host, token, time.time())):
+        if task and not cluster.is_current(job, task):
+            return self._refusal(job, "its task was taken back")
+        claimed = Claimed(job, worker, host, token, time.time(), places)
+        for instruction in self._registry.apply(claimed):
             if isinstance(instruction, Refused):
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
@@ -40,16 +50,18 @@ class CellOps:
             # A claim that is not on record could be granted again after a restart.
             self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
             return self._refusal(job, str(error))
+        spec = self._spec(job)
         return {
             "granted": True,
             "reason": "",
             "state": State.RUNNING,
             "attempt": attempt,
-            "spec": self._spec(job),
+            "spec": (collecting_spec(spec) if spec.has_members else spec).to_message(),
             "parents": [
-                {"spec": self._spec(parent), "result": self._result(parent)}
+                {"spec": self._spec(parent).to_message(), "result": self._result(parent)}
                 for parent in self._registry.live[job].parents
             ],
+            "members": self._journal.collected(job) if spec.has_members else [],
         }
 
     async def record(
@@ -61,16 +73,32 @@ class CellOps:
         attempt: int | None = None,
         batch: int | None = None,
     ) -> Message:
+        accepted, stopping = self._record(job, outputs, tail, info, attempt, batch)
+        if accepted:
+            self._registry.ring(job)
+            await self._committed()
+        return {"accepted": accepted, "stopping": stopping}
+
+    def _record(
+        self,
+        job: str,
+        outputs: Sequence[bytes],
+        tail: str | None,
+        info: Message | None,
+        attempt: int | None,
+        batch: int | None,
+    ) -> tuple[bool, bool]:
+        """Write outputs; whether they are wanted, and whether the cell is to stop."""
         record = self._registry.machine.records.get(job)
         if (
             record is None
             or record.state is not State.RUNNING
             or attempt not in (None, record.attempt)
         ):
-            return {"accepted": False, "stopping": True}
+            return False, True
         live = self._registry.live[job]
         if batch is not None and batch <= live.batch:
-            return {"accepted": True, "stopping": record.stopping}  # its answer was lost
+            return True, record.stopping  # its answer was lost
         live.batch = batch or live.batch
         now = time.time()
         self._journal.append(job, live.outputs + 1, outputs, now)
@@ -84,12 +112,14 @@ class CellOps:
         self._journal.progress(job, live.outputs, live.last_line, live.pid)
         if tail is not None:
             live.tail = tail
-            if not tail or now - live.tail_stored > _TAIL_EVERY:
+            steady = time.monotonic()  # the other one may be set back
+            if not tail or steady - live.tail_stored > _TAIL_EVERY:
                 self._journal.store_tail(job, tail)
-                live.tail_stored = now
-        self._registry.ring(job)
-        await self._committed()
-        return {"accepted": True, "stopping": record.stopping}
+                live.tail_stored = steady
+        return True, record.stopping
+
+    async def keep(self, job: str, keys: Sequence[Any]) -> None:
+        await self._registry.cluster.keep(job, map(dask_key, keys))
 
     async def finish(
         self,
@@ -98,10 +128,13 @@ class CellOps:
         reason: str = "",
         result: Message | None = None,
         attempt: int | None = None,
+        last: Message | None = None,
     ) -> Message:
         end = State(state)
         if not end.terminal:
             raise ValueError(f"{state} is no end")
+        if last is not None:
+            self._record(job, attempt=attempt, **last)
         now = time.time()
         for instruction in self._registry.apply(Ended(job, end, reason, attempt, now)):
             if isinstance(instruction, Refused):
@@ -132,6 +165,7 @@ class CellOps:
             "attempt": 0,
             "spec": None,
             "parents": [],
+            "members": [],
         }
 
     def _state(self, job: str) -> str:
@@ -139,10 +173,10 @@ class CellOps:
         state: str = rows[0]["state"] if rows else State.LOST  # lost: it was forgotten
         return state
 
-    def _spec(self, job: str) -> Message:
+    def _spec(self, job: str) -> JobSpec:
         spec = self._journal.spec(job)
         assert spec is not None  # as long as a job that needs it has not ended
-        return spec.to_message()
+        return spec
 
     def _result(self, job: str) -> Message:
         return (self._journal.result(job) or JobResult()).to_message()

@@ -12,11 +12,12 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
 from dask_async_run.glimpse import ending
-from dask_async_run.job import JobSpec, JobView, Message
-from dask_async_run.messages import unpack
+from dask_async_run.job import JobResult, JobSpec, JobView, Message, Payload
+from dask_async_run.messages import dask_key, unpack_output
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.events import (
     CancelAsked,
@@ -25,9 +26,11 @@ from dask_async_run.scheduler.events import (
     Refused,
     Stopping,
     Store,
+    SweepCreated,
     TellWorker,
 )
 from dask_async_run.scheduler.registry import JobRegistry, Live
+from dask_async_run.scheduler.sweep_creation import create_sweep
 
 MAX_WAIT = 60.0
 """Seconds after which a long poll is answered anyhow: who asked may be gone."""
@@ -47,15 +50,21 @@ class ClientOps:
         "hello",
         "create",
         "jobs",
+        "labels",
+        "count",
         "show",
         "spec",
         "result",
+        "collected",
+        "remains",
+        "outcome",
         "outputs",
         "look",
         "wait",
         "cancel",
         "gathered",
         "forget",
+        "kept",
         "warm",
         "idle",
         "stopping",
@@ -79,36 +88,84 @@ class ClientOps:
 
     async def create(self, spec: Message) -> Message:
         job = JobSpec.from_message(spec)
-        if known := self._registry.rows(jobs=[job.id]):
-            return known[0]
+        if self._journal.known([job.id]):
+            return self._registry.row(job.id)
         self._check(job)
+        if job.futures:
+            await self._keep(job)
+            if self._journal.known([job.id]):  # asked for twice
+                return self._registry.row(job.id)
         now = time.time()
+        version = self._journal.next_version(job.notebook, job.name)
+        if (old := self._stored(job.cache)) is not None:
+            self._take_over(job, old, version, now)
+            return self._registry.row(job.id)
+        event: Created | SweepCreated
+        if job.has_members:
+            event = create_sweep(self._journal, job, version, now)
+            made = [job.id, *(member.id for member in event.members)]
+        else:
+            event = self._create(job, version, now)
+            made = [job.id]
+            self._registry.created = job
+        for each in made:
+            self._registry.live[each] = Live(parents=tuple(job.parents))
+        self._registry.apply(event)
+        return self._registry.row(job.id)
+
+    def _stored(self, cache: str) -> JobView | None:
+        """Answer a job whose stored result need not be made again, if there is one."""
+        for job in self._journal.finished_with(cache) if cache else ():
+            payload = Payload.from_message((self._journal.result(job) or JobResult()).payload)
+            if all(map(self._registry.store.has, payload.digests)):
+                return JobView.from_message(self._registry.row(job))
+        return None
+
+    def _take_over(self, job: JobSpec, old: JobView, version: int, now: float) -> None:
+        ran = time.strftime("%Y-%m-%d %H:%M", time.localtime(old.ended))
+        reason = old.reason or f"not run: this is the stored result of {old.label}, of {ran}"
+        record = Record(job.id, job.notebook, job.name, version, reason=reason)
+        self._journal.create(record, job, now, finished=[(job.id, old.id)])
+        self._registry.taken_over(job.id)
+
+    def _create(self, job: JobSpec, version: int, now: float) -> Created:
         record = Record(
             id=job.id,
             notebook=job.notebook,
             name=job.name,
-            version=self._journal.next_version(job.notebook, job.name),
+            version=version,
             after=frozenset(job.after),
             retries=job.retries,
         )
         ended = self._journal.ended(job.after)
         self._journal.create(record, job, now)  # on disk, or an error and nothing happened
-        self._registry.live[job.id] = Live(parents=tuple(job.parents))
-        self._registry.apply(Created(record, ended, now))
-        return self._registry.row(job.id)
+        return Created(record, ended, now)
 
     async def jobs(
-        self, notebook: str | None = None, states: Sequence[str] | None = None
+        self,
+        notebook: str | None = None,
+        states: Sequence[str] | None = None,
+        wanted: Sequence[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[Message]:
         found: list[Message] = []
         after = 0
-        while rows := self._registry.rows(notebook, states, after=after, limit=PAGE):
+        chosen: Any = {"wanted": wanted, "gathered": gathered, "latest": latest, "sweep": sweep}
+        while rows := self._registry.rows(notebook, states, after=after, limit=PAGE, **chosen):
             found += rows
             after = rows[-1]["number"]
             if len(rows) < PAGE:
                 break
             await asyncio.sleep(0)  # others are served, too, while ten thousand are listed
         return found
+
+    async def labels(self, wanted: Sequence[str] = ()) -> list[list[Any]]:
+        return self._journal.labels(wanted)
+
+    async def count(self, notebook: str | None = None) -> int:
+        return self._journal.count(notebook)
 
     async def show(self, job: str) -> Message:
         return self._registry.row(job)
@@ -123,6 +180,24 @@ class ClientOps:
         self._registry.row(job)
         result = self._journal.result(job)
         return result.to_message() if result else None
+
+    async def collected(self, sweep: str) -> list[Message]:
+        self._registry.row(sweep)
+        return self._journal.collected(sweep)
+
+    async def remains(self, job: str) -> Message:
+        row = self._registry.row(job)
+        result = self._journal.result(job)
+        outputs = self._journal.outputs(job)
+        return {
+            "result": result.to_message() if result else None,
+            "outputs": outputs,
+            "more": bool(outputs) and outputs[-1][0] < row["outputs"],
+        }
+
+    async def outcome(self, job: str, wait: float = 0.0) -> Message:
+        [view] = await self.wait([job], wait)
+        return {"view": view, **({} if self._registry.is_open(job) else await self.remains(job))}
 
     async def outputs(
         self, job: str, since: int = 0, wait: float = 0.0, tail: str | None = None
@@ -191,8 +266,10 @@ class ClientOps:
                 match instruction:
                     case Refused(reason=reason):
                         done[job] = reason
-                    case TellWorker(worker=worker):
-                        done[job] = f"told to stop, on {worker}"
+                    case TellWorker() if row["members"]:
+                        done.setdefault(job, "told its members to stop")
+                    case TellWorker():
+                        done[job] = "told to stop"
                     case Store(record=record) if record.id == job:
                         done[job] = record.reason
         await self._registry.committed()
@@ -212,18 +289,23 @@ class ClientOps:
         for view in views:
             self._check_not_needed(view)
         for view in views:
-            self._registry.collector.consider(self._journal.frames(view.id))
+            for each in [view.id, *(row["id"] for row in self._journal.rows(sweep=view.id))]:
+                self._registry.collector.consider(self._journal.frames(each))
             self._journal.delete(view.id)
             self._registry.cluster.unpublish(view.id)
+            self._registry.cluster.release(view.id)
         await self._registry.committed()
         self._registry.collect()
+
+    async def kept(self) -> list[Any]:
+        return self._registry.cluster.kept()
 
     async def warm(self, modules: Sequence[str]) -> None:
         await self._registry.cluster.warm(modules)
 
     async def idle(self) -> Message:
         return {
-            "unfinished": len(self._registry.machine.records),
+            "unfinished": sum(not r.sweep for r in self._registry.machine.records.values()),
             "clients": self._registry.cluster.clients(),
         }
 
@@ -252,7 +334,9 @@ class ClientOps:
         if not rows:
             return {"job": job, "mark": mark, "view": None, "text": "", "picture": None}
         latest = self._journal.latest(job)
-        end = ending(((number, unpack(packed)) for number, packed in latest), self._tail(job))
+        end = ending(
+            ((number, unpack_output(packed)) for number, packed in latest), self._tail(job)
+        )
         shown = asdict(end.picture) if end.picture else None
         if shown is not None and shown["number"] == picture:
             shown["data"] = ""
@@ -263,20 +347,49 @@ class ClientOps:
         live = self._registry.live.get(job)
         return live.tail if live is not None else self._journal.tail(job)
 
+    async def _keep(self, job: JobSpec) -> None:
+        missing = await self._registry.cluster.keep(job.id, map(dask_key, job.futures))
+        if missing:
+            self._registry.cluster.release(job.id)
+            raise ServerError(
+                f"the cluster does not have the data of the Dask future {missing[0]!r} any more: "
+                "it was cancelled or lost. Compute it again. Nothing was submitted."
+            )
+
     def _check(self, spec: JobSpec) -> None:
         if not _ID.fullmatch(spec.id):
             raise ServerError(f"{spec.id[:40]!r} cannot be the id of a job")
+        self._check_room()
+        if spec.of:
+            sweep = spec.name.partition("[")[0]
+            advice = f"%async_rerun {sweep} --failed runs those again that did not finish"
+            raise JobStateError(spec.name, "part of a sweep", advice)
         self._check_exist([*spec.after, *spec.parents])
         for digest in spec.payload.digests:
             if not self._registry.store.has(digest):
                 raise FrameError(digest, f"is missing from {self._registry.store.folder}")
 
+    def _check_room(self) -> None:
+        limit = self._registry.disk_limit
+        if limit is not None and (kept := self._journal.frame_bytes()) > limit:
+            raise ServerError(
+                f"jobs keep {kept / 2**30:.2f} GiB of inputs and results, more than the server's "
+                f"limit of {limit / 2**30:.2f} GiB: forget some (%async_forget, dask-async-run "
+                "prune). Nothing was submitted"
+            )
+
     def _check_exist(self, jobs: Sequence[str]) -> None:
-        unknown = set(jobs) - self._journal.known(jobs)
+        unknown = set(jobs) - self._journal.known(jobs) if jobs else None
         if unknown:
             raise NoSuchJobError(min(unknown), self._journal.names())
 
     def _check_ended(self, view: JobView) -> None:
+        if view.of:
+            raise JobStateError(
+                view.name,
+                view.state,
+                "a member is forgotten with its sweep, and not alone",
+            )
         if view.id in self._registry.machine.records:
             raise JobStateError(
                 view.name,

@@ -14,12 +14,16 @@ But whoever puts a frame that is there marks it as used now. So:
 - A kernel names what it put when it creates a job, seconds later; and the registry
   refuses a job whose frames are missing. A frame used after the forgotten jobs had named
   it is left alone for some minutes.
+
+All of these are times of the machine's clock, which somebody may set. After that, which of
+two came first cannot be told: nothing is removed before all that ran then has ended, and the
+minutes are over.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from dask_async_run.frames import FrameStore
 
@@ -45,7 +49,8 @@ def collectable(
         digest
         for digest, (used, named) in frames.items()
         if (running_since is None or used < running_since - _CLOCK)
-        and (used <= named + _CLOCK or used < now - IN_FLIGHT)
+        # What was named in the future was so before the clock was set back.
+        and (used <= named + _CLOCK <= now + 2 * _CLOCK or used < now - IN_FLIGHT)
     ]
 
 
@@ -56,11 +61,21 @@ class Collector:
     ----------
     store : FrameStore
         Whose frames; `FrameStore.empty_trash` is left to the caller.
+    clock, steady : callable
+        Answer seconds: since the epoch, and of a clock that nobody sets.
     """
 
-    def __init__(self, store: FrameStore) -> None:
+    def __init__(
+        self,
+        store: FrameStore,
+        clock: Callable[[], float] = time.time,
+        steady: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._later: dict[str, float] = {}
+        self._clock, self._steady = clock, steady
+        self._offset = clock() - steady()
+        self._set: tuple[float, float] | None = None  # both clocks, when it was noticed
 
     def consider(self, frames: Mapping[str, float]) -> None:
         """Consider frames that have lost a name: digest, and when it had been named."""
@@ -88,11 +103,28 @@ class Collector:
                 del self._later[digest]
             else:
                 frames[digest] = (used, time_named)
-        gone = collectable(frames, running_since, time.time())
+        if self._is_unsure(running_since):
+            return 0
+        gone = collectable(frames, running_since, self._clock())
         self._store.discard(gone)
         for digest in gone:
             del self._later[digest]
         return len(gone)
+
+    def _is_unsure(self, running_since: float | None) -> bool:
+        """Whether the clock was set while somebody may have put what he has not named yet."""
+        now, steady = self._clock(), self._steady()
+        if abs(now - steady - self._offset) > _CLOCK:
+            self._offset, self._set = now - steady, (now, steady)
+        if self._set is None:
+            return False
+        since, noticed = self._set
+        # Jobs that started before the clock was set back seem to start in the future.
+        ran_then = running_since is not None and not since <= running_since <= now
+        if ran_then or steady < noticed + IN_FLIGHT:
+            return True
+        self._set = None
+        return False
 
     @property
     def considered(self) -> list[str]:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from dask_async_run.job import State
+
+
+@dataclass(slots=True)
+class Members:
+    """The members of a sweep.
+
+    Parameters
+    ----------
+    open : dict of str to None
+        Ids of those that have not ended, in their order.
+    at_once : int
+        How many may have Dask tasks at the same time; 0: any number.
+    active : set of str
+        Ids of those that have, where that is bounded.
+    ended : Counter of State
+        How many have ended in each state.
+    """
+
+    open: dict[str, None]
+    at_once: int = 0
+    active: set[str] = field(default_factory=set)
+    ended: Counter[State] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -34,6 +57,10 @@ class Record:
         Dask tasks it has had since the last claim.
     stopping : bool
         A cancel was asked for while it ran.
+    sweep : str
+        Of a member: id of the sweep.
+    members : Members or None
+        Of a sweep; its own task, which collects, comes after all of them have ended.
     """
 
     id: str
@@ -52,6 +79,8 @@ class Record:
     ended: float | None = None
     submissions: int = 0
     stopping: bool = False
+    sweep: str = ""
+    members: Members | None = None
 
 
 # --- events ----------------------------------------------------------------
@@ -77,14 +106,41 @@ class Created:
 
 
 @dataclass(frozen=True, slots=True)
+class SweepCreated:
+    """A client made a sweep.
+
+    Parameters
+    ----------
+    record : Record
+        Pending; its `members` are those that have to run.
+    members : sequence of Record
+        These, in their order; what the sweep comes after, they come after.
+    ended
+        As in `Created`.
+    """
+
+    record: Record
+    members: Sequence[Record]
+    ended: Mapping[str, tuple[str, State]]
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class Claimed:
-    """A worker's task asks to run a job's cell. Answered by `Granted` or `Refused`."""
+    """A worker's task asks to run a job's cell. Answered by `Granted` or `Refused`.
+
+    Parameters
+    ----------
+    places : int
+        How many cells the worker may run side by side.
+    """
 
     job: str
     worker: str
     host: str
     token: str
     now: float
+    places: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +230,7 @@ class Stopping:
 
 Event = (
     Created
+    | SweepCreated
     | Claimed
     | Ended
     | CancelAsked
@@ -201,6 +258,13 @@ class Submit:
 
     job: str
     delay: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CrowdOut:
+    """Take the job's Dask task back; it gets another one where there is a place for a cell."""
+
+    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,4 +297,4 @@ class Refused:
     reason: str
 
 
-Instruction = Store | Submit | Withdraw | TellWorker | Granted | Refused
+Instruction = Store | Submit | CrowdOut | Withdraw | TellWorker | Granted | Refused

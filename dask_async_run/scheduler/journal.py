@@ -15,17 +15,20 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from dask_async_run.errors import ServerError
-from dask_async_run.job import JobResult, JobSpec, Payload, State
-from dask_async_run.messages import pack, plain, unpack
-from dask_async_run.scheduler.events import Record
+from dask_async_run.job import JobResult, JobSpec, Message, Payload, State
+from dask_async_run.messages import pack, plain
+from dask_async_run.scheduler import taking_over
+from dask_async_run.scheduler.events import Members, Record
 from dask_async_run.scheduler.reader import JournalReader
-from dask_async_run.scheduler.schema import open_to_read, open_to_write
+from dask_async_run.scheduler.schema import open_to_read, open_to_write, unreadable
+from dask_async_run.sweeps import COLLECTING_RETRIES
 
 _BRIEF = (
     "source",
@@ -36,9 +39,10 @@ _BRIEF = (
     "mutates",
     "dynamic",
     "after",
+    "sweep",
 )
 
-_BY_NUMBER = ("briefs", "specs", "results")
+_BY_NUMBER = ("briefs", "specs", "results", "members", "caches")
 _BY_JOB = ("outputs", "tails", "events", "frames")
 
 
@@ -51,6 +55,7 @@ class Journal(JournalReader):
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
         super().__init__(path, connection)
         self._lock: int | None = lock
+        self._file = _file(path)
         self._writes: list[tuple[str, Sequence[Any]]] = []
 
     @classmethod
@@ -63,12 +68,17 @@ class Journal(JournalReader):
             Another server has it open, it is damaged, a newer version wrote it, or it
             is open to other users.
         """
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise unreadable(path, error) from error
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             connection = open_to_write(path)
-        except BlockingIOError:
+        except OSError as error:
             os.close(lock)
+            if not isinstance(error, BlockingIOError):
+                raise unreadable(path, error) from error
             raise ServerError(
                 f"{path} is in use: another server runs on this state folder. Stop it first, "
                 "or choose another name for this one."
@@ -112,6 +122,12 @@ class Journal(JournalReader):
         """
         if not self._writes:
             return
+        # SQLite goes on writing to a file that somebody removed, which nobody ever reads again.
+        if _file(self.path) != self._file:
+            raise ServerError(
+                f"the journal {self.path} was removed or replaced under the server: nothing can be "
+                "recorded. Put it back, or stop the server and start it again."
+            )
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             for sql, values in self._writes:
@@ -134,8 +150,23 @@ class Journal(JournalReader):
         )
         return ((row["version"] if row else None) or 0) + 1
 
-    def create(self, record: Record, spec: JobSpec, now: float) -> None:
+    def create(
+        self,
+        record: Record,
+        spec: JobSpec,
+        now: float,
+        members: Sequence[Record] = (),
+        finished: Sequence[tuple[str, str]] = (),
+    ) -> None:
         """Write a new job, and commit.
+
+        Parameters
+        ----------
+        members : sequence of Record
+            Of a sweep: all of them, in their order.
+        finished : sequence of (str, str)
+            Ids of those of the members, or of the job itself, that need not run, and of the
+            jobs that they take over: their end, outputs and result.
 
         Raises
         ------
@@ -144,15 +175,46 @@ class Journal(JournalReader):
         """
         before = len(self._writes)
         message = spec.to_message()
-        brief = {key: message[key] for key in _BRIEF}
+        self._write_job(record, spec, {key: message[key] for key in _BRIEF})
         self._write(
-            "INSERT INTO jobs (id, notebook, name, version, state, submitted)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO specs (number, spec) SELECT number, ? FROM jobs WHERE id = ?",
+            pack(message),
+            record.id,
+        )
+        self._name_frames(record.id, spec.payload.digests, now)
+        if spec.cache:
+            self._write(
+                "INSERT INTO caches (number, key) SELECT number, ? FROM jobs WHERE id = ?",
+                spec.cache,
+                record.id,
+            )
+        for number, member in enumerate(members):
+            self._write_job(member, spec, {})
+            self._write(
+                "INSERT INTO members (number, sweep, member) SELECT number, ?, ? FROM jobs"
+                " WHERE id = ?",
+                record.id,
+                number,
+                member.id,
+            )
+        for job, old in finished:
+            self._writes += taking_over.writes(job, old)
+        try:
+            self.flush()
+        except ServerError:
+            del self._writes[before:]
+            raise
+
+    def _write_job(self, record: Record, spec: JobSpec, brief: Message) -> None:
+        self._write(
+            "INSERT INTO jobs (id, notebook, name, version, state, reason, submitted)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
             record.id,
             plain(record.notebook),
             plain(record.name),
             record.version,
             record.state,
+            plain(record.reason),
             spec.submitted,
         )
         self._write(
@@ -160,17 +222,6 @@ class Journal(JournalReader):
             pack(brief),
             record.id,
         )
-        self._write(
-            "INSERT INTO specs (number, spec) SELECT number, ? FROM jobs WHERE id = ?",
-            pack(message),
-            record.id,
-        )
-        self._name_frames(record.id, spec.payload.digests, now)
-        try:
-            self.flush()
-        except ServerError:
-            del self._writes[before:]
-            raise
 
     def store(self, record: Record, now: float) -> None:
         """Write where a job stands now."""
@@ -198,7 +249,7 @@ class Journal(JournalReader):
     def store_result(self, job: str, result: JobResult, now: float) -> None:
         """Write what a cell left behind."""
         message = result.to_message()
-        brief = {**message, "payload": {**message["payload"], "stream": b""}}
+        brief = {**message, "payload": {**message["payload"], "stream": b""}, "environment": {}}
         self._write(
             "INSERT OR REPLACE INTO results (number, result)"
             " SELECT number, ? FROM jobs WHERE id = ?",
@@ -253,7 +304,9 @@ class Journal(JournalReader):
         self._write(f"UPDATE jobs SET {mark} = 1 WHERE id = ?", job)
 
     def delete(self, job: str) -> None:
-        """Forget a job."""
+        """Forget a job; a sweep with its members."""
+        for row in self.rows(sweep=job):
+            self.delete(row["id"])
         for table in _BY_NUMBER:
             number = "(SELECT number FROM jobs WHERE id = ?)"
             self._write(f"DELETE FROM {table} WHERE number = {number}", job)
@@ -263,11 +316,42 @@ class Journal(JournalReader):
 
     def unfinished(self) -> list[Record]:
         """The jobs that have not ended, in order of submission."""
-        rows = self._all(
-            "SELECT j.*, s.spec FROM jobs j JOIN specs s ON s.number = j.number"
-            " WHERE j.ended IS NULL ORDER BY j.number"
+        rows = self._all("SELECT * FROM jobs WHERE ended IS NULL ORDER BY number")
+        return [self._record(row) for row in rows]
+
+    def _record(self, row: sqlite3.Row) -> Record:
+        spec = self.spec(row["id"])
+        if spec is None:
+            with self._reading():
+                raise ValueError(f"the cell of job {row['id']} is not there")
+        return Record(
+            id=row["id"],
+            notebook=row["notebook"],
+            name=row["name"],
+            version=row["version"],
+            after=frozenset(() if spec.has_members else spec.after),
+            retries=COLLECTING_RETRIES if spec.has_members else spec.retries,
+            state=State(row["state"]),
+            reason=row["reason"],
+            attempt=row["attempt"],
+            worker=row["worker"],
+            host=row["host"],
+            started=row["started"],
+            sweep=spec.of,
+            members=self._members(spec) if spec.has_members else None,
         )
-        return [_record(row) for row in rows]
+
+    def _members(self, spec: JobSpec) -> Members:
+        rows = self._all(
+            "SELECT j.id, j.state, j.ended FROM members m JOIN jobs j USING (number)"
+            " WHERE m.sweep = ? ORDER BY m.member",
+            spec.id,
+        )
+        return Members(
+            open=dict.fromkeys(row["id"] for row in rows if row["ended"] is None),
+            at_once=spec.sweep["at_once"],
+            ended=Counter(State(row["state"]) for row in rows if row["ended"] is not None),
+        )
 
     def ended(self, jobs: Iterable[str]) -> dict[str, tuple[str, State]]:
         """Name and state of those of `jobs` that have ended; all that exist count if so."""
@@ -296,23 +380,14 @@ class Journal(JournalReader):
         return super()._execute(sql, *values)
 
 
+def _file(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None if there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def _digests(result: JobResult) -> list[str]:
     return Payload.from_message(result.payload).digests
-
-
-def _record(row: sqlite3.Row) -> Record:
-    spec = JobSpec.from_message(unpack(row["spec"]))
-    return Record(
-        id=row["id"],
-        notebook=row["notebook"],
-        name=row["name"],
-        version=row["version"],
-        after=frozenset(spec.after),
-        retries=spec.retries,
-        state=State(row["state"]),
-        reason=row["reason"],
-        attempt=row["attempt"],
-        worker=row["worker"],
-        host=row["host"],
-        started=row["started"],
-    )

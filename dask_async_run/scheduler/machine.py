@@ -23,22 +23,26 @@ from dask_async_run.scheduler.events import (
     CancelAsked,
     Claimed,
     Created,
+    CrowdOut,
     Ended,
     Event,
     Granted,
     Instruction,
+    Members,
     Record,
     Recovered,
     Refused,
     Stopping,
     Store,
     Submit,
+    SweepCreated,
     TaskEnded,
     TaskVanished,
     TellWorker,
     Withdraw,
     WorkerGone,
 )
+from dask_async_run.sweeps import shortfall
 
 MAX_SUBMISSIONS = 20
 """Dask tasks that a job gets before it is claimed: its tasks die without having begun,
@@ -65,11 +69,22 @@ class Machine:
     _on_worker: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     _stopping: str = ""
 
+    def cells(self) -> dict[str, int]:
+        """Answer how many cells each worker runs that runs any."""
+        return {worker: len(jobs) for worker, jobs in self._on_worker.items() if jobs}
+
+    def is_pending(self, job: str) -> bool:
+        """Whether a job's cell has not begun yet."""
+        record = self.records.get(job)
+        return record is not None and record.state is State.PENDING
+
     def handle(self, event: Event) -> list[Instruction]:
         """Apply an event; return what is to be done, in order."""
         match event:
             case Created():
                 return self._created(event)
+            case SweepCreated():
+                return self._sweep_created(event)
             case Claimed():
                 return self._claimed(event)
             case Ended():
@@ -101,6 +116,16 @@ class Machine:
         record.after -= event.ended.keys()
         return [Store(record), *self._submit_if_ready(record, event.now)]
 
+    def _sweep_created(self, event: SweepCreated) -> list[Instruction]:
+        sweep = event.record
+        self.records[sweep.id] = sweep
+        instructions: list[Instruction] = [Store(sweep)]
+        for member in event.members:
+            instructions += self._created(Created(member, event.ended, event.now))
+        if not event.members:
+            instructions += self._submit_if_ready(sweep, event.now)
+        return instructions
+
     def _claimed(self, event: Claimed) -> list[Instruction]:
         record = self.records.get(event.job)
         if record is None:
@@ -114,13 +139,22 @@ class Machine:
             return [Refused(record.id, "it has to wait for other jobs")]
         if self._stopping:
             return [Refused(record.id, self._stopping)]
+        if len(self._on_worker.get(event.worker, ())) >= event.places:
+            # One of its cells waits for Dask, and its thread is for that work.
+            return [Refused(record.id, f"{event.worker} has no place left"), CrowdOut(record.id)]
         record.state, record.reason = State.RUNNING, ""
         record.attempt += 1
         record.submissions = 0
         record.token, record.worker, record.host = event.token, event.worker, event.host
-        record.started = event.now
+        if record.members is None or record.started is None:
+            record.started = event.now
         self._on_worker[event.worker].add(record.id)
-        return [Store(record), Granted(record.id)]
+        instructions: list[Instruction] = [Store(record), Granted(record.id)]
+        sweep = self.records.get(record.sweep)
+        if sweep is not None and sweep.started is None:
+            sweep.started = event.now
+            instructions.append(Store(sweep))
+        return instructions
 
     def _ended(self, event: Ended) -> list[Instruction]:
         record = self.records.get(event.job)
@@ -132,12 +166,22 @@ class Machine:
             return [Refused(record.id, f"attempt {event.attempt} is over")]
         if event.state is State.LOST:
             return [*self._lose([record.id], event.reason, event.now), Granted(record.id)]
-        return [*self._end(record, event.state, event.reason, event.now), Granted(record.id)]
+        reason = event.reason
+        if record.members is not None and event.state is State.FINISHED:
+            reason = shortfall(record.members.ended)
+        return [*self._end(record, event.state, reason, event.now), Granted(record.id)]
 
     def _cancel_asked(self, event: CancelAsked) -> list[Instruction]:
         record = self.records.get(event.job)
         if record is None:
             return [Refused(event.job, "it has ended already")]
+        if record.members is not None and record.members.open:
+            record.stopping = True
+            instructions: list[Instruction] = []
+            # The last first, so that none that waits for its turn gets it meanwhile.
+            for member in reversed(list(record.members.open)):
+                instructions += self._cancel_asked(CancelAsked(member, event.now))
+            return instructions
         if record.state is State.RUNNING:
             record.stopping = True
             return [TellWorker(record.id, record.worker)]
@@ -174,7 +218,7 @@ class Machine:
         again = set(running)
         instructions += self._lose(running, "the server died while it ran", event.now)
         for record in event.records:
-            if record.id in self.records and record.id not in again:
+            if record.id in self.records and record.id not in again and not record.submissions:
                 stopped = _stopped_by(event.ended, record.after)
                 if stopped:
                     instructions += self._end(record, State.CANCELLED, stopped, event.now)
@@ -191,11 +235,56 @@ class Machine:
     def _submit_if_ready(self, record: Record, now: float, delay: float = 0.0) -> list[Instruction]:
         if record.after or record.state is not State.PENDING or self._stopping:
             return []
+        if (record.members is not None and record.members.open) or not self._has_turn(record):
+            return []
         if record.submissions >= MAX_SUBMISSIONS:
             reason = f"it could not be run: its task vanished {record.submissions} times"
             return self._end(record, State.LOST, reason, now)
         record.submissions += 1
         return [Submit(record.id, delay)]
+
+    def _has_turn(self, record: Record) -> bool:
+        """Whether a job may have a Dask task: a member takes one of its sweep's places."""
+        sweep = self.records.get(record.sweep)
+        members = sweep.members if sweep is not None else None
+        if members is None or not members.at_once or record.id in members.active:
+            return True
+        if len(members.active) >= members.at_once:
+            return False
+        members.active.add(record.id)
+        return True
+
+    def _member_ended(self, record: Record, state: State, now: float) -> list[Instruction]:
+        """Go on with a sweep one of whose members has ended."""
+        sweep = self.records.get(record.sweep)
+        if sweep is None or sweep.members is None:
+            return []
+        members = sweep.members
+        members.open.pop(record.id, None)
+        members.active.discard(record.id)
+        members.ended[state] += 1
+        total = members.ended.total()
+        if members.open:
+            return [] if sweep.stopping else self._next_member(members, now)
+        if sweep.stopping:
+            finished = members.ended[State.FINISHED]
+            said = f"cancelled; {finished} of {total} members had finished"
+            return self._end(sweep, State.CANCELLED, said, now)
+        if not members.ended[State.FINISHED]:
+            same = len(members.ended) == 1
+            said = record.reason if total == 1 else shortfall(members.ended)
+            return self._end(sweep, state if same else State.FAILED, said, now)
+        return self._submit_if_ready(sweep, now)
+
+    def _next_member(self, members: Members, now: float) -> list[Instruction]:
+        """Give the first member that waits for its turn the place of one that has ended."""
+        if not members.at_once:
+            return []
+        waiting = (self.records.get(job) for job in members.open if job not in members.active)
+        return next(
+            (found for r in waiting if r is not None if (found := self._submit_if_ready(r, now))),
+            [],
+        )
 
     def _lose(self, jobs: Iterable[str], reason: str, now: float) -> list[Instruction]:
         """End running jobs whose cells died, or let them run again if that was asked for."""
@@ -212,10 +301,12 @@ class Machine:
                 record.state = State.PENDING
                 record.reason = f"attempt {record.attempt} was lost: {reason}"
                 record.token = record.worker = record.host = ""
-                record.started = None
+                if record.members is None:
+                    record.started = None
                 instructions += [Store(record), *self._submit_if_ready(record, now)]
             else:
-                instructions += self._end(record, State.LOST, reason, now)
+                tried = f" (attempt {record.attempt})" if record.retries else ""
+                instructions += self._end(record, State.LOST, reason + tried, now)
         return instructions
 
     def _end(self, record: Record, state: State, reason: str, now: float) -> list[Instruction]:
@@ -231,8 +322,12 @@ class Machine:
             self._leave_worker(record)
             for parent in record.after:
                 self._unfollow(parent, record.id)
-            record.state, record.reason, record.ended = state, reason, now
+            # Not before it started, though the machine's clock may have been set back since.
+            ended = max(now, record.started or now)
+            record.state, record.reason, record.ended = state, reason, ended
             instructions.append(Store(record))
+            if record.sweep:
+                instructions += self._member_ended(record, state, now)
             for follower in sorted(self.followers.pop(record.id, ())):
                 waiting = self.records[follower]
                 waiting.after -= {record.id}

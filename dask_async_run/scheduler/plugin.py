@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from distributed.comm.addressing import get_address_host_port
 from distributed.diagnostics.plugin import SchedulerPlugin
-from distributed.scheduler import Scheduler
+from distributed.scheduler import Scheduler, WorkerState
 
 from dask_async_run import folders
 from dask_async_run.errors import AsyncRunError, ServerError
@@ -21,6 +21,8 @@ from dask_async_run.messages import pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
 from dask_async_run.scheduler.frame_ops import FrameOps
+from dask_async_run.scheduler.kept import KeptKeys
+from dask_async_run.scheduler.places import Place, Places, Where, python_of
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.scheduler.tasks import Tasks
 from dask_async_run.task import run_cell
@@ -44,16 +46,22 @@ class RegistryPlugin(SchedulerPlugin):
         user's state folder that is named after the scheduler's address.
     run : callable
         What a job's Dask task calls, with the job's id; importable on the workers.
+    disk_limit : int or None
+        Bytes of frames that jobs may name until no more are taken.
     """
 
     name = NAME
     idempotent = True
 
     def __init__(
-        self, state_folder: str | None = None, run: Callable[[str], Any] = run_cell
+        self,
+        state_folder: str | None = None,
+        run: Callable[[str], Any] = run_cell,
+        disk_limit: int | None = None,
     ) -> None:
         self.state_folder = state_folder
         self.run = run
+        self.disk_limit = disk_limit
         self.host: RegistryHost | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -63,12 +71,17 @@ class RegistryPlugin(SchedulerPlugin):
         if host is None:
             folder = Path(self.state_folder) if self.state_folder else _default_folder(scheduler)
             host = RegistryHost(scheduler, folder, self.run)
+            host.registry.disk_limit = self.disk_limit
         self.host = host
 
     async def close(self) -> None:
         host, self.host = self.host, None
         if host is not None:
             await host.close()
+
+    def add_worker(self, scheduler: Scheduler, worker: str) -> None:
+        if self.host is not None:
+            self.host.look_again()
 
     def remove_worker(
         self,
@@ -78,6 +91,18 @@ class RegistryPlugin(SchedulerPlugin):
     ) -> None:
         if self.host is not None:
             self.host.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
+            self.host.look_again()
+
+    def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
+        if self.host is not None and "no-worker" in (start, finish):
+            self.host.placed(key)
+
+    def valid_workers_downscaling(
+        self, scheduler: Scheduler, workers: list[WorkerState]
+    ) -> list[WorkerState]:
+        """Keep workers that run a cell: an adaptive cluster would lose it with them."""
+        busy = self.host.registry.machine.cells() if self.host is not None else {}
+        return [worker for worker in workers if worker.address not in busy]
 
     def restart(self, scheduler: Scheduler) -> None:
         if self.host is not None:
@@ -95,6 +120,10 @@ class RegistryHost:
         folders.private_folder(folder, folders.STATE_VARIABLE)
         self.registry = JobRegistry(folder, self)
         self.tasks = Tasks(scheduler, run, self.registry.task_ended, self.registry.task_vanished)
+        self._places = Places(
+            self._workers, self.registry.machine.cells, self.registry.machine.is_pending
+        )
+        self._kept = KeptKeys(scheduler)
         self._operations = {
             name: getattr(operations, name)
             for operations in (
@@ -137,13 +166,54 @@ class RegistryHost:
         await self.registry.close()
 
     def submit(self, spec: JobSpec) -> None:
-        self.tasks.submit(spec)
+        self._send(spec, self._places.assign(spec))
+
+    def crowd_out(self, spec: JobSpec) -> None:
+        self.tasks.take_back(spec.id)
+        self._places.crowd_out(spec)
+        self.look_again()
+
+    def look_again(self) -> None:
+        for spec, where in self._places.moved():
+            self._send(spec, where)
+
+    def _send(self, spec: JobSpec, where: Where) -> None:
+        """Give a job a task that may go somewhere; none if there is nowhere yet."""
+        if where is None or where:
+            self.tasks.submit(spec, where)
+        else:
+            self.tasks.take_back(spec.id)
+            self._say(spec.id)
+
+    def _workers(self) -> list[Place]:
+        return [
+            Place(
+                address,
+                str(worker.name),
+                worker.host,
+                worker.nthreads,
+                len(worker.processing),
+                worker.resources,
+                python_of(worker.versions),
+            )
+            for address, worker in self._scheduler.workers.items()
+        ]
 
     def withdraw(self, job: str) -> None:
+        self._places.forget(job)
         self.tasks.withdraw(job)
 
     def unpublish(self, job: str) -> None:
         self.tasks.unpublish(job)
+
+    async def keep(self, job: str, keys: Iterable[Any]) -> list[Any]:
+        return await self._kept.keep(job, keys)
+
+    def release(self, job: str) -> None:
+        self._kept.release(job)
+
+    def kept(self) -> list[Any]:
+        return self._kept.keys()
 
     async def tell(self, worker: str, job: str) -> str:
         try:
@@ -163,8 +233,28 @@ class RegistryHost:
 
         await asyncio.gather(*(tell(worker) for worker in list(self._scheduler.workers)))
 
-    def has_worker(self, worker: str) -> bool:
-        return worker in self._scheduler.workers
+    def waits_for(self, job: str) -> str:
+        places = self._places
+        return places.waits_for(job) or self.tasks.waits_for(job, places.named(job))
+
+    def placed(self, key: Any) -> None:
+        """Tell those who follow a job that no worker can take it now, or that one can."""
+        job = self.tasks.job_of(key)
+        if job is not None:
+            self._say(job)
+
+    def _say(self, job: str) -> None:
+        live = self.registry.live.get(job)
+        if live is not None:
+            live.beats += 1
+            self.registry.ring(job)
+
+    def places(self, worker: str) -> int:
+        known = self._scheduler.workers.get(worker)
+        return int(known.nthreads) if known is not None else 0
+
+    def is_current(self, job: str, task: str) -> bool:
+        return self.tasks.is_current(job, task)
 
     def clients(self) -> int:
         own = self.tasks.client_id

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from dask_async_run.job import JobResult, JobSpec, JobView, Message
+from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import plain, unpack
+from dask_async_run.scheduler.schema import DAMAGE, unreadable
+from dask_async_run.sweeps import member_spec
 
 _VIEWS = """
 SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submitted,
@@ -18,9 +21,16 @@ SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submi
     NOT EXISTS (
         SELECT 1 FROM jobs k
         WHERE k.notebook = j.notebook AND k.name = j.name AND k.version > j.version
-    ) AS latest
-FROM jobs j JOIN briefs b ON b.number = j.number
+    ) AS latest, m.sweep AS "of", m.member, (
+        SELECT json_group_object(state, n) FROM (
+            SELECT k.state, COUNT(*) AS n FROM members o JOIN jobs k ON k.number = o.number
+            WHERE o.sweep = j.id GROUP BY k.state
+        )
+    ) AS members
+FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number = j.number
 """
+
+_NO_MEMBER = "NOT EXISTS (SELECT 1 FROM members m WHERE m.number = j.number)"
 
 
 class JournalReader:
@@ -38,6 +48,7 @@ class JournalReader:
         self.path = path
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
+        self._sweep: JobSpec | None = None  # the last one that was asked for: a member's spec
 
     def __enter__(self) -> Self:
         return self
@@ -55,38 +66,115 @@ class JournalReader:
         jobs: Iterable[str] | None = None,
         after: int = 0,
         limit: int = -1,
+        wanted: Iterable[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[Message]:
         """Jobs as `JobView` messages, with their ``number`` too, in order of submission.
+
+        Members of sweeps are among them only where it says so.
 
         Parameters
         ----------
         notebook, states, jobs
-            Only those of this notebook, in one of these states, with one of these ids.
+            Only those of this notebook, in one of these states, with one of these ids (members
+            too).
         after, limit : int
             Only those with higher numbers, and not more than so many.
+        wanted
+            Only those that have one of these names in `notebook`, or one of these ids (members
+            too).
+        gathered : bool or None
+            Only those that were gathered, or were not.
+        latest : int or None
+            Only so many, those submitted last, and all that have not ended. Costs the same
+            however many others there are.
+        sweep : str or None
+            Only the members of the sweep with this id.
 
         Notes
         -----
         What a running cell uses (`memory`, `cpu`) is not in the journal.
         """
         conditions, values = ["j.number > ?"], list[Any]([after])
-        if notebook is not None:
+        if wanted is not None:
+            words = json.dumps([plain(word) for word in wanted])
+            conditions.append(
+                "j.number IN (SELECT number FROM jobs WHERE notebook = ?"
+                " AND name IN (SELECT value FROM json_each(?)) UNION ALL"
+                " SELECT number FROM jobs WHERE id IN (SELECT value FROM json_each(?)))"
+            )
+            values += [plain(notebook or ""), words, words]
+        elif notebook is not None:
             conditions.append("j.notebook = ?")
             values.append(plain(notebook))
         for column, chosen in (("j.state", states), ("j.id", jobs)):
             if chosen is not None:
                 conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
                 values.append(json.dumps(list(chosen)))
+        if gathered is not None:
+            conditions.append("j.gathered = ?")
+            values.append(gathered)
+        if sweep is not None:
+            conditions.append("j.number IN (SELECT number FROM members WHERE sweep = ?)")
+            values.append(sweep)
+        elif wanted is None and jobs is None:
+            conditions.append(_NO_MEMBER)
         where = " AND ".join(conditions)
-        sql = f"{_VIEWS} WHERE {where} ORDER BY j.number LIMIT ?"
-        rows = self._all(sql, *values, limit)
-        return [_view_message(row) for row in rows]
+        if latest is None:
+            sql = f"{_VIEWS} WHERE {where} ORDER BY j.number LIMIT ?"
+            rows = self._all(sql, *values, limit)
+        else:
+            last = f"SELECT j.number FROM jobs j WHERE {where} ORDER BY j.number DESC LIMIT ?"
+            unended = (
+                "SELECT j.number FROM jobs j INDEXED BY jobs_open"
+                f" WHERE j.ended IS NULL AND {where}"
+            )
+            sql = (
+                f"{_VIEWS} WHERE j.number IN (SELECT * FROM ({last}) UNION {unended})"
+                " ORDER BY j.number LIMIT ?"
+            )
+            rows = self._all(sql, *values, latest, *values, limit)
+        with self._reading():
+            return [_view_message(row) for row in rows]
 
     def views(
-        self, notebook: str | None = None, states: Iterable[str] | None = None
+        self,
+        notebook: str | None = None,
+        states: Iterable[str] | None = None,
+        jobs: Iterable[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[JobView]:
-        """Jobs in order of submission: all, those of a notebook, those in some states."""
-        return [JobView.from_message(row) for row in self.rows(notebook, states)]
+        """Jobs in order of submission; which ones, as for `rows`."""
+        rows = self.rows(notebook, states, jobs, gathered=gathered, latest=latest, sweep=sweep)
+        return [JobView.from_message(row) for row in rows]
+
+    def labels(self, wanted: Iterable[str] = ()) -> list[list[Any]]:
+        """What jobs are called, in order of submission: the first fields of `JobView`.
+
+        All jobs, and of the members of sweeps those that `wanted` names.
+        """
+        names = [plain(word).rpartition("/")[2].partition("@")[0] for word in wanted]
+        rows = self._all(
+            "SELECT j.id, j.notebook, j.name, j.version, NOT EXISTS (SELECT 1 FROM jobs k"
+            " WHERE k.notebook = j.notebook AND k.name = j.name AND k.version > j.version)"
+            f" FROM jobs j WHERE {_NO_MEMBER} OR j.name IN (SELECT value FROM json_each(?))"
+            " ORDER BY j.number",
+            json.dumps([name for name in names if "[" in name]),
+        )
+        return [[*row[:4], bool(row[4])] for row in rows]
+
+    def count(self, notebook: str | None = None) -> int:
+        """How many jobs there are: all, or a notebook's; a sweep is one."""
+        sql = f"SELECT COUNT(*) FROM jobs j WHERE {_NO_MEMBER}"
+        if notebook is None:
+            row = self._one(sql)
+        else:
+            row = self._one(f"{sql} AND j.notebook = ?", plain(notebook))
+        return int(row[0]) if row else 0
 
     def known(self, jobs: Iterable[str]) -> set[str]:
         """Those of these ids that exist."""
@@ -96,20 +184,65 @@ class JournalReader:
         )
         return {row["id"] for row in rows}
 
+    def notebooks(self) -> list[str]:
+        """Notebooks that have jobs."""
+        return [row["notebook"] for row in self._all("SELECT DISTINCT notebook FROM jobs")]
+
     def names(self) -> list[str]:
         """Names of jobs, the latest first, not too many: to say what there is instead."""
-        rows = self._all("SELECT name FROM jobs ORDER BY number DESC LIMIT 200")
+        rows = self._all(
+            f"SELECT name FROM jobs j WHERE {_NO_MEMBER} ORDER BY number DESC LIMIT 200"
+        )
         return list(dict.fromkeys(row["name"] for row in rows))
 
     def spec(self, job: str) -> JobSpec | None:
         """The whole spec; None if there is no such job."""
         row = self._one("SELECT spec FROM specs JOIN jobs USING (number) WHERE id = ?", job)
-        return JobSpec.from_message(unpack(row["spec"])) if row else None
+        if row is None:
+            member = self._one(
+                "SELECT sweep, member FROM members JOIN jobs USING (number) WHERE id = ?", job
+            )
+            if member is None:
+                return None
+            if self._sweep is None or self._sweep.id != member["sweep"]:
+                self._sweep = self.spec(member["sweep"])
+            return member_spec(self._sweep, member["member"]) if self._sweep else None
+        with self._reading():
+            return JobSpec.from_message(unpack(row["spec"]))
 
     def result(self, job: str) -> JobResult | None:
         """The whole result; None if there is none."""
         row = self._one("SELECT result FROM results JOIN jobs USING (number) WHERE id = ?", job)
-        return JobResult.from_message(unpack(row["result"])) if row else None
+        with self._reading():
+            return JobResult.from_message(unpack(row["result"])) if row else None
+
+    def collected(self, sweep: str) -> list[Message]:
+        """What the members of a sweep have left behind that have ended, in their order.
+
+        Returns
+        -------
+        list of dict
+            ``member``, ``state``, ``reason``, ``ename``, ``evalue``, and ``result``: a
+            `JobResult` as a message, or None.
+        """
+        rows = self._all(
+            "SELECT m.member, j.state, j.reason, j.ename, j.evalue, r.result FROM members m"
+            " JOIN jobs j USING (number) LEFT JOIN results r USING (number)"
+            " WHERE m.sweep = ? AND j.ended IS NOT NULL ORDER BY m.member",
+            sweep,
+        )
+        with self._reading():
+            return [{**dict(row), "result": _collected(row["result"])} for row in rows]
+
+    def finished_with(self, cache: str) -> list[str]:
+        """Ids of the jobs that have finished whose `JobSpec.cache` is this, the latest first."""
+        rows = self._all(
+            "SELECT j.id FROM caches c JOIN jobs j USING (number)"
+            " WHERE c.key = ? AND j.state = ? ORDER BY j.number DESC",
+            cache,
+            State.FINISHED,
+        )
+        return [row["id"] for row in rows]
 
     def outputs(
         self, job: str, since: int = 0, limit: int = 8 * 1024 * 1024
@@ -128,12 +261,12 @@ class JournalReader:
             since,
         )
         found = []
-        for row in cursor:
-            found.append((row["seq"], row["time"], row["output"]))
-            limit -= len(row["output"])
-            if limit <= 0:
-                break
-        cursor.close()
+        with self._reading(), closing(cursor):
+            for row in cursor:
+                found.append((row["seq"], row["time"], row["output"]))
+                limit -= len(row["output"])
+                if limit <= 0:
+                    break
         return found
 
     def latest(
@@ -149,14 +282,12 @@ class JournalReader:
         cursor = self._execute(
             "SELECT seq, output FROM outputs WHERE job = ? ORDER BY seq DESC LIMIT ?", job, count
         )
-        try:
+        with self._reading(), closing(cursor):
             for row in cursor:
                 yield row["seq"], row["output"]
                 limit -= len(row["output"])
                 if limit <= 0:
                     break
-        finally:
-            cursor.close()
 
     def tail(self, job: str) -> str:
         """The end of a flood of output, of which `outputs` have only the beginning."""
@@ -184,25 +315,56 @@ class JournalReader:
         rows = self._all("SELECT digest, named FROM frames WHERE job = ?", job)
         return {row["digest"]: row["named"] for row in rows}
 
+    def frame_bytes(self) -> int:
+        """Bytes of all frames that jobs name, each counted once."""
+        size = "CAST(substr(digest, instr(digest, '-') + 1) AS INTEGER)"
+        row = self._one(f"SELECT sum({size}) AS total FROM (SELECT DISTINCT digest FROM frames)")
+        return int(row["total"] or 0) if row is not None else 0
+
     def is_named(self, digest: str) -> bool:
         """Whether any job names the frame."""
         return self._one("SELECT 1 FROM frames WHERE digest = ? LIMIT 1", digest) is not None
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Make one error of all that damage can raise."""
+        try:
+            yield
+        except DAMAGE as error:
+            raise unreadable(self.path, error) from error
+
     def _all(self, sql: str, *values: Any) -> list[sqlite3.Row]:
-        return self._execute(sql, *values).fetchall()
+        with self._reading():
+            return self._execute(sql, *values).fetchall()
 
     def _one(self, sql: str, *values: Any) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._execute(sql, *values).fetchone()
-        return row
+        with self._reading():
+            row: sqlite3.Row | None = self._execute(sql, *values).fetchone()
+            return row
 
     def _execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
-        return self._connection.execute(sql, values)
+        with self._reading():
+            return self._connection.execute(sql, values)
 
 
 def _view_message(row: sqlite3.Row) -> Message:
     columns = dict(row)
-    result = columns.pop("result")
+    packed, result = columns.pop("spec"), columns.pop("result")
+    columns["of"] = columns["of"] or ""
+    columns["members"] = json.loads(columns["members"])
     for flag in ("latest", "saved", "gathered"):
         columns[flag] = bool(columns[flag])
-    brief = unpack(columns.pop("spec"))
-    return {**columns, **brief, "result": unpack(result) if result else None}
+    if State(columns["state"]) is State.PENDING and columns["members"] and columns["started"]:
+        columns["state"] = State.RUNNING  # its members do: its own cell has to wait for them
+    try:
+        brief = unpack(packed)
+        return {**columns, **brief, "result": unpack(result) if result else None}
+    except DAMAGE as error:
+        # One damaged row does not hide the other jobs.
+        reason = f"its record is damaged: {error}"
+        return {**columns, "reason": reason, "result": None}
+
+
+def _collected(packed: bytes | None) -> Message | None:
+    """Unpack a member's result, without what a table of a thousand does not tell."""
+    return {**unpack(packed), "environment": {}} if packed else None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from dask_async_run.errors import NoSuchJobError, ServerError
 from dask_async_run.folders import TOKEN_FILE
@@ -23,6 +24,7 @@ from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.collector import Collector
 from dask_async_run.scheduler.events import (
+    CrowdOut,
     Event,
     Granted,
     Instruction,
@@ -45,6 +47,13 @@ logger = logging.getLogger(__name__)
 RETRY_COMMIT = 1.0
 """Seconds after which a commit that failed is tried again."""
 
+SAVE_DELAY = 0.05
+"""Seconds in which more may come that is saved together.
+
+Who waits for a job is told of its end in that time: neither the saver's thread nor a disk
+that syncs is in the way.
+"""
+
 COLLECT_AGAIN = 60.0
 """Seconds until frames are considered again that somebody may have been about to name."""
 
@@ -57,11 +66,26 @@ class Cluster(Protocol):
     def submit(self, spec: JobSpec) -> None:
         """Give a job a task, soon; a task that it had is withdrawn."""
 
+    def crowd_out(self, spec: JobSpec) -> None:
+        """Take a job's task back; it gets another one where there is a place for a cell."""
+
+    def look_again(self) -> None:
+        """Notice that a cell has ended: there may be a place."""
+
     def withdraw(self, job: str) -> None:
         """Cancel a job's task, soon."""
 
     def unpublish(self, job: str) -> None:
         """Take back a job's name in Dask."""
+
+    async def keep(self, job: str, keys: Iterable[Any]) -> list[Any]:
+        """Keep Dask's data for a job; answer the keys that the cluster does not have."""
+
+    def release(self, job: str) -> None:
+        """Let go of Dask's data that was kept for a job."""
+
+    def kept(self) -> list[Any]:
+        """Answer the keys of all that is kept."""
 
     async def tell(self, worker: str, job: str) -> str:
         """Tell a worker to stop a job's cell; return the problem, or ``""``."""
@@ -69,8 +93,14 @@ class Cluster(Protocol):
     async def warm(self, modules: Sequence[str]) -> None:
         """Have the workers import modules ahead, if they can."""
 
-    def has_worker(self, worker: str) -> bool:
-        """Whether the worker belongs to the cluster now."""
+    def waits_for(self, job: str) -> str:
+        """Say what a job waits for if no worker can take it; else empty."""
+
+    def places(self, worker: str) -> int:
+        """How many cells a worker may run side by side; 0: it is not of the cluster now."""
+
+    def is_current(self, job: str, task: str) -> bool:
+        """Whether a job's Dask task is this one, by its key."""
 
     def clients(self) -> int:
         """How many clients are connected, apart from the registry's own."""
@@ -86,7 +116,7 @@ class Live:
     memory: float = 0.0
     cpu: float = 0.0
     tail: str = ""
-    tail_stored: float = 0.0
+    tail_stored: float = -math.inf  # of the clock that nobody sets
     batch: int = 0
     beats: int = 0
     parents: tuple[str, ...] = ()
@@ -109,8 +139,12 @@ class JobRegistry:
     news, changes : Bell
         Ring with a job's id when it has something new, outputs or a change of state;
         `changes` only for a change of state. After the commit.
+    created : JobSpec or None
+        The latest job's, which need not be read from the journal to be submitted.
     problem : str
         Why the last commit failed; empty if it did not.
+    disk_limit : int or None
+        Bytes of frames that jobs may name until no more jobs are taken; results are.
     token : str
         Random, and also in the state folder's file ``host_token``: who finds it there sees
         this very folder.
@@ -127,13 +161,17 @@ class JobRegistry:
         self._loop = asyncio.get_running_loop()
         self.journal = Journal.open(folder / "journal.sqlite")
         self.store = FrameStore(folder / "frames")
+        self.disk_limit: int | None = None
         self.machine = Machine()
         self.live: dict[str, Live] = {}
         self.changes, self.news = Bell(), Bell()
         self._rung: set[str] = set()
         self._changed: set[str] = set()
-        self._to_save: list[str] = []
+        self._to_save: list[str] = []  # as soon as it is committed
+        self._committed: list[str] = []  # to be saved
+        self._saving: asyncio.TimerHandle | None = None
         self.closed = False
+        self.created: JobSpec | None = None
         self.problem = ""
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
@@ -170,11 +208,12 @@ class JobRegistry:
         self.news.close()
         for telling in self._telling:
             telling.cancel()
-        for timer in (self._sweeper, self._collecting):
+        for timer in (self._sweeper, self._collecting, self._saving):
             if timer is not None:
                 timer.cancel()
         try:
             self._flush()
+            self._save()
             try:
                 await self._loop.run_in_executor(None, self._saver.close)
             except RuntimeError:  # the interpreter is ending
@@ -203,6 +242,7 @@ class JobRegistry:
                 case Store(record=record):
                     self.journal.store(record, time.time())
                     self._changed.add(record.id)
+                    self._tell_sweep(record.sweep)
                     if record.state.terminal:
                         live = self.live.pop(record.id, None)
                         if live is not None and live.tail:
@@ -213,6 +253,8 @@ class JobRegistry:
                         self._loop.call_later(delay, self._submit_later, job)
                     else:
                         self.cluster.submit(self._spec(job))
+                case CrowdOut(job=job):
+                    self.cluster.crowd_out(self._spec(job))
                 case Withdraw(job=job):
                     self.cluster.withdraw(job)
                 case TellWorker(job=job, worker=worker):
@@ -223,7 +265,23 @@ class JobRegistry:
                     pass
         if instructions:
             self.touch()
+            # Whoever has left a worker, its end or its next attempt is on record.
+            if any(isinstance(instruction, Store) for instruction in instructions):
+                self.cluster.look_again()
         return instructions
+
+    def taken_over(self, job: str) -> None:
+        """See to a job that had a result when it was made."""
+        self._changed.add(job)
+        self._to_save.append(job)
+        self.touch()
+
+    def _tell_sweep(self, job: str) -> None:
+        """Say that a sweep, if there is one, has a member of which there is something new."""
+        live = self.live.get(job)
+        if live is not None:
+            live.beats += 1
+            self._rung.add(job)
 
     def _submit_later(self, job: str) -> None:
         record = self.machine.records.get(job)
@@ -271,17 +329,24 @@ class JobRegistry:
         self.problem = ""
         changed, self._changed = self._changed, set()
         rung, self._rung = self._rung | changed, set()
-        to_save, self._to_save = self._to_save, []
-        for job in to_save:
-            self._saver.save(job, list(self.journal.frames(job)))
-        if changed:
-            self._saver.sync()
         if commit is not None and not commit.done():
             commit.set_result(None)
         for job in rung:
             self.news.ring(job)
         for job in changed:
             self.changes.ring(job)
+        self._committed += self._to_save
+        self._to_save = []
+        if (changed or self._committed) and self._saving is None and not self.closed:
+            self._saving = self._loop.call_later(SAVE_DELAY, self._save)
+
+    def _save(self) -> None:
+        """Have saved what has been committed."""
+        self._saving = None
+        jobs, self._committed = self._committed, []
+        for job in jobs:
+            self._saver.save(job, list(self.journal.frames(job)))
+        self._saver.sync()
 
     def _saved_in_thread(self, jobs: list[str], problems: dict[str, str]) -> None:
         self._loop.call_soon_threadsafe(self._saved, jobs, problems)
@@ -340,19 +405,29 @@ class JobRegistry:
         jobs: Iterable[str] | None = None,
         after: int = 0,
         limit: int = -1,
+        wanted: Iterable[str] | None = None,
+        gathered: bool | None = None,
+        latest: int | None = None,
+        sweep: str | None = None,
     ) -> list[Message]:
         """As `JournalReader.rows`, with what is only known while a job runs."""
-        rows = self.journal.rows(notebook, states, jobs, after, limit)
+        rows = self.journal.rows(
+            notebook, states, jobs, after, limit, wanted, gathered, latest, sweep
+        )
         for row in rows:
             live = self.live.get(row["id"])
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
+                if row["state"] == State.PENDING and not row["reason"]:
+                    row["reason"] = self.cluster.waits_for(row["id"])
             if self.problem and row["id"] in self._changed:
                 row["reason"] = f"not on record yet: {self.problem}"
         return rows
 
     def _spec(self, job: str) -> JobSpec:
-        spec = self.journal.spec(job)
+        spec, self.created = self.created, None
+        if spec is None or spec.id != job:
+            spec = self.journal.spec(job)
         assert spec is not None  # a job is in the journal before it is anywhere else
         return spec
 

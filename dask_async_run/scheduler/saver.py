@@ -86,28 +86,36 @@ class Saver:
                 jobs, self._jobs = self._jobs, []
                 sync, self._sync = self._sync, False
                 closing = self._closing
+            again: list[tuple[str, Sequence[str]]] = []
             try:
                 if jobs or sync:
-                    self._save(jobs)
+                    again = self._save(jobs)
             except Exception:
                 logger.exception("jobs could not be saved, and will be tried again")
+                again = jobs
+            if again:
                 with self._changed:
-                    self._jobs[:0] = jobs
+                    self._jobs[:0] = again
                     self._changed.wait_for(lambda: self._closing, RETRY)
             if closing:
                 if self._connection is not None:
                     self._connection.close()
                 return
 
-    def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> None:
+    def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> list[tuple[str, Sequence[str]]]:
+        """Save jobs; answer those for which the disk has no room or is out of order now."""
+        again: list[tuple[str, Sequence[str]]] = []
         durable: list[str] = []
         problems: dict[str, str] = {}
         for job, digests in jobs:
             try:
                 self._store.sync(digests)
                 durable.append(job)
-            except (FrameError, OSError) as error:
+            except FrameError as error:
                 problems[job] = str(error)
+            except OSError as error:
+                logger.warning("job %s is not saved yet: %s", job, error)
+                again.append((job, digests))
         # The log alone makes commits durable: after a loss of power SQLite reads it up to
         # the last complete commit. What is no longer in it was synced by the checkpoint.
         with suppress(FileNotFoundError):
@@ -119,9 +127,10 @@ class Saver:
                 os.close(descriptor)
             if size > _CHECKPOINT_FROM:
                 self._checkpoint("TRUNCATE" if size > _TRUNCATE_FROM else "PASSIVE")
-        if jobs:
+        if durable or problems:
             self._saved(durable, problems)
         self._store.empty_trash()
+        return again
 
     def _checkpoint(self, mode: str) -> None:
         # PASSIVE keeps nobody waiting, and never ends while somebody writes all the time;

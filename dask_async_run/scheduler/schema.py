@@ -7,14 +7,29 @@ import sqlite3
 from pathlib import Path
 
 from dask_async_run.errors import ServerError
-from dask_async_run.folders import check_private_file
+from dask_async_run.folders import STATE_VARIABLE, check_private_file
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_SWEEPS_SINCE = 2
+
+# Which jobs are members of sweeps: id of the sweep, number of the member.
+_MEMBERS = """
+CREATE TABLE members (number INTEGER PRIMARY KEY, sweep TEXT NOT NULL, member INTEGER NOT NULL);
+"""
+
+# Which jobs have results that another one may take over: what they depend on, as a digest.
+_CACHES = """
+CREATE TABLE caches (number INTEGER PRIMARY KEY, key TEXT NOT NULL);
+CREATE INDEX caches_by_key ON caches (key);
+"""
 
 # Listing a thousand jobs must not read a thousand pickles, and counting an output must not
 # rewrite a cell's source: so what lists show of specs and results lies apart from them,
 # and from the rows that change.
-_SCHEMA = """
+_SCHEMA = f"""
+{_CACHES}
+{_MEMBERS}
+CREATE INDEX members_of_sweep ON members (sweep, member);
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY,  -- order of submission
     id TEXT NOT NULL UNIQUE,
@@ -61,7 +76,14 @@ CREATE TABLE frames (
 CREATE INDEX frames_of_job ON frames (job);
 """
 
-_MIGRATIONS: dict[int, str] = {}
+DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError)
+"""What reading a damaged journal raises: SQLite itself, and what decodes texts and messages."""
+
+_LONGEST_PATH = 500  # of SQLite's files, -journal and -wal included: 512
+
+_MIGRATIONS: dict[int, str] = {
+    1: f"{_MEMBERS} CREATE INDEX members_of_sweep ON members (sweep, member); {_CACHES}",
+}
 """For each older version, the statements that make the next one of it."""
 
 
@@ -100,8 +122,8 @@ def open_to_write(path: Path) -> sqlite3.Connection:
             )
     except BaseException as error:
         connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise _damaged(path, error) from error
+        if isinstance(error, DAMAGE):
+            raise unreadable(path, error) from error
         raise
     return connection
 
@@ -119,13 +141,16 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     connection = None
     try:
         connection = connect(path, "ro")
-        if not _version(path, connection):
+        version = _version(path, connection)
+        if not version:
             raise ServerError(f"{path} is empty: no server has run there yet.")
+        if version < _SWEEPS_SINCE:
+            connection.execute(_MEMBERS.replace("TABLE", "TEMP TABLE"))
     except BaseException as error:
         if connection is not None:
             connection.close()
-        if isinstance(error, sqlite3.Error):
-            raise _damaged(path, error) from error
+        if isinstance(error, DAMAGE):
+            raise unreadable(path, error) from error
         raise
     return connection
 
@@ -133,7 +158,16 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect with transactions left to the caller; `mode` is SQLite's, ``ro`` or ``rw``."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+    try:
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+    except sqlite3.OperationalError as error:
+        length = len(os.fsencode(path.absolute()))
+        if length < _LONGEST_PATH:
+            raise
+        raise ServerError(
+            f"the state folder {path.parent} has too long a name: SQLite opens no file whose path "
+            f"has {length} bytes. Choose a shorter one ({STATE_VARIABLE})."
+        ) from error
 
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
@@ -146,8 +180,16 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
-def _damaged(path: Path, error: sqlite3.Error) -> ServerError:
+def unreadable(path: Path, error: Exception) -> ServerError:
+    """Answer the error that says so of a journal."""
+    said = error.strerror if isinstance(error, OSError) else str(error)
+    code = getattr(error, "sqlite_errorname", "")
+    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
+        return ServerError(
+            f"the journal {path} cannot be used: {said}. Is there space left on its disk, and can "
+            "it be written to?"
+        )
     return ServerError(
-        f"the journal {path} cannot be read: {error}. Move it away to start with an empty one; "
-        "the frames beside it are kept."
+        f"the journal {path} cannot be read: {said or error}. Move it away, with the folder that "
+        "it is in (its results are there), to start with an empty one."
     )

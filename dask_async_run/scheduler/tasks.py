@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from distributed import Client, Future
 from distributed.scheduler import KilledWorker, Scheduler
-from distributed.security import Security
 
+from dask_async_run.credentials import for_clients
 from dask_async_run.job import JobSpec
 from dask_async_run.messages import plain
+from dask_async_run.scheduler.placement import waits_for
 
 logger = logging.getLogger(__name__)
 
@@ -80,22 +81,32 @@ class Tasks:
         """Id of the registry's own client; empty before it has connected."""
         return self._client.id if self._client is not None else ""
 
-    def submit(self, spec: JobSpec) -> None:
+    def submit(self, spec: JobSpec, where: Collection[str] | None = None) -> None:
         """Give a job a task, soon, and publish it under the job's name.
 
-        A task that the job had is withdrawn.
+        A task that the job had is taken back.
+
+        Parameters
+        ----------
+        spec : JobSpec
+        where : collection of str or None
+            Addresses of the workers that it may go to; None: all.
         """
-        self._forget(spec.id, cancel=True)
+        self.take_back(spec.id)
         self._count += 1
         key = dask_key(spec, self._count)
         self._jobs[key] = spec.id
         self._keys[spec.id] = key
-        self._orders.append(lambda client: self._submit(client, spec, key))
+        self._orders.append(lambda client: self._submit(client, spec, key, where))
         self._work.set()
+
+    def take_back(self, job: str) -> None:
+        """Cancel a job's task, soon; the job may get another one."""
+        self._forget(job, cancel=True)
 
     def withdraw(self, job: str) -> None:
         """Cancel a job's task, soon, and take its name back."""
-        self._forget(job, cancel=True)
+        self.take_back(job)
         self.unpublish(job)
 
     def unpublish(self, job: str) -> None:
@@ -122,6 +133,18 @@ class Tasks:
         if client is not None:
             self._background.append(asyncio.create_task(_close(client)))
 
+    def waits_for(self, job: str, named: Collection[str]) -> str:
+        """Say what a job's task waits for, if no worker can take it; as `placement.waits_for`."""
+        return waits_for(self._scheduler, self._keys.get(job), named)
+
+    def is_current(self, job: str, key: str) -> bool:
+        """Whether a job's task has this Dask key: others were taken back."""
+        return self._keys.get(job) == key
+
+    def job_of(self, key: Any) -> str | None:
+        """Answer the job whose task has this Dask key."""
+        return self._jobs.get(key)
+
     async def close(self) -> None:
         """Disconnect; the tasks are forgotten by Dask."""
         # Cancelling alone would not do: a Dask call that is cancelled while it connects may
@@ -137,7 +160,9 @@ class Tasks:
 
     # --- the client's side ---
 
-    async def _submit(self, client: Client, spec: JobSpec, key: str) -> None:
+    async def _submit(
+        self, client: Client, spec: JobSpec, key: str, where: Collection[str] | None
+    ) -> None:
         if self._keys.get(spec.id) != key:
             return  # withdrawn before it got here
         try:
@@ -148,8 +173,9 @@ class Tasks:
                 pure=False,
                 retries=0,
                 priority=spec.priority,
+                fifo_timeout=0,  # else jobs that are submitted together begin in any order
                 resources=spec.resources or None,
-                workers=spec.workers or None,
+                workers=sorted(where) if where else None,
                 allow_other_workers=False,
             )
         except Exception as error:  # noqa: BLE001  (it becomes the job's end)
@@ -160,6 +186,8 @@ class Tasks:
         watching = asyncio.create_task(self._watch(key, future))
         self._watching.add(watching)
         watching.add_done_callback(self._watching.discard)
+        if spec.of:
+            return  # a name for each of a thousand members would cost more than they do
         name = published_name(spec)
         self._names[name] = spec.id
         self._publications[name] = future
@@ -245,14 +273,14 @@ class Tasks:
                 await _close(client)
             client = Client(
                 self._scheduler.address,
-                security=_client_security(self._scheduler.security),
+                security=for_clients(self._scheduler.security, "scheduler"),
                 asynchronous=True,
                 set_as_default=False,
                 name=CLIENT_NAME,
             )
             try:
                 self._client = await client
-            except OSError as error:
+            except (OSError, ValueError) as error:  # as `registry.CONNECTION_ERRORS`
                 await _close(client)
                 logger.warning("the registry cannot connect to its own scheduler: %s", error)
                 await asyncio.sleep(1)
@@ -263,12 +291,13 @@ class Tasks:
 
 
 def dask_key(spec: JobSpec, count: int) -> str:
-    """Dask key of a job's task: readable, unique, and grouped by the job's name.
+    """Dask key of a job's task: readable, unique, and grouped by the job's (sweep's) name.
 
     Dask's dashboard and its memory of how long tasks take go by what stands before the
     first word with a digit after a ``-``.
     """
-    name = plain(f"{spec.notebook[-60:]}/{spec.name[:60]}")  # Dask cannot send others
+    group = spec.name.partition("[")[0] if spec.of else spec.name
+    name = plain(f"{spec.notebook[-60:]}/{group[:60]}")  # Dask cannot send others
     return f"{name}-{spec.id}-{count}"
 
 
@@ -292,18 +321,3 @@ async def _close(client: Client) -> None:
     # An asynchronous client counts as a user of its event loop, and `close` does not end that
     # (distributed 2026.8): the thread of a cluster that lives in a kernel would never end.
     client._loop_runner.stop()
-
-
-def _client_security(security: Any) -> Any:
-    """What a client inside the scheduler connects with.
-
-    A scheduler that somebody else started may only have been given its own certificate.
-    """
-    if not security.tls_scheduler_cert or security.tls_client_cert:
-        return security
-    return Security(
-        require_encryption=security.require_encryption,
-        tls_ca_file=security.tls_ca_file,
-        tls_client_cert=security.tls_scheduler_cert,
-        tls_client_key=security.tls_scheduler_key,
-    )

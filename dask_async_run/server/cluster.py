@@ -40,6 +40,9 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     if not options.dashboard:
         # A scheduler has a web server in any case, which shows its tasks without Bokeh too.
         dask.config.set({"distributed.scheduler.http.routes": ["distributed.http.health"]})
+    # Dask's nannies start workers with a seed of their own, which would make sets of texts be
+    # walked in another order in cells than in the notebook.
+    seed = {name: os.environ[name] for name in ("PYTHONHASHSEED",) if name in os.environ}
     # A worker's own web page tells of its tasks, too, and has no door.
     dask.config.set({"distributed.worker.http.routes": ["distributed.http.health"]})
     return LocalCluster(
@@ -55,10 +58,11 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
         dashboard_address=f"127.0.0.1:{DASHBOARD_PORT if options.dashboard else 0}",
         scheduler_kwargs={"dashboard": options.dashboard},
         silence_logs=False,
+        env=seed,
     )
 
 
-async def start(cluster: Any, state: Path, secret: str) -> None:
+async def start(cluster: Any, state: Path, secret: str, options: Options) -> None:
     """Start the cluster, give it registry and cells; a task has run on it on return.
 
     The dashboard is shown to nobody who does not know the secret; see `door`.
@@ -72,7 +76,7 @@ async def start(cluster: Any, state: Path, secret: str) -> None:
     web = cluster.scheduler.http_server
     door.shut(cluster.scheduler.http_application, secret, web.port)
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        await client.register_plugin(RegistryPlugin(str(state)))
+        await client.register_plugin(RegistryPlugin(str(state), disk_limit=options.disk_bytes))
         await client.register_plugin(CellPlugin())
         await client.submit(os.getpid, pure=False)
 

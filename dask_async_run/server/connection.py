@@ -7,7 +7,6 @@ stops. A file without a living server beside it is stale, which its lock tells (
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
@@ -184,9 +183,20 @@ def write(files: Files, connection: Connection) -> None:
 
 
 def remove(files: Files) -> None:
-    """Remove the connection file, whatever it holds."""
-    with contextlib.suppress(FileNotFoundError):
-        files.connection.unlink()
+    """Remove the connection file, whatever it holds.
+
+    Raises
+    ------
+    ServerError
+        It cannot be removed: it is a folder.
+    """
+    try:
+        files.connection.unlink(missing_ok=True)
+    except OSError as error:
+        raise ServerError(
+            f"the connection file {files.connection} cannot be removed: "
+            f"{error.strerror or error}. Move it away and try again."
+        ) from error
 
 
 def read(files: Files) -> Connection | None:
@@ -259,6 +269,17 @@ def elsewhere(connection: Connection) -> bool:
             return False
         if not dying or time.monotonic() > deadline:
             return True
+        time.sleep(0.02)
+
+
+def wait_for_the_end(connection: Connection) -> None:
+    """Wait until a server that does not answer any more is gone, some seconds at most.
+
+    Its lock tells, not its process: a process that was killed is seen without open files
+    a moment before the system has let go of its locks.
+    """
+    deadline = time.monotonic() + _DYING
+    while find(connection.name) == connection and time.monotonic() < deadline:
         time.sleep(0.02)
 
 

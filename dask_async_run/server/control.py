@@ -25,6 +25,7 @@ from dask_async_run.server import connection as connections
 from dask_async_run.server import reaper
 from dask_async_run.server.connection import Connection, Files
 from dask_async_run.server.locks import held, holder
+from dask_async_run.sweeps import only_unfinished
 
 T = TypeVar("T")
 
@@ -74,7 +75,10 @@ def ping(connection: Connection, timeout: float = ANSWER_TIMEOUT) -> Answer:
 
 
 def stop_server(
-    name: str = DEFAULT_SERVER, force: bool = False, timeout: float = STOP_TIMEOUT
+    name: str = DEFAULT_SERVER,
+    force: bool = False,
+    timeout: float = STOP_TIMEOUT,
+    agreed: Callable[[], object] = lambda: None,
 ) -> bool:
     """Stop the server called `name`; returns when none of its processes is left.
 
@@ -90,6 +94,8 @@ def stop_server(
         though it does not answer.
     timeout : float
         Seconds that it may take to end in order.
+    agreed : callable
+        Called when the server will surely end, and before it has.
 
     Returns
     -------
@@ -119,6 +125,7 @@ def stop_server(
     # Before it ends: afterwards nobody knows whose processes those were.
     processes = reaper.tree(pid)
     _request(name, pid, connection, force)
+    agreed()
     deadline = time.monotonic() + timeout
     while held(files.alive) and time.monotonic() < deadline:
         processes |= reaper.tree(pid)
@@ -205,6 +212,35 @@ def forget(connection: Connection, jobs: list[str]) -> dict[str, str]:
             except (JobStateError, NoSuchJobError) as error:
                 kept[job] = str(error)
         return kept
+
+    return _talk(connection, max(ANSWER_TIMEOUT, len(jobs) * 0.1), work)
+
+
+def rerun(connection: Connection, jobs: list[str], failed: bool = False) -> list[JobView]:
+    """Submit jobs again, each in the notebook that it was in; answers the new ones, in order.
+
+    Parameters
+    ----------
+    failed : bool
+        Of sweeps, only the members that did not finish.
+
+    Raises
+    ------
+    ServerError
+        The server does not answer.
+    NoSuchJobError, FrameError
+        A job, or what it builds on, was forgotten: those before it run again.
+    """
+    from dask_async_run.registry import Registry  # here: imports distributed
+
+    async def work(server: Any) -> list[JobView]:
+        registry = Registry(server.async_run)
+        again = []
+        for job in jobs:
+            spec = await registry.spec(job)
+            new = spec.again(spec.notebook)
+            again.append(await registry.create(only_unfinished(new, job) if failed else new))
+        return again
 
     return _talk(connection, max(ANSWER_TIMEOUT, len(jobs) * 0.1), work)
 

@@ -41,6 +41,7 @@ def ensure_server(
     dashboard: bool = True,
     idle_timeout: float = IDLE_TIMEOUT,
     timeout: float = START_TIMEOUT,
+    disk_limit: str | None = None,
 ) -> tuple[Connection, bool]:
     """Return the connection of the living server called `name`, started if need be.
 
@@ -50,7 +51,7 @@ def ensure_server(
 
     Parameters
     ----------
-    name, workers, memory_limit, dashboard, idle_timeout
+    name, workers, memory_limit, dashboard, idle_timeout, disk_limit
         As in `Options`. A server that lives already keeps its own.
     timeout : float
         Seconds that all of this may take.
@@ -70,7 +71,7 @@ def ensure_server(
         runs on another machine or in another Python environment.
     """
     require_posix()
-    options = Options(name, workers, memory_limit, dashboard, idle_timeout).checked()
+    options = Options(name, workers, memory_limit, dashboard, idle_timeout, disk_limit).checked()
     files = Files.of(name)
     files.make_folder()
     deadline = time.monotonic() + timeout

@@ -7,6 +7,8 @@ import os
 import shutil
 from pathlib import Path
 
+from dask_async_run.errors import ServerError
+
 LARGEST = 8 << 20
 """Bytes after which the log becomes ``server.log.1`` and starts again."""
 
@@ -20,9 +22,20 @@ def open_log(state_folder: Path) -> int:
 
     Appending is what lets the server and its workers share the file, and
     `trim` empty it under them.
+
+    Raises
+    ------
+    ServerError
+        It cannot be opened: it is a folder, or a link.
     """
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-    return os.open(path(state_folder), flags, 0o600)
+    try:
+        return os.open(path(state_folder), flags, 0o600)
+    except OSError as error:
+        raise ServerError(
+            f"the log {path(state_folder)} cannot be opened: {error.strerror or error}. Make room, "
+            "or move it away, and try again."
+        ) from error
 
 
 def trim(state_folder: Path) -> None:

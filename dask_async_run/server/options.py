@@ -42,6 +42,9 @@ class Options:
     idle_timeout : float
         Seconds without a client and without an unfinished job after which the
         server stops; 0: never.
+    disk_limit : str or None
+        Of what jobs may keep (inputs and results, ``200GiB``) before it takes no more;
+        None: no limit.
     """
 
     name: str = DEFAULT_SERVER
@@ -49,6 +52,7 @@ class Options:
     memory_limit: str | None = None
     dashboard: bool = True
     idle_timeout: float = IDLE_TIMEOUT
+    disk_limit: str | None = None
 
     def checked(self) -> Options:
         """Return these options with `workers` filled in.
@@ -66,6 +70,8 @@ class Options:
             raise ServerError(f"a server cannot have {workers} workers: give it at least 1.")
         if self.memory_limit is not None:
             _nbytes(self.memory_limit)
+        if self.disk_limit is not None:
+            _nbytes(self.disk_limit)
         if not (self.idle_timeout >= 0 and math.isfinite(self.idle_timeout)):
             raise ServerError(
                 f"the idle timeout cannot be {self.idle_timeout}: give seconds, or 0 for never."
@@ -79,9 +85,16 @@ class Options:
             given += ["--workers", str(self.workers)]
         if self.memory_limit is not None:
             given += ["--memory-limit", self.memory_limit]
+        if self.disk_limit is not None:
+            given += ["--disk-limit", self.disk_limit]
         if not self.dashboard:
             given += ["--no-dashboard"]
         return given
+
+    @property
+    def disk_bytes(self) -> int | None:
+        """`disk_limit` in bytes; None if there is none."""
+        return None if self.disk_limit is None else _nbytes(self.disk_limit)
 
     @property
     def memory_bytes(self) -> int:
@@ -98,7 +111,7 @@ def _nbytes(text: str) -> int:
     except ValueError:
         nbytes = 0
     if nbytes < 1:
-        raise ServerError(f"{text!r} is no amount of memory: write it as in 4GiB or 500MB.")
+        raise ServerError(f"{text!r} is no size: write it as in 4GiB or 500MB.")
     return nbytes
 
 
@@ -132,6 +145,12 @@ def dask_config(workers: int, cores: int, preloads: Sequence[str] = ()) -> dict[
         "distributed.worker.preload": [_LIFELINE, *preloads],
         # The nanny starts a worker again; Dask must not scale the cluster down meanwhile.
         "distributed.deploy.lost-worker-timeout": "1 day",
+        # What runs in the server's own processes is known, and costs little: looking at it
+        # a hundred times a second cost more, in a server that has nothing to do too.
+        "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "500ms",
+        "distributed.admin.system-monitor.interval": "1s",
+        "distributed.worker.memory.monitor-interval": "1s",
         # Nannies set these to 1, and glibc's trim threshold, which slows large allocations
         # down. What the user's environment says wins over both.
         "distributed.nanny.pre-spawn-environ": {

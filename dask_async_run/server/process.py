@@ -65,7 +65,7 @@ def run(options: Options, ready: Callable[[Connection], None]) -> None:
     BusyError
         Another server uses the same folders.
     ServerError
-        They cannot be used.
+        They cannot be used: no space left, a folder where a file should be.
 
     Notes
     -----
@@ -74,9 +74,18 @@ def run(options: Options, ready: Callable[[Connection], None]) -> None:
     files = Files.of(options.name)
     files.make_folder()
     state = private_folder(state_folder(options.name), STATE_VARIABLE)
-    alive = _lock(files, state)
-    reaper.become_subreaper()
-    asyncio.run(Server(options, files, state, alive).run(ready))
+    try:
+        alive = _lock(files, state)
+        reaper.become_subreaper()
+        asyncio.run(Server(options, files, state, alive).run(ready))
+    except OSError as error:
+        if error.filename is None and not isinstance(error, PermissionError):
+            raise
+        where = f" ({error.filename})" if error.filename is not None else ""
+        raise ServerError(
+            f"the server cannot use its folders: {error.strerror or error}{where}. Make room "
+            "there, or move away what is in the way, and start again."
+        ) from error
 
 
 class BusyError(ServerError):
@@ -177,7 +186,7 @@ class Server:
         security = Security.temporary()
         self.cluster = clusters.make_cluster(self.options, self.state, security)
         secret = door.new_secret()
-        await clusters.start(self.cluster, self.state, secret)
+        await clusters.start(self.cluster, self.state, secret, self.options)
         scheduler = self.cluster.scheduler
         self.registry = Registry(self._call)
         scheduler.handlers["async_run_server"] = self.answer
@@ -212,7 +221,8 @@ class Server:
     async def _close(self) -> None:
         # First, so that no kernel connects any more; who looks for a server now waits for
         # the lock.
-        connections.remove(self.files)
+        with contextlib.suppress(ServerError):  # said by whoever looks for a server next
+            connections.remove(self.files)
         if self.cluster is not None:
             if self.registry is not None and clusters.lives(self.cluster):
                 await _attempt("Running cells", self._stop_cells(), CANCEL_TIMEOUT + 5)

@@ -14,27 +14,53 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dask_async_run.surroundings.libraries import LIBRARIES
-from dask_async_run.surroundings.process import PROCESS, WARNINGS
+from dask_async_run.surroundings.libraries import LIBRARIES, left_open, open_figures, undrawn
+from dask_async_run.surroundings.patches import PATCHES, mentioned
+from dask_async_run.surroundings.process import LOGGING, PROCESS, WARNINGS, path_entries
 from dask_async_run.surroundings.saver import Saver, Shell
-from dask_async_run.surroundings.shell import SHELL, future_flags, sources
+from dask_async_run.surroundings.settings import SETTINGS
+from dask_async_run.surroundings.shell import (
+    ERROR,
+    HISTORY,
+    SHELL,
+    asks_for_error,
+    asks_for_history,
+    future_flags,
+    sources,
+)
+from dask_async_run.surroundings.versions import environment
 
 __all__ = [
     "SAVERS",
     "changes",
+    "environment",
     "freshen",
     "future_flags",
+    "inherit",
+    "left_open",
     "merge",
+    "narrow",
+    "open_figures",
+    "path_entries",
     "read",
     "sources",
     "state",
+    "undrawn",
     "write",
 ]
 
-SAVERS: tuple[Saver, ...] = (*PROCESS, *LIBRARIES, *SHELL, WARNINGS)
+SAVERS: tuple[Saver, ...] = (
+    *PROCESS,
+    *LIBRARIES,
+    *SETTINGS,
+    PATCHES,
+    *SHELL,
+    LOGGING,
+    WARNINGS,
+)
 
 
 def read(shell: Shell, early: bool) -> dict[str, Any]:
@@ -48,7 +74,7 @@ def read(shell: Shell, early: bool) -> dict[str, Any]:
     found = {}
     for saver in SAVERS:
         if saver.early is early:
-            value = saver.read(shell)
+            value = _readable(saver, saver.read, shell)
             if value is not None:
                 found[saver.name] = value
     return found
@@ -64,19 +90,29 @@ def write(found: Mapping[str, Any], shell: Shell) -> None:
             saver.write(found[saver.name], shell)
 
 
+def _readable(saver: Saver, read: Callable[[Shell], Any], shell: Shell) -> Any:
+    """Read a piece of state; None, and a remark, of a library that is not what it was."""
+    try:
+        return read(shell)
+    except Exception as error:  # noqa: BLE001 - a stub, a patch: nobody's code to mend here
+        reason = f"{type(error).__name__}: {error}"
+        print(f"The state of {saver.name} is left alone: {reason}", file=sys.stderr)
+        return None
+
+
 def freshen() -> None:
     """Give a forked process random states of its own; a kernel's may replace them."""
     random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed()
+    numpy_random = sys.modules.get("numpy.random")  # where it is not, it will be fresh
+    if numpy_random is not None:
+        numpy_random.seed()
 
 
 def state(shell: Shell) -> dict[str, Any]:
     """Answer everything that `changes` compares, early and late."""
     found = {}
     for saver in SAVERS:
-        value = (saver.state or saver.read)(shell)
+        value = _readable(saver, saver.state or saver.read, shell)
         if value is not None:
             found[saver.name] = value
     return found
@@ -106,6 +142,51 @@ def merge(found: Mapping[str, Any], shell: Shell) -> None:
     for saver in SAVERS:
         if saver.name in found and (not saver.module or saver.module in sys.modules):
             (saver.merge or saver.write)(found[saver.name], shell)
+
+
+def inherit(
+    changed: Mapping[str, Any],
+    submitted: Mapping[str, Any],
+    own: Mapping[str, Any],
+    shell: Shell,
+    early: bool,
+) -> None:
+    """Bring in what an earlier job changed, for one that builds on it.
+
+    Parameters
+    ----------
+    changed : mapping
+        What `changes` found there.
+    submitted, own : mapping
+        What `read` answered when that job, and when this one was submitted: what the
+        kernel changed in between counts more.
+    early : bool
+        Which of the surroundings.
+    """
+    merge(
+        {
+            saver.name: changed[saver.name]
+            for saver in SAVERS
+            if saver.early is early
+            and saver.name in changed
+            and (
+                saver.piecemeal
+                or saver.name not in own
+                or _same(submitted.get(saver.name), own[saver.name])
+            )
+        },
+        shell,
+    )
+
+
+def narrow(found: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
+    """Leave out of what `read` answered what code without those `words` cannot notice."""
+    if not asks_for_history(words):
+        found = {name: value for name, value in found.items() if name != HISTORY.name}
+    if not asks_for_error(words):
+        found = {name: value for name, value in found.items() if name != ERROR.name}
+    patches = found.get(PATCHES.name)
+    return found if patches is None else found | {PATCHES.name: mentioned(patches, words)}
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -49,10 +51,8 @@ def _read_pandas(shell: Shell) -> Any:
     for key, registered in config._registered_options.items():
         if key in config._deprecated_options:
             continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = config.get_option(key)
-        default = registered.defval
+        options, name = config._get_root(key)  # get_option takes seven times as long
+        value, default = options[name], registered.defval
         # Of this one pandas chooses the default when it is imported: another in a terminal.
         if key == "display.max_columns" or (value is not default and value != default):
             found[key] = value
@@ -126,6 +126,19 @@ def _write_matplotlib(params: dict[str, Any], shell: Shell) -> None:
         dict.update(raw, params)
 
 
+def _read_interactive(shell: Shell) -> bool | None:
+    """Answer whether figures draw themselves, once a backend has had its say."""
+    if _read_backend(shell) is None:
+        return None
+    return bool(sys.modules["matplotlib"].is_interactive())
+
+
+def _write_interactive(value: bool, shell: Shell) -> None:
+    import matplotlib
+
+    matplotlib.interactive(value)
+
+
 _INLINE = ("figure_formats", "print_figure_kwargs", "close_figures")
 
 
@@ -146,6 +159,46 @@ def _write_inline(values: dict[str, Any], shell: Shell) -> None:
     backend.shell = shell
     for name, value in values.items():
         setattr(backend, name, value)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Have pyplot not show the figures that are opened by being loaded."""
+    matplotlib = sys.modules.get("matplotlib")
+    if matplotlib is None or not hasattr(matplotlib, "rcParams"):
+        yield
+        return
+    before = matplotlib.is_interactive()
+    matplotlib.interactive(False)
+    try:
+        yield
+    finally:
+        matplotlib.interactive(before)
+
+
+def open_figures() -> dict[int, Any]:
+    """Answer the figures that pyplot holds open here, by their numbers."""
+    helpers = sys.modules.get("matplotlib._pylab_helpers")
+    managers = getattr(getattr(helpers, "Gcf", None), "figs", {})
+    return {number: manager.canvas.figure for number, manager in managers.items()}
+
+
+def left_open(figures: Mapping[int, Any], sent: Collection[int]) -> dict[str, str]:
+    """Answer which open figures stay behind, and why.
+
+    Parameters
+    ----------
+    figures : dict of int to Figure
+        `open_figures`.
+    sent : collection of int
+        ``id`` of the objects that travel: figures among them are opened where they arrive.
+    """
+    why = "pyplot holds it open, and does so in one process only; a figure in a variable travels"
+    return {
+        f"figure {number} of pyplot": why
+        for number, figure in figures.items()
+        if id(figure) not in sent
+    }
 
 
 def _read_decimal(shell: Shell) -> Any:
@@ -188,19 +241,32 @@ def _write_sklearn(values: dict[str, Any], shell: Shell) -> None:
 _SYMPY_DISPLAYS = ("_repr_latex_", "_repr_png_", "_repr_svg_")
 
 
-def _read_sympy(shell: Shell) -> Any:
-    """Answer how ``init_printing`` made expressions show themselves."""
+def _sympy_state(shell: Shell) -> Any:
+    """Answer how ``init_printing`` made expressions show themselves; None: not at all."""
     defaults = sys.modules.get("sympy.printing.defaults")
     if defaults is None:
         return None
+    off = defaults.Printable._repr_disabled
     names = vars(defaults.Printable)
-    return {n: names[n] for n in _SYMPY_DISPLAYS if "<locals>" in names[n].__qualname__}
+    return {
+        name: None if names[name] is off else names[name]
+        for name in _SYMPY_DISPLAYS
+        if names[name] is off or "<locals>" in names[name].__qualname__
+    }
+
+
+def _read_sympy(shell: Shell) -> Any:
+    state = _sympy_state(shell)
+    if state is None:
+        return None
+    # The others are off where nobody has switched them on.
+    return {name: f for name, f in state.items() if f is not None or name == "_repr_latex_"}
 
 
 def _write_sympy(functions: dict[str, Any], shell: Shell) -> None:
     printable = importlib.import_module("sympy.printing.defaults").Printable
     for name, function in functions.items():
-        setattr(printable, name, function)
+        setattr(printable, name, printable._repr_disabled if function is None else function)
 
 
 LIBRARIES: tuple[Saver, ...] = (
@@ -209,8 +275,9 @@ LIBRARIES: tuple[Saver, ...] = (
     Saver("numpy.errors", False, _read_numpy_errors, _write_numpy_errors, "numpy"),
     Saver("pandas", False, _read_pandas, _write_pandas, "pandas", state=_pandas_state),
     Saver("sklearn", False, _read_sklearn, _write_sklearn, "sklearn"),
-    Saver("sympy", False, _read_sympy, _write_sympy, "sympy.printing.defaults"),
+    Saver("sympy", False, _read_sympy, _write_sympy, "sympy.printing.defaults", state=_sympy_state),
     Saver("backend", False, _read_backend, _write_backend, "matplotlib.pyplot"),
+    Saver("interactive", False, _read_interactive, _write_interactive, "matplotlib.pyplot"),
     Saver("matplotlib", False, _read_matplotlib, _write_matplotlib, "matplotlib"),
     Saver("inline", False, _read_inline, _write_inline, "matplotlib_inline.config"),
     Saver("decimal", False, _read_decimal, _write_decimal),

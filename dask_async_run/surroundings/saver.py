@@ -30,6 +30,8 @@ class Saver:
         What to bring back of a change; None: all of it.
     merge : callable(difference, shell), or None
         Brings a difference back; None: `write`.
+    piecemeal : bool
+        `write` adds to what is there, piece by piece.
     """
 
     name: str
@@ -40,3 +42,4 @@ class Saver:
     state: Callable[[Shell], Any] | None = None
     difference: Callable[[Any, Any], Any] | None = None
     merge: Callable[[Any, Shell], None] | None = None
+    piecemeal: bool = False

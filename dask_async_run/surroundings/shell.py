@@ -5,7 +5,10 @@ import __future__
 
 import functools
 import linecache
+import sys
+from collections.abc import Iterable
 from operator import or_
+from pathlib import Path
 from typing import Any
 
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -26,26 +29,54 @@ def _write_precision(values: Any, shell: Shell) -> None:
     plain.pprint, plain.max_seq_length = values[2], values[3]
 
 
-def _own_printers(shell: Shell) -> dict[str, Any]:
-    """Answer the printers that a shell has beyond those of a new one."""
+_FLOATS = "as floats"
+"""Stands for what a plain text formatter makes for itself: it prints floats with its format."""
+
+
+@functools.cache
+def _first_printers() -> list[dict[Any, Any]]:
+    """Answer the printers of new formatters; kept, so that each `id` goes on to mean one."""
     from IPython.core.formatters import DisplayFormatter
 
-    fresh = {
-        mime: (formatter.type_printers, formatter.deferred_printers, formatter.singleton_printers)
-        for mime, formatter in DisplayFormatter().formatters.items()
-    }
+    return [table for f in DisplayFormatter().formatters.values() for table in _printers(f)]
+
+
+def _printers(formatter: Any) -> tuple[dict[Any, Any], ...]:
+    return formatter.type_printers, formatter.deferred_printers, formatter.singleton_printers
+
+
+def _own_printers(shell: Shell) -> dict[str, Any]:
+    """Answer the printers that a shell has beyond those of a new one."""
+    from IPython.lib import pretty
+
+    # What is registered with `pretty` itself, at any time, a new formatter has too.
+    tables: list[dict[Any, Any]] = [
+        *_first_printers(),
+        pretty._type_pprinters,
+        pretty._deferred_type_pprinters,
+        pretty._singleton_pprinters,
+    ]
     # A printer that was registered for a name moves to its type when that is seen.
-    known = {id(printer) for tables in fresh.values() for t in tables for printer in t.values()}
+    known = {id(printer) for table in tables for printer in table.values()}
     found: dict[str, Any] = {}
     for mime, formatter in shell.display_formatter.formatters.items():
-        tables = formatter.type_printers, formatter.deferred_printers, formatter.singleton_printers
         own = [
-            {k: v for k, v in table.items() if id(v) not in known and not _is_figures(k)}
-            for table in tables
+            {
+                k: _FLOATS if _is_plain(v) else v
+                for k, v in table.items()
+                if id(v) not in known and not _is_figures(k) and not (k is float and _is_plain(v))
+            }
+            for table in _printers(formatter)
         ]
         if any(own):
             found[mime] = own
     return found
+
+
+def _is_plain(printer: Any) -> bool:
+    """Whether it is what a plain text formatter makes for itself, for floats."""
+    name = getattr(printer, "__qualname__", "")
+    return name == "PlainTextFormatter._type_printers_default.<locals>.<lambda>"
 
 
 def _is_figures(key: Any) -> bool:
@@ -69,12 +100,38 @@ def _write_formatters(state: Any, shell: Shell) -> None:
     formatters = shell.display_formatter.formatters
     for mime in printers.keys() & formatters.keys():
         types, deferred, singletons = printers[mime]
-        formatters[mime].type_printers.update(types)
+        there = formatters[mime].type_printers
+        plain = next((v for v in there.values() if _is_plain(v)), None)
+        own = {k: plain if v == _FLOATS else v for k, v in types.items()}
+        there.update({k: v for k, v in own.items() if v is not None})
         formatters[mime].deferred_printers.update(deferred)
         formatters[mime].singleton_printers.update(singletons)
     shell.display_formatter.active_types = active
     for mime in enabled.keys() & formatters.keys():
         formatters[mime].enabled = enabled[mime]
+
+
+def _formatters_difference(before: Any, now: Any) -> Any:
+    """Answer the formatters as they are now, and which printers there are no more."""
+    gone = {}
+    for mime, tables in before[0].items():
+        left = now[0].get(mime, [{}] * len(tables))
+        gone[mime] = [
+            [k for k in one if k not in two] for one, two in zip(tables, left, strict=True)
+        ]
+    return now, gone
+
+
+def _merge_formatters(change: Any, shell: Shell) -> None:
+    now, gone = change
+    _write_formatters(now, shell)
+    if shell is None:
+        return
+    formatters = shell.display_formatter.formatters
+    for mime in gone.keys() & formatters.keys():
+        for table, kinds in zip(_printers(formatters[mime]), gone[mime], strict=True):
+            for kind in kinds:
+                table.pop(kind, None)
 
 
 def sources(files: set[str], shell: Shell) -> dict[str, tuple[int | None, str]]:
@@ -132,7 +189,8 @@ def _read_options(shell: Shell) -> Any:
 def _write_options(values: dict[str, Any], shell: Shell) -> None:
     if shell is not None:
         for name, value in values.items():
-            setattr(shell, name, value)
+            if getattr(shell, name) != value:
+                setattr(shell, name, value)
 
 
 def _read_magics(shell: Shell) -> Any:
@@ -163,12 +221,116 @@ def _write_magics(state: Any, shell: Shell) -> None:
                 shell.magics_manager.register_alias(name, target, kind, parameters)
 
 
+_NOT_EXTENSIONS = ("dask_async_run", "IPython.extensions.storemagic")
+
+
+def _read_extensions(shell: Shell) -> list[str] | None:
+    """Answer the extensions that ``%load_ext`` has loaded: magics come from them."""
+    if shell is None:
+        return None
+    return sorted(shell.extension_manager.loaded.difference(_NOT_EXTENSIONS))
+
+
+def _write_extensions(names: list[str], shell: Shell) -> None:
+    if shell is None:
+        return
+    # A cell process loads one when a magic is asked for that it does not have.
+    load = getattr(shell, "load_extension_later", shell.extension_manager.load_extension)
+    for name in names:
+        try:
+            load(name)
+        except ModuleNotFoundError:
+            continue  # not installed here: who uses it is told
+
+
+_HISTORY_WORDS = frozenset("history hist recall rerun macro save notebook edit In _ih".split())
+
+
+def _read_history(shell: Shell) -> Any:
+    if shell is None:
+        return None
+    manager = shell.history_manager
+    return list(manager.input_hist_parsed), list(manager.input_hist_raw)
+
+
+def _write_history(texts: tuple[list[str], list[str]], shell: Shell) -> None:
+    # Up to the cell that is to run, which the shell notes itself.
+    manager = shell.history_manager
+    for history, text in zip(
+        (manager.input_hist_parsed, manager.input_hist_raw), texts, strict=True
+    ):
+        history[: len(text)] = text[: len(history)]
+
+
+HISTORY = Saver("history", False, _read_history, _write_history, state=lambda shell: None)
+
+
+def asks_for_history(words: Iterable[str]) -> bool:
+    """Whether code with these words may look at what ran before."""
+    return not _HISTORY_WORDS.isdisjoint(words)
+
+
+# -- the error of an earlier cell: for ``%tb`` and who looks at ``sys.last_value`` ---------------
+
+_ERROR_WORDS = frozenset("tb last_value last_type last_traceback last_exc print_last pm".split())
+
+
+def _read_error(shell: Shell) -> BaseException | None:
+    return getattr(sys, "last_value", None)
+
+
+def _write_error(error: BaseException, shell: Shell) -> None:
+    sys.last_type, sys.last_value = type(error), error
+    sys.last_traceback = error.__traceback__
+    if sys.version_info >= (3, 12):
+        sys.last_exc = error
+
+
+ERROR = Saver("last error", False, _read_error, _write_error, state=lambda shell: None)
+
+
+def asks_for_error(words: Iterable[str]) -> bool:
+    """Whether code with these words may look at the error of an earlier cell."""
+    return not _ERROR_WORDS.isdisjoint(words)
+
+
+# -- where the shell has been: for ``%cd -`` and ``%dhist`` ---------------------------------------
+
+
+def _read_folders(shell: Shell) -> list[str] | None:
+    folders = None if shell is None else shell.user_ns.get("_dh")
+    return [str(folder) for folder in folders] if isinstance(folders, list) else None
+
+
+def _write_folders(folders: list[str], shell: Shell) -> None:
+    if shell is not None and isinstance(shell.user_ns.get("_dh"), list):
+        shell.user_ns["_dh"][:] = map(Path, folders)
+
+
 SHELL: tuple[Saver, ...] = (
+    HISTORY,
+    ERROR,
+    Saver("folders", False, _read_folders, _write_folders),
     Saver("precision", False, _read_precision, _write_precision),
-    Saver("formatters", False, _read_formatters, _write_formatters),
+    Saver(
+        "formatters",
+        False,
+        _read_formatters,
+        _write_formatters,
+        difference=_formatters_difference,
+        merge=_merge_formatters,
+    ),
     Saver("shell options", False, _read_options, _write_options),
     Saver("future", False, future_flags, _write_future),
     Saver("traceback mode", False, _read_traceback_mode, _write_traceback_mode),
+    Saver(
+        "extensions",
+        False,
+        _read_extensions,
+        _write_extensions,
+        difference=lambda before, now: [name for name in now if name not in before],
+        piecemeal=True,
+    ),
     Saver("magics", False, _read_magics, _write_magics),
-    Saver("sources", False, lambda shell: None, _write_sources),
+    Saver("sources", False, lambda shell: None, _write_sources, piecemeal=True),
 )

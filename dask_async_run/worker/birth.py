@@ -14,18 +14,26 @@ import select
 import signal
 import socket
 import sys
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
 from dask_async_run import surroundings
+from dask_async_run.job import JobSpec
+from dask_async_run.messages import pack, unpack
 from dask_async_run.namespace import Stream, collect, restore
 from dask_async_run.worker import cell, processes, running
+from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.shell import CellShell
+from dask_async_run.worker.streams import Streams
 from dask_async_run.worker.template_protocol import CellFds, receive_request
 
 _NOTHING = Stream(pickle.dumps(("end",), protocol=5))
+_SPEC = pack(JobSpec("", "", "", "", "", "").to_message())
 
 
-def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoReturn:
+def become_cell(
+    shell: CellShell, sock: socket.socket, template: int, likely: Mapping[str, Any]
+) -> NoReturn:
     """Wait in a new fork for the request to be a cell, and be it; does not return.
 
     Parameters
@@ -36,6 +44,8 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         Where the request comes from. If it closes first, the process ends.
     template : int
         Pid of the template process, with which this one ends.
+    likely : mapping
+        What the cell's `JobSpec.shell` will probably be; empty if nobody knows.
     """
     try:
         os.setsid()
@@ -43,15 +53,21 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         processes.adopt_orphans()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        messages = os.open(os.devnull, os.O_RDWR)  # until the request brings the socket
+        channel = Channel(messages)
+        streams = Streams(channel)
+        streams.prepare()
         if not select.select([sock], [], [], 0)[0]:
+            if likely:
+                shell = cell.fitting_shell(shell, likely)
             rehearse(shell)
         request, fds = receive_request(sock) or ({}, None)
         if fds is None:
             os._exit(0)
         sock.close()
         os.environ.update(request.get("environ", {}))
-        _take_streams(fds)
-        cell.main(shell, fds.task, fds.messages)
+        _take_descriptors(fds, messages)
+        cell.main(shell, streams, channel, fds.task)
     except BaseException:  # noqa: BLE001 - nothing of this process may go on as a template
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
@@ -69,6 +85,10 @@ def rehearse(shell: CellShell) -> None:
         running.run_in_loop(shell, code, silent=True)[1].close()
         for name in ("sys", "_rehearsed"):
             shell.user_ns.pop(name, None)
+        JobSpec.from_message(unpack(_SPEC))
+        surroundings.freshen()
+        for early in (True, False):
+            surroundings.write(surroundings.read(shell, early), shell)
         restored = restore(_NOTHING, {})
         surroundings.changes(surroundings.state(shell), shell)
         collect(restored)
@@ -76,9 +96,12 @@ def rehearse(shell: CellShell) -> None:
         sys.stdout, sys.stderr = streams
 
 
-def _take_streams(fds: CellFds) -> None:
+def _take_descriptors(fds: CellFds, messages: int) -> None:
+    """Put what came where it belongs; the task stays where it is."""
     null = os.open(os.devnull, os.O_RDONLY)
     for fd, standard in ((null, 0), (fds.stdout, 1), (fds.stderr, 2)):
         os.dup2(fd, standard)
         os.close(fd)
+    os.dup2(fds.messages, messages, inheritable=False)
+    os.close(fds.messages)
     os.close(fds.status)  # the template's

@@ -7,27 +7,34 @@ shell, with an asyncio loop running around it as in ipykernel.
 from __future__ import annotations
 
 import atexit
+import errno
 import faulthandler
 import os
+import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
 import msgpack
-from IPython.core.interactiveshell import ExecutionResult
+from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
 from dask_async_run.job import JobResult, JobSpec, Message, State
-from dask_async_run.worker import payloads, running
+from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.worker import inside, payloads, processes, running
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
 from dask_async_run.worker.rehearsal import discard_shell
 from dask_async_run.worker.shell import KERNEL_CLASS, CellShell, make_shell
 from dask_async_run.worker.streams import Streams
 
+_PACKAGE = str(Path(__file__).parents[1])
+_SPARE_FILES = 8
 EXIT_DEADLINE = 2.0
 """Seconds that exit functions and threads get after the result is out."""
 
@@ -59,45 +66,126 @@ class Interrupts:
             signal.signal(signal.SIGINT, self._remember)
 
 
-def main(shell: CellShell, task_fd: int, messages_fd: int) -> NoReturn:
+class LastCall:
+    """SIGTERM: has a cell that goes on after an interrupt hand over what it has bound.
+
+    It comes between two bytecodes of the cell's main thread, which never gets the control
+    back. A cell that handles SIGTERM itself is left alone, and the cell's forks (a pool's
+    workers) end on it at once, as they would elsewhere: also when it reaches them before
+    they have forgotten this handler, since Python drops what came until then.
+
+    Parameters
+    ----------
+    hand_over : callable
+        Is given the frame in which the cell was; collects the result, sends it and ends
+        the process.
+    """
+
+    def __init__(self, hand_over: Callable[[FrameType | None], NoReturn]) -> None:
+        self._hand_over = hand_over
+        self._masks = threading.local()
+        os.register_at_fork(
+            before=self._hold, after_in_parent=self._let_go, after_in_child=self._in_child
+        )
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """Heed SIGTERM; outside of this it ends the process."""
+        signal.signal(signal.SIGTERM, self._handle)
+        try:
+            yield
+        finally:
+            self._withdraw()
+
+    def _hold(self) -> None:
+        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def _let_go(self) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
+
+    def _in_child(self) -> None:
+        self._withdraw()
+        self._let_go()
+
+    def _withdraw(self) -> None:
+        if signal.getsignal(signal.SIGTERM) == self._handle:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._withdraw()
+        try:
+            self._hand_over(frame)
+        finally:  # the interrupted code held what handing over needs
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+_NO_SPACE = os.strerror(errno.ENOSPC)
+_RUN_CODE = InteractiveShell.run_code.__code__
+
+
+def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> NoReturn:
     """Be a cell process; does not return.
 
     Parameters
     ----------
     shell : CellShell
         The template's; used if it is what the task asks for.
+    streams : Streams
+        Prepared; descriptors 1 and 2 lead to the supervisor now.
+    channel : Channel
+        Theirs, connected.
     task_fd : int
         A file that holds a msgpack'd dict with ``spec`` (`JobSpec`), ``parents`` (list of
-        dicts with ``spec`` and ``result``), ``frames`` (the frame store's folder).
-    messages_fd : int
-        The message socket.
+        dicts with ``spec`` and ``result``), ``members`` (as of `Claim`), ``frames`` (the frame
+        store's folder), ``dask`` (see `inside.open_way`) and, if files go along or come back,
+        ``folder``.
     """
     interrupts = Interrupts()
-    channel = Channel(messages_fd)
-    streams = Streams(channel)
     streams.install()
     task = _take_task(task_fd)
     spec = JobSpec.from_message(task["spec"])
-    shell = _fitting_shell(shell, spec)
+    shell = fitting_shell(shell, spec.shell)
+    _tell_of(shell, spec)
     shell.attach(channel)
-    ending = _run(shell, spec, task, channel, interrupts)
-    try:
-        streams.close()
-    except (OSError, ValueError):
-        pass  # the cell closed its stdout
-    channel.send("result", ending)
-    _exit(shell, streams, channel)
+
+    way = inside.open_way(**task["dask"], on_use=lambda: channel.send("dask", None))
+
+    def leave(ending: Message) -> NoReturn:
+        try:
+            streams.close()
+        except (OSError, ValueError):
+            pass  # the cell closed its stdout
+        channel.send("result", ending)
+        _exit(shell, streams, channel)
+
+    def collect(error: BaseException | None, terminated: bool = False) -> NoReturn:
+        reserve.release()
+        channel.send("phase", "collecting")
+        ending = _collect(inputs, spec, shell, error, partial(way.keep, spec.id))
+        leave({**ending, "terminated": terminated})
+
+    def hand_over(frame: FrameType | None) -> NoReturn:
+        interrupt = KeyboardInterrupt().with_traceback(_traceback_to(frame))
+        shell.showtraceback((KeyboardInterrupt, interrupt, interrupt.__traceback__), tb_offset=0)
+        collect(interrupt, terminated=True)
+
+    last_call = LastCall(hand_over)
+    reserve = Reserve()
+    with on_cluster(way):
+        try:
+            inputs = payloads.restore(task, spec, shell)
+        except Exception as failure:  # noqa: BLE001 - a user's __setstate__, a missing module
+            leave(_lost_inputs(shell, channel, failure))
+        channel.send("phase", "running")
+        with last_call.allowed():
+            error = _run(shell, spec, channel, interrupts)
+        collect(error)
 
 
 def _run(
-    shell: CellShell, spec: JobSpec, task: Message, channel: Channel, interrupts: Interrupts
-) -> Message:
-    """Restore, run, collect; the body of the ``result`` message."""
-    try:
-        inputs = payloads.restore(task, spec, shell)
-    except Exception as failure:  # noqa: BLE001 - a user's __setstate__, a missing module
-        return _lost_inputs(shell, channel, failure)
-    channel.send("phase", "running")
+    shell: CellShell, spec: JobSpec, channel: Channel, interrupts: Interrupts
+) -> BaseException | None:
+    """Run the cell; the exception that ended it."""
     error: BaseException | None = None
     try:
         with interrupts.allowed():
@@ -107,15 +195,50 @@ def _run(
         if not shell.started:
             channel.send("output", error_output(interrupt, ["KeyboardInterrupt"]))
         error = error or interrupt
-    channel.send("phase", "collecting")
+    return error
+
+
+def _collect(
+    inputs: payloads.Inputs,
+    spec: JobSpec,
+    shell: CellShell,
+    error: BaseException | None,
+    keep: Callable[[list[Any]], object],
+) -> Message:
+    """Collect what the cell leaves; the body of the ``result`` message."""
     ename, evalue = error_text(error)
     try:
-        result = payloads.collect(inputs, spec, shell, error)
+        result = payloads.collect(inputs, spec, shell, error, keep)
     except Exception as failure:  # noqa: BLE001 - no space left, a user's __reduce__
         return _lost_result(failure, ename, evalue)
-    outcome = State.FAILED if error is not None else State.FINISHED
+    full = sorted(name for name, why in result.failed.items() if _NO_SPACE in why)
+    outcome = State.FAILED if error is not None or full else State.FINISHED
     reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
+    if full and not reason:
+        reason = f"the disk is full: there was no space for {', '.join(full[:5])}"
+        print(f"The cell has run, but {reason}.", file=sys.stderr)
     return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}
+
+
+class Reserve:
+    """What handing over the result needs, of what a cell can use up.
+
+    So that one which opened files up to its limit, or gave itself one of memory, keeps what
+    it has made.
+    """
+
+    def __init__(self) -> None:
+        self._files = [os.open(os.devnull, os.O_RDONLY) for _ in range(_SPARE_FILES)]
+
+    def release(self) -> None:
+        device = Path(os.devnull).stat().st_rdev
+        for fd in self._files:
+            with suppress(OSError):  # the cell has closed it
+                if os.fstat(fd).st_rdev == device:
+                    os.close(fd)
+        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA):
+            _, hard = resource.getrlimit(kind)
+            resource.setrlimit(kind, (hard, hard))
 
 
 def _take_task(fd: int) -> Message:
@@ -131,20 +254,27 @@ def _take_task(fd: int) -> Message:
     return task
 
 
-def _fitting_shell(shell: CellShell, spec: JobSpec) -> CellShell:
-    """Return `shell` if it is what the spec asks for, else another one."""
-    class_name = spec.shell.get("class") or KERNEL_CLASS
-    rich = bool(spec.shell.get("kernel", True))
+def fitting_shell(shell: CellShell, wanted: Mapping[str, Any]) -> CellShell:
+    """Return `shell` if it is what a `JobSpec.shell` asks for, else another one."""
+    class_name = wanted.get("class") or KERNEL_CLASS
+    rich = bool(wanted.get("kernel", True))
     if type(shell).__name__ != class_name or shell.rich != rich:
         discard_shell(shell)
         shell = make_shell(class_name, rich=rich)
-    if colors := spec.shell.get("colors"):
+    if (colors := wanted.get("colors")) and colors != shell.colors:
         shell.colors = colors
         for handler in (shell.InteractiveTB, shell.SyntaxTB):
             if hasattr(handler, "set_colors"):  # IPython 8; later ones follow the shell
                 handler.set_colors(colors)
+    return shell
+
+
+def _tell_of(shell: CellShell, spec: JobSpec) -> None:
+    """Tell a shell which cell it is going to run."""
     compiler: Any = shell.compile
     compiler.code, compiler.filename = spec.code, spec.filename
+    # Without a number it is a script, or the Python API's, which calls it a cell.
+    compiler.numbered = spec.execution_count is not None or spec.filename.startswith("<cell")
     number = spec.execution_count or 1
     shell.execution_count = number
     shell.last_execution_result = ExecutionResult(None)  # %xdel and others ask it
@@ -152,12 +282,14 @@ def _fitting_shell(shell: CellShell, spec: JobSpec) -> CellShell:
     manager: Any = shell.history_manager
     for history in (manager.input_hist_parsed, manager.input_hist_raw):
         history.extend([""] * (number - len(history)))
-    return shell
 
 
 def _lost_inputs(shell: CellShell, channel: Channel, error: Exception) -> Message:
     ename, evalue = error_text(error)
-    lines = shell.InteractiveTB.structured_traceback(type(error), error, error.__traceback__)
+    theirs = _without_our_frames(error.__traceback__)
+    lines = [f"{ename}: {evalue}"]
+    if theirs is not None:
+        lines = shell.InteractiveTB.structured_traceback(type(error), error, theirs)
     channel.send("output", error_output(error, lines))
     result = JobResult(ename=ename, evalue=evalue)
     return {
@@ -165,6 +297,28 @@ def _lost_inputs(shell: CellShell, channel: Channel, error: Exception) -> Messag
         "reason": f"not run: its inputs could not be loaded: {ename}: {evalue}",
         "result": result.to_message(),
     }
+
+
+def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
+    """Answer what is left of a traceback: the user's ``__setstate__``, a library's."""
+    kept = []
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        if not code.co_filename.startswith(_PACKAGE) and code.co_filename != "<unpickling>":
+            kept.append(traceback)
+        traceback = traceback.tb_next
+    for entry in reversed(kept):
+        traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
+    return traceback
+
+
+def _traceback_to(frame: FrameType | None) -> TracebackType | None:
+    """Answer the traceback that an exception raised in this frame of the cell would have."""
+    traceback = None
+    while frame is not None and frame.f_code is not _RUN_CODE:
+        traceback = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return traceback
 
 
 def _lost_result(failure: Exception, ename: str, evalue: str) -> Message:
@@ -182,15 +336,16 @@ def _exit(shell: CellShell, streams: Streams, channel: Channel) -> NoReturn:
     """Run what a Python process runs at its end, within `EXIT_DEADLINE`, and end."""
     # The shell's own takes the namespace apart; the system does that faster.
     atexit.unregister(shell.atexit_operations)
-    watchdog = threading.Timer(EXIT_DEADLINE, os._exit, (0,))
-    watchdog.daemon = True
-    watchdog.start()
+    # The system's timer: it needs no thread, and none that hangs can keep it.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    signal.setitimer(signal.ITIMER_REAL, EXIT_DEADLINE)
     try:
         threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
         streams.close()
         streams.flush_c()
-        channel.send("end", None)
+        channel.send("end", processes.is_childless())
     except BaseException:  # noqa: BLE001 - the result is out: nothing here can spoil it
         pass
     finally:

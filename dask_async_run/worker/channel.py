@@ -28,7 +28,7 @@ class Channel:
     Parameters
     ----------
     fd : int
-        The cell's end of the message socket.
+        The cell's end of the message socket, or what keeps its place until it is there.
 
     Attributes
     ----------

@@ -9,7 +9,8 @@ import selectors
 import socket
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgpack
@@ -94,8 +95,17 @@ class Doors:
             if fd not in self._decoders:
                 self._urgent.register(fd, selectors.EVENT_READ)
         self._task = _task_file(task)
-        # To be handed over, then closed here.
-        self.cell_fds = CellFds(os.dup(self._task), out, err, theirs.detach(), status)
+        self._ends: CellFds | None = CellFds(os.dup(self._task), out, err, theirs.detach(), status)
+
+    @contextmanager
+    def given_away(self) -> Iterator[CellFds]:
+        """Give the cell its ends, once; here they are closed after the block."""
+        ends, self._ends = self._ends, None
+        assert ends is not None
+        try:
+            yield ends
+        finally:
+            ends.close()
 
     def wait(self, timeout: float) -> None:
         """Wait until there is something to read, `wake` is called or time is up."""
@@ -151,7 +161,9 @@ class Doors:
             self._on_text(name, self._decoders[fd].decode(b"", final=True))
 
     def close(self) -> None:
-        """Close everything on this side."""
+        """Close everything on this side; the cell's ends too, if nobody got them."""
+        if self._ends is not None:
+            self._ends.close()
         self._selector.close()
         self._urgent.close()
         for fd in (self._out, self._err, self._status, self._task):

@@ -61,6 +61,11 @@ class FramesHere:
         here._temporary = temporary
         return here
 
+    @property
+    def shared(self) -> bool:
+        """Whether the folder is the registry's own, so that nothing has to be carried."""
+        return self._carrier is None
+
     async def fetch(self, frames: Named) -> None:
         """Make frames be here; in the worker's event loop.
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import pickle
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from dask.system import CPU_COUNT
 from distributed import Worker
 
+from dask_async_run.credentials import for_clients
+from dask_async_run.job import Message
 from dask_async_run.worker.frames_here import FramesHere
 from dask_async_run.worker.template_handle import TemplateHandle
 
@@ -45,21 +49,42 @@ class Cancellation:
             stop()
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all cells of a worker find.
+
+    Parameters
+    ----------
+    frames : FramesHere
+    environ : dict of str to str
+        Environment variables that they are to have.
+    """
+
+    frames: FramesHere
+    environ: dict[str, str]
+
+
 class CellHost:
     """One worker's cells.
 
     Parameters
     ----------
     worker : Worker
+
+    Attributes
+    ----------
+    template : TemplateHandle
+    surroundings : Surroundings or None
+        None until `look_around` was awaited.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.template = TemplateHandle()
         self._worker = worker
         self._running: dict[str, Cancellation] = {}
-        self._frames: FramesHere | None = None
+        self.surroundings: Surroundings | None = None
         self._looking = asyncio.Lock()
-        self._environ: dict[str, str] | None = None
+        self._way: Message | None = None
 
     @contextmanager
     def running(self, job: str) -> Iterator[Cancellation]:
@@ -78,37 +103,46 @@ class CellHost:
         cancellation.ask()
         return True
 
-    async def frames(self) -> FramesHere:
-        """Return where the cells find their frames."""
+    async def look_around(self) -> Surroundings:
+        """Find out where the cells run, once: `surroundings` has it from then on."""
         async with self._looking:
-            if self._frames is None:
-                self._frames = await FramesHere.of_worker(self._worker)
-        return self._frames
+            if self.surroundings is None:
+                frames = await FramesHere.of_worker(self._worker)
+                self.surroundings = Surroundings(frames, await self._environ())
+        return self.surroundings
 
     @property
     def memory_limit(self) -> int | None:
         """Bytes that a cell may use that says nothing itself: the worker's own limit."""
         return self._worker.memory_manager.memory_limit or None
 
-    async def environ(self) -> dict[str, str]:
+    async def _environ(self) -> dict[str, str]:
         """Return the environment variables that cells are to have.
 
         A Dask nanny sets one BLAS thread a worker. A cell gets its share of the cores:
         all slots of this machine busy with threaded code then fill it just so.
         """
-        if self._environ is None:
-            identity = await self._worker.scheduler.identity()
-            here = self._worker.ip
-            slots = sum(
-                other["nthreads"] for other in identity["workers"].values() if other["host"] == here
-            )
-            share = str(max(1, CPU_COUNT // max(1, slots)))
-            # What somebody set on purpose stays.
-            self._environ = {name: share for name in _THREADS if os.environ.get(name, "1") == "1"}
-        return self._environ
+        identity = await self._worker.scheduler.identity()
+        here = self._worker.ip
+        slots = sum(
+            other["nthreads"] for other in identity["workers"].values() if other["host"] == here
+        )
+        share = str(max(1, CPU_COUNT // max(1, slots)))
+        # What somebody set on purpose stays.
+        return {name: share for name in _THREADS if os.environ.get(name, "1") == "1"}
+
+    def way_to_dask(self) -> Message:
+        """Return what a cell process connects to the cluster with; as `inside.open_way`."""
+        if self._way is None:
+            security = for_clients(self._worker.security, "worker")
+            self._way = {
+                "address": self._worker.scheduler.address,
+                "security": pickle.dumps(security),
+            }
+        return self._way
 
     def close(self) -> None:
         """End the template process and all cells; blocks until they are gone."""
         self.template.close()
-        if self._frames is not None:
-            self._frames.close()
+        if self.surroundings is not None:
+            self.surroundings.frames.close()

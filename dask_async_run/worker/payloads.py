@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ from dask_async_run.job import JobResult, JobSpec, Message, Payload
 from dask_async_run.namespace import Parent, Stream
 from dask_async_run.namespace import collect as collect_names
 from dask_async_run.namespace import restore as restore_names
-from dask_async_run.namespace.inputs import Restored
+from dask_async_run.namespace.inputs import Inherited, Restored
+from dask_async_run.namespace.members import MemberLoader, member_of, table
+from dask_async_run.namespace.results import Collected
 from dask_async_run.worker.displays import error_text
+from dask_async_run.worker.files import WorkingFolder
 from dask_async_run.worker.shell import CellShell
+
+NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+_LARGEST = (None, 1 << 20, 0)
+"""Bytes of the largest buffer that is stored; the next one if there was no space for that.
+
+What has no buffers of its own needs no frame: it is kept by the registry.
+"""
 
 _IDENTIFIER = re.compile(r"\w+")
 
@@ -26,11 +38,13 @@ class Inputs:
     """What `restore` keeps for `collect`.
 
     `surroundings` are those of the cell's start, None for a job without inputs.
+    `folder` is the cell's working folder, where that is its own.
     """
 
     restored: Restored
     store: FrameStore
     surroundings: Mapping[str, Any]
+    folder: WorkingFolder | None = None
 
 
 def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
@@ -54,52 +68,117 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
                 parent.id,
                 parent.parents,
                 _stream(store, parent.payload),
-                _stream(store, Payload.from_message(result.payload)),
+                _stream(store, result.values),
             )
         )
+
+    def prepare(early: Mapping[str, Any], inherited: Sequence[Inherited]) -> None:
+        surroundings.write(early, shell)
+        for left in inherited:
+            surroundings.inherit(left.changed, left.submitted, early, shell, early=True)
+
     restored = restore_names(
         _stream(store, spec.payload),
         shell.user_ns,
         parents,
-        lambda early: surroundings.write(early, shell),
+        prepare,
+        spec.member,
     )
+    if spec.has_members:
+        shell.user_ns[spec.sweep["table"]] = _table(task, spec, store, parents)
+    if "_i" in shell.user_ns:
+        # They move on by one when the cell is run.
+        last = (shell.user_ns.get(name, "") for name in ("_i", "_ii", "_iii"))
+        manager: Any = shell.history_manager
+        manager._i00, manager._i, manager._ii = last
     surroundings.write(restored.late, shell)
-    return Inputs(restored, store, surroundings.state(shell))
+    for left in restored.inherited:
+        surroundings.inherit(left.changed, left.submitted, restored.late, shell, early=False)
+    folder = None
+    if spec.files:
+        folder = WorkingFolder(Path(task["folder"]), spec, store)
+        folder.enter()
+    return Inputs(restored, store, surroundings.state(shell), folder)
 
 
 def collect(
-    inputs: Inputs, spec: JobSpec, shell: CellShell, error: BaseException | None
+    inputs: Inputs,
+    spec: JobSpec,
+    shell: CellShell,
+    error: BaseException | None,
+    keep: Callable[[list[Any]], object] = lambda keys: None,
 ) -> JobResult:
     """Store what the cell bound, deleted and changed.
+
+    On a full disk what is small is stored, and the result's `failed` names the rest.
+
+    Parameters
+    ----------
+    keep : callable
+        Gets the keys of the Dask futures in the result, if there are any.
 
     Raises
     ------
     OSError
-        No space left, for instance.
+        Not even that could be stored.
     """
-    collected = collect_names(
-        inputs.restored,
-        error,
-        _displayed(shell),
-        surroundings.changes(inputs.surroundings, shell),
-        spec.only,
-        spec.also,
-        assigns=spec.binds,
-        words=_IDENTIFIER.findall(spec.code),
-        sources=lambda files: surroundings.sources(files, shell),
-    )
-    payload = inputs.store.put_payload(collected.stream, collected.buffers)
+    changes = surroundings.changes(inputs.surroundings, shell)
+    figures = surroundings.open_figures()
+
+    def attempt(largest: int | None) -> tuple[Collected, Payload]:
+        collected = collect_names(
+            inputs.restored,
+            error,
+            _displayed(shell),
+            changes,
+            spec.only,
+            spec.also,
+            assigns=spec.binds,
+            words=_IDENTIFIER.findall(spec.code),
+            sources=lambda files: surroundings.sources(files, shell),
+            largest=largest,
+            asked=figures.values(),
+        )
+        return collected, inputs.store.put_payload(collected.stream, collected.buffers)
+
+    for largest in _LARGEST:
+        try:
+            collected, payload = attempt(largest)
+            break
+        except OSError as full:
+            if full.errno not in NO_SPACE or largest == 0:
+                raise
+    files: list[str] = []
+    if inputs.folder is not None:
+        files, frames = inputs.folder.collect()
+        payload = replace(payload, frames=[*payload.frames, *frames])
+    if collected.futures:
+        keep(collected.futures)
     ename, evalue = error_text(error)
     return JobResult(
         payload=payload.to_message(),
         bound=list(collected.bound),
         deleted=list(collected.deleted),
         mutated=list(collected.mutated),
-        failed=dict(collected.failed),
+        failed=surroundings.left_open(figures, collected.sent) | collected.failed,
         ename=ename,
         evalue=evalue,
         nbytes=payload.nbytes,
+        environment=surroundings.environment(),
+        files=files,
     )
+
+
+def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent]) -> Any:
+    """Collect what the members of a sweep have bound."""
+
+    def result(message: Message | None) -> Stream | None:
+        left = JobResult.from_message(message or {}).payload
+        return _stream(store, Payload.from_message(left)) if left else None
+
+    members = [member_of(message, result(message["result"])) for message in task["members"]]
+    loader = MemberLoader(parents, _stream(store, spec.payload))
+    return table(members, loader, spec.only, spec.sweep["frame"])
 
 
 def _displayed(shell: Any) -> tuple[Any, ...]:

@@ -14,6 +14,8 @@ import psutil
 
 TRACKER_GRACE = 2.0
 """Seconds that a resource tracker gets to clean up."""
+HAS_SUBREAPERS = sys.platform == "linux"
+"""Whether `adopt_orphans` does anything."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -41,7 +43,7 @@ def adopt_orphans() -> None:
 
 
 def _prctl(option: int, argument: int) -> None:
-    if sys.platform == "linux":
+    if HAS_SUBREAPERS:
         ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
 
 
@@ -183,6 +185,11 @@ def kill_orphans(keep: Iterable[int]) -> None:
             except ChildProcessError:
                 pass
         time.sleep(0.002)
+
+
+def is_childless() -> bool:
+    """Whether nothing that this process started is left; False where that is not certain."""
+    return HAS_SUBREAPERS and _LISTED and not children(os.getpid())
 
 
 def is_tracker(pid: int) -> bool:

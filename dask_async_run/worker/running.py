@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from dask_async_run.namespace.loops import loop_of_this_process
 from dask_async_run.worker.shell import CellShell
 
 LINGER = 5.0
@@ -50,8 +51,8 @@ def run(shell: CellShell, code: str) -> BaseException | None:
 def run_in_loop(
     shell: CellShell, code: str, *, silent: bool = False
 ) -> tuple[Any, asyncio.AbstractEventLoop]:
-    """Run code in a new event loop, which stays open; IPython's result, and the loop."""
-    loop = asyncio.new_event_loop()
+    """Run code in this process's event loop, which stays open; IPython's result, and the loop."""
+    loop = loop_of_this_process()
     asyncio.set_event_loop(loop)
     # Context variables that the cell sets (numpy's print options are one) are this
     # process's then: a task has a context of its own.

@@ -9,6 +9,7 @@ one does so to the same effect; ipykernel itself is not needed.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import PurePath
 from subprocess import CalledProcessError
+from types import ModuleType
 from typing import Any
 
 from IPython.core import page
@@ -26,6 +28,7 @@ from traitlets import Any as AnyTrait
 from traitlets import Type
 from traitlets.config import Config
 
+from dask_async_run.job import NEXT_INPUT, PAGER
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
 from dask_async_run.worker.questions import refusal, refuse_questions
@@ -33,8 +36,9 @@ from dask_async_run.worker.terminal import run_in_terminal
 from dask_async_run.worker.widgets import Widgets
 
 KERNEL_CLASS = "ZMQInteractiveShell"
+KERNELS_MODULE = "ipykernel.zmqshell"
 _MODULES = {
-    KERNEL_CLASS: "ipykernel.zmqshell",
+    KERNEL_CLASS: KERNELS_MODULE,
     "TerminalInteractiveShell": "IPython.terminal.interactiveshell",
 }
 _KERNEL_ENVIRONMENT = {
@@ -57,10 +61,19 @@ class CellCompiler(CachingCompiler):
     code, filename : str
         The cell's code and what it is called in tracebacks. Other code (cells within
         the cell: ``%%capture``, ``run_cell``) gets a name of its own in the same folder.
+    numbered : bool
+        Whether the cell was typed at a prompt: tracebacks then say ``In[n]``, else its name.
     """
 
     code = ""
     filename = ""
+    numbered = True
+
+    def format_code_name(self, name: str) -> tuple[str, str] | None:
+        if name == self.filename and not self.numbered:
+            return None
+        label: tuple[str, str] | None = super().format_code_name(name)
+        return label
 
     def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
         if not self.filename or self.filename.startswith("<"):
@@ -95,6 +108,30 @@ class CellShell(InteractiveShell):
     started = False
     keepkernel_on_exit: bool | None = None
     rich = True
+
+    def load_extension_later(self, name: str) -> None:
+        """Load an extension when a magic is asked for that is not known here."""
+        self._extensions = [*getattr(self, "_extensions", ()), name]
+
+    def find_line_magic(self, name: str) -> Any:
+        return self._find("find_line_magic", name)
+
+    def find_cell_magic(self, name: str) -> Any:
+        return self._find("find_cell_magic", name)
+
+    def _find_with_lazy_load(self, kind: str, name: str) -> Any:
+        # What runs magics asks this one; newer versions of IPython no longer pass through those.
+        return self._find("_find_with_lazy_load", kind, name)
+
+    def _find(self, finder: str, *what: str) -> Any:
+        find: Any = getattr(super(), finder)
+        manager: Any = self.extension_manager
+        while (found := find(*what)) is None and getattr(self, "_extensions", None):
+            try:
+                manager.load_extension(self._extensions.pop(0))
+            except Exception as error:  # noqa: BLE001 - whatever an extension does when it is loaded
+                print(f"An extension was not loaded: {error!r}", file=sys.stderr)
+        return found
 
     def attach(self, channel: Channel) -> None:
         """Send displays and errors to `channel`; widgets' comms end here."""
@@ -142,7 +179,13 @@ class CellShell(InteractiveShell):
         pager_cmd: str | None = None,
     ) -> None:
         data = strng if isinstance(strng, dict) else {"text/plain": strng}
-        self.display_pub.publish(data)
+        untyped: Any = self.display_pub
+        untyped.publish(data, transient={PAGER: start})
+
+    def set_next_input(self, s: str, replace: bool = False) -> None:
+        """Show what ``%load`` and ``%recall`` put into the next cell, and have it put there."""
+        untyped: Any = self.display_pub
+        untyped.publish({"text/plain": s}, transient={NEXT_INPUT: True})
 
     def enable_gui(self, gui: str | None = None) -> None:
         """Refuse graphical event loops: nobody sits in front of a cell process."""
@@ -223,4 +266,28 @@ def make_shell(class_name: str = KERNEL_CLASS, *, rich: bool = True) -> CellShel
     metaclass: Any = type(CellShell)
     shell: CellShell = metaclass(class_name, (CellShell,), attributes).instance(config=config)
     refuse_questions()
+    promise_kernel(rich and class_name == KERNEL_CLASS)
     return shell
+
+
+class _Promise(ModuleType):
+    """Stands among the modules for one that is imported when somebody wants something of it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):  # who looks through all modules wants nothing
+            raise AttributeError(name)
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
+        return getattr(importlib.import_module(self.__name__), name)
+
+
+def promise_kernel(there: bool) -> None:
+    """Have ipykernel's shell among the modules, as in a notebook, or not, as in a terminal.
+
+    tqdm looks whether it is. Importing it would cost each cell more than all else.
+    """
+    if type(sys.modules.get(KERNELS_MODULE)) is _Promise:
+        del sys.modules[KERNELS_MODULE]
+    installed = importlib.util.find_spec(KERNELS_MODULE.partition(".")[0]) is not None
+    if there and installed:
+        sys.modules.setdefault(KERNELS_MODULE, _Promise(KERNELS_MODULE))

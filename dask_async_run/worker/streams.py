@@ -69,10 +69,16 @@ class Streams:
     ----------
     channel : Channel
         Keeps the order across stdout, stderr and messages.
+
+    Notes
+    -----
+    Made and prepared before it is known where descriptors 1 and 2 will lead: starting a
+    thread alone takes longer than all else that a small cell does.
     """
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._installed = threading.Event()
         self._out = _Door(os.dup(1), channel, through=False)
         self._err = _Door(os.dup(2), channel, through=True)
         self.stdout = io.TextIOWrapper(
@@ -90,10 +96,8 @@ class Streams:
         channel.text_door = self._out
         channel.flush_text = self._flush_text
 
-    def install(self) -> None:
-        """Make them this process's streams, for good; call once, in the main thread."""
-        sys.stdout = self.stdout
-        sys.stderr = self.stderr
+    def prepare(self) -> None:
+        """Do what can be done before they are installed; call once."""
         _line_buffer_c_stdout()
         os.register_at_fork(
             before=self._before_fork,
@@ -102,6 +106,14 @@ class Streams:
         )
         sys.addaudithook(self._audit)
         threading.Thread(target=self._send_regularly, name="cell-output", daemon=True).start()
+
+    def install(self) -> None:
+        """Make them this process's streams, for good; call once, in the main thread."""
+        for fd, door in ((1, self._out), (2, self._err)):
+            os.dup2(fd, door.fileno(), inheritable=False)
+        sys.stdout = self.stdout
+        sys.stderr = self.stderr
+        self._installed.set()
 
     def close(self) -> None:
         """Send everything that Python has buffered."""
@@ -131,6 +143,7 @@ class Streams:
         # Signals are the main thread's: one that this thread takes would interrupt the main
         # thread even where that has blocked it.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self._installed.wait()
         pause = threading.Event()
         while not pause.wait(INTERVAL):
             try:

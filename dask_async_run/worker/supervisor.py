@@ -10,16 +10,16 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.worker.crash import readable_crash
 from dask_async_run.worker.doors import Doors
 from dask_async_run.worker.ladder import Ladder
-from dask_async_run.worker.processes import Family, describe_status
+from dask_async_run.worker.processes import HAS_SUBREAPERS, Family, describe_status
 from dask_async_run.worker.recorder import Output, Recorder
 from dask_async_run.worker.template_handle import TemplateHandle
 
@@ -67,21 +67,28 @@ class Sink(Protocol):
             Whether the cell is to go on; if not, it is cancelled.
         """
 
+    def last(self, batch: int, outputs: list[Output], tail: str | None, info: Message) -> None:
+        """Take the last record, once: it goes with the news of the cell's end."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How a cell ended.
 
-    `result` is None when its process died before it had one.
+    `result` is None when its process died before it had one; `died`: its process was ended
+    by something else than its code, and not by us.
     """
 
     state: State
     reason: str
     result: JobResult | None = None
+    died: bool = False
 
 
 class Supervisor:
-    """The supervision of one job's cell.
+    """The supervision of one job's cell: ``with Supervisor(...) as supervisor``.
+
+    At the end of the block the cell's process and all that it started is gone.
 
     Parameters
     ----------
@@ -89,17 +96,27 @@ class Supervisor:
     task : Message
         What the cell process is told, see `cell.main`.
     sink : Sink
+    on_dask : callable
+        Called in the thread of `run` when the cell is about to use Dask: what it then waits
+        for may need the slot that this thread has.
     """
 
-    def __init__(self, spec: JobSpec, task: Message, sink: Sink) -> None:
+    def __init__(
+        self,
+        spec: JobSpec,
+        task: Message,
+        sink: Sink,
+        on_dask: Callable[[], object] = lambda: None,
+    ) -> None:
         self._spec = spec
         self._sink = sink
+        self._on_dask = on_dask
         self._recorder = Recorder()
         self._ladder = Ladder(spec.grace)
         self._doors = Doors(task, self._recorder.text, self._on_message)
         self._cancelled = threading.Event()
         self._phase = "starting"
-        self._late = False
+        self._late = self._alone = False
         self._reply: Message | None = None
         self._replied = 0.0
         self._family: Family | None = None
@@ -115,13 +132,20 @@ class Supervisor:
         self._cancelled.set()
         self._doors.wake()
 
+    def say(self, text: str) -> None:
+        """Have a remark of ours among the cell's outputs (stderr), before `run`."""
+        self._recorder.text("stderr", text)
+
     def run(
         self,
         template: TemplateHandle,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
     ) -> Ending:
-        """Run the cell to its end; its process and all that it started is gone then.
+        """Run the cell until nothing more is to come of it; call once.
+
+        A process that has nothing left to do but to end, alone, is not waited for here: a
+        large one takes the system a while.
 
         Parameters
         ----------
@@ -129,33 +153,45 @@ class Supervisor:
         environ, warm
             See `TemplateHandle.fork`.
         """
+        if self._cancelled.is_set():
+            return Ending(State.CANCELLED, "cancelled before it ran")
+        with self._doors.given_away() as fds:
+            template.fork(fds, environ, warm, self._spec.shell)
+        self._started = time.monotonic()
+        # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
+        self._recorded = self._started + BATCH - INFO
+        while not (self._doors.closed or self._alone):
+            self._doors.wait(self._due() - time.monotonic())
+            self._doors.read()
+            now = time.monotonic()
+            self._sample(now)
+            self._enforce(now)
+            self._record(now)
+        self._doors.drain()
+        if self._reply is None:
+            spec = self._spec
+            report = self._doors.crash_report()
+            crash = readable_crash(report, spec.filename, spec.execution_count)
+            self._recorder.text("stderr", crash)
+        self._recorder.close()
+        self._record_rest()
+        died = self._doors.status is None and not self._alone
+        return self._ending(template.death() if died else "")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
         try:
-            if self._cancelled.is_set():
-                self._doors.cell_fds.close()
-                return Ending(State.CANCELLED, "cancelled before it ran")
-            try:
-                template.fork(self._doors.cell_fds, environ, warm)
-            finally:
-                self._doors.cell_fds.close()
-            self._started = time.monotonic()
-            while not self._doors.closed:
-                self._doors.wait(self._due() - time.monotonic())
+            while self._alone and not self._doors.closed:
+                self._doors.wait(max(0.01, self._replied + EXIT_GRACE - time.monotonic()))
                 self._doors.read()
                 now = time.monotonic()
                 self._sample(now)
                 self._enforce(now)
-                self._record(now)
-            self._doors.drain()
-            if self._reply is None:
-                spec = self._spec
-                report = self._doors.crash_report()
-                crash = readable_crash(report, spec.filename, spec.execution_count)
-                self._recorder.text("stderr", crash)
-            self._recorder.close()
-            self._record_rest()
-            return self._ending(template.death() if self._doors.status is None else "")
         finally:
-            if self._family is not None:
+            # Where the template is told of every orphan, none is left when it says so.
+            if self._family is not None and (self._doors.status is None or not HAS_SUBREAPERS):
                 self._family.kill()
             self._doors.close()
 
@@ -172,10 +208,13 @@ class Supervisor:
                     self._started = time.monotonic()
                 if body == "collecting" and not self._ladder.used:
                     self._late = True
+            case "dask":
+                self._on_dask()
             case "end":
                 # What its helpers say from now on (multiprocessing's resource tracker finds
                 # fault with what was not closed) would not be seen in a kernel either.
                 self._doors.deaf = True
+                self._alone = body
             case "result":
                 self._reply = body
                 self._replied = time.monotonic()
@@ -252,42 +291,53 @@ class Supervisor:
 
     def _record(self, now: float) -> None:
         """Begin the next record if it is time and the one before is answered."""
-        if self._recording is not None:
-            if not self._recording.done():
-                return
-            if not self._recording.cancelled() and self._recording.exception() is None:
-                self._batch += 1
-                self._outputs, self._tail = [], None
-                if not self._recording.result():
-                    self._cancelled.set()
-            self._recording = None
-        if now < self._recorded + BATCH:
+        if not self._answered() or now < self._recorded + BATCH:
             return
         if not self._outputs and self._tail is None:
             self._outputs, self._tail = self._recorder.take()
         if not self._outputs and self._tail is None and now < self._recorded + INFO:
             return
         self._recorded = now
-        info = {
+        info = self._info()
+        self._recording = self._sink.record(self._batch, self._outputs, self._tail, info)
+        self._recording.add_done_callback(lambda _: self._doors.wake())
+
+    def _answered(self) -> bool:
+        """Whether no record is on its way; one that failed is to be made again."""
+        if self._recording is None:
+            return True
+        if not self._recording.done():
+            return False
+        if not self._recording.cancelled() and self._recording.exception() is None:
+            self._batch += 1
+            self._outputs, self._tail = [], None
+            if not self._recording.result():
+                self._cancelled.set()
+        self._recording = None
+        return True
+
+    def _info(self) -> Message:
+        return {
             "pid": self._doors.pid,
             "memory": float(self._memory),
             "cpu": self._cpu,
             "last_line": self._recorder.last_line,
         }
-        self._recording = self._sink.record(self._batch, self._outputs, self._tail, info)
-        self._recording.add_done_callback(lambda _: self._doors.wake())
 
     def _record_rest(self) -> None:
-        """Record what is left; the cell is gone."""
+        """Have what is on its way recorded, and leave the rest to the cell's end."""
         deadline = time.monotonic() + RECORD_DEADLINE
         while time.monotonic() < deadline:
             if self._recording is not None:
                 wait([self._recording], timeout=deadline - time.monotonic())
-            self._recorded = 0.0  # no need to let a batch grow any more
-            pending = self._recorder.waiting
-            self._record(time.monotonic())
-            if not pending and not self._outputs and self._tail is None:
-                return
+            if self._answered():
+                if not self._outputs and self._tail is None:
+                    break
+                self._recorded = 0.0
+                self._record(time.monotonic())
+        if not self._outputs and self._tail is None:
+            self._outputs, self._tail = self._recorder.take()
+        self._sink.last(self._batch, self._outputs, self._tail, self._info())
 
     # --- the end ---------------------------------------------------------------
 
@@ -298,6 +348,9 @@ class Supervisor:
             result = JobResult.from_message(self._reply["result"])
             if stopped and self._ladder.state is not None:
                 return Ending(self._ladder.state, self._ladder.reason, result)
+            if self._reply.get("terminated"):
+                reason = "the cell's process died: ended by signal 15 (SIGTERM), not by us"
+                return Ending(State.FAILED, reason, result, died=True)
             return Ending(State(self._reply["outcome"]), self._reply["reason"], result)
         if self._ladder.used and self._ladder.state is not None:
             return Ending(self._ladder.state, self._ladder.reason)
@@ -310,7 +363,7 @@ class Supervisor:
                 f"; it had used up to {readable_size(self._peak)} of memory" if self._peak else ""
             )
             reason += f", not by us{used}: was the machine out of memory?"
-        return Ending(State.FAILED, reason)
+        return Ending(State.FAILED, reason, died=True)
 
 
 def readable_size(nbytes: float) -> str:

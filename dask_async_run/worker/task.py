@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import tempfile
 from collections.abc import Coroutine
 from concurrent.futures import Future
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from distributed import Worker, get_worker
+from distributed import Worker, get_worker, secede
 
 from dask_async_run.errors import AsyncRunError
-from dask_async_run.job import Message, Payload, State
+from dask_async_run.job import JobResult, Message, Payload, State
 from dask_async_run.registry import Claim, Registry
-from dask_async_run.worker.frames_here import FramesHere
 from dask_async_run.worker.host import Cancellation, CellHost
 from dask_async_run.worker.plugin import CellPlugin
 from dask_async_run.worker.recorder import Output
@@ -40,8 +41,10 @@ def run_cell(job: str) -> Message:
     Returns
     -------
     dict
-        ``job`` and its ``state``, also if the cell failed or was not run: what becomes of
-        jobs that wait for it is the registry's business.
+        What plain Dask code can read of the published future: ``job``, its ``state`` and the
+        ``reason`` for it; of a cell that has run also ``error`` (the exception's type and
+        text) and ``bound``, the names that it bound. A cell that failed is no failed task:
+        what becomes of jobs that wait for it is the registry's business.
 
     Raises
     ------
@@ -52,20 +55,36 @@ def run_cell(job: str) -> Message:
     host = CellPlugin.host_of(worker)
     registry = Registry.of_worker(worker)
     # Known here before it is claimed: it can be cancelled right after the claim.
-    with host.running(job) as cancellation:
-        claim = _answer(worker, registry.claim(job, worker.address, socket.gethostname()))
+    with host.running(job) as cancellation, ExitStack() as afterwards:
+        asks = worker.address, socket.gethostname(), str(worker.get_current_task())
+        claim = _answer(worker, registry.claim(job, *asks))
         if not claim.granted:
-            return {"job": job, "state": claim.state}
+            return {"job": job, "state": claim.state, "reason": claim.reason}
+        sink = RegistrySink(worker, registry, job, claim.attempt)
         try:
-            ending = _supervise(worker, host, registry, claim, cancellation)
+            ending = _supervise(worker, host, sink, claim, cancellation, afterwards)
         except Exception as error:
             logger.exception("job %s cannot be run", job)
             ending = Ending(State.LOST, f"its worker could not run it: {error}")
         reply = _answer(
             worker,
-            registry.finish(job, ending.state, ending.reason, ending.result, attempt=claim.attempt),
+            registry.finish(
+                job,
+                ending.state,
+                ending.reason,
+                ending.result,
+                attempt=claim.attempt,
+                last=sink.rest,
+            ),
         )
-    return {"job": job, "state": reply["state"]}
+    result = ending.result or JobResult()
+    return {
+        "job": job,
+        "state": reply["state"],
+        "reason": ending.reason,
+        "error": f"{result.ename}: {result.evalue}" if result.ename else "",
+        "bound": result.bound,
+    }
 
 
 class RegistrySink:
@@ -76,8 +95,14 @@ class RegistrySink:
     worker : Worker
         In whose event loop the calls are made.
     registry : Registry
-    claim : Claim
-        Whose job's outputs they are.
+    job : str
+        Whose outputs they are.
+    attempt : int
+
+    Attributes
+    ----------
+    rest : dict or None
+        The last record, for `Registry.finish`.
     """
 
     def __init__(self, worker: Worker, registry: Registry, job: str, attempt: int) -> None:
@@ -85,11 +110,21 @@ class RegistrySink:
         self._registry = registry
         self._job = job
         self._attempt = attempt
+        self.rest: Message | None = None
 
     def record(
         self, batch: int, outputs: list[Output], tail: str | None, info: Message
     ) -> Future[bool]:
         return _begin(self._worker, self._record(batch, outputs, tail, info))
+
+    def last(self, batch: int, outputs: list[Output], tail: str | None, info: Message) -> None:
+        self.rest = {"batch": batch, "outputs": outputs, "tail": tail, "info": info}
+
+    def record_rest(self) -> None:
+        """Record the last outputs now, if that can be done: the end will take a while."""
+        if self.rest is not None:
+            with suppress(AsyncRunError, OSError, TimeoutError):
+                _answer(self._worker, self._record(**self.rest))
 
     async def _record(
         self, batch: int, outputs: list[Output], tail: str | None, info: Message
@@ -103,15 +138,20 @@ class RegistrySink:
 def _supervise(
     worker: Worker,
     host: CellHost,
-    registry: Registry,
+    sink: RegistrySink,
     claim: Claim,
     cancellation: Cancellation,
+    afterwards: ExitStack,
 ) -> Ending:
+    """Have the cell run; `afterwards` waits until its process is gone."""
     spec = claim.spec
     assert spec is not None
-    frames, environ = _answer(worker, _surroundings(host))
+    around = host.surroundings or _answer(worker, host.look_around())
+    frames = around.frames
     payloads = [spec.payload, *(parent.spec.payload for parent in claim.parents)]
-    payloads += [Payload.from_message(parent.result.payload) for parent in claim.parents]
+    payloads += [parent.result.values for parent in claim.parents]
+    results = [message["result"] for message in claim.members if message["result"]]
+    payloads += [JobResult.from_message(result).values for result in results]
     needed = [frame for payload in payloads for frame in payload.named]
     if spec.memory is None and host.memory_limit:
         spec = replace(spec, memory=host.memory_limit)
@@ -121,27 +161,37 @@ def _supervise(
             {"spec": parent.spec.to_message(), "result": parent.result.to_message()}
             for parent in claim.parents
         ],
+        "members": claim.members,
         "frames": str(frames.store.folder),
+        "dask": host.way_to_dask(),
     }
-    sink = RegistrySink(worker, registry, spec.id, claim.attempt)
-    supervisor = Supervisor(spec, task, sink)
+    if spec.files:
+        folder = tempfile.TemporaryDirectory(prefix="dask-async-run-cell-")
+        task["folder"] = afterwards.enter_context(folder)
+    supervisor = afterwards.enter_context(Supervisor(spec, task, sink, on_dask=secede))
+    if claim.attempt > 1:
+        supervisor.say(f"The cell's process died; it runs again (attempt {claim.attempt}).\n")
     cancellation.on_ask(supervisor.cancel)
     with frames.used(needed):
-        _begin(worker, frames.fetch(needed)).result()
-        ending = supervisor.run(host.template, environ, spec.warm)
+        if not frames.shared:
+            _begin(worker, frames.fetch(needed)).result()
+        ending = supervisor.run(host.template, around.environ, spec.warm)
+        if ending.died and claim.attempt <= spec.retries:
+            return replace(ending, state=State.LOST)  # which the registry lets run again
+        if ending.died and spec.retries:
+            ending = replace(ending, reason=f"{ending.reason} (attempt {claim.attempt})")
         if ending.result is None:
             return ending
         left = Payload.from_message(ending.result.payload).named
+        if frames.shared:
+            return ending
+        sink.record_rest()
         with frames.used(left):
             try:
                 _begin(worker, frames.send(left)).result()
             except (AsyncRunError, OSError) as error:
                 return Ending(State.LOST, f"its result could not be sent: {error}")
     return ending
-
-
-async def _surroundings(host: CellHost) -> tuple[FramesHere, dict[str, str]]:
-    return await host.frames(), await host.environ()
 
 
 def _begin(worker: Worker, call: Coroutine[Any, Any, T]) -> Future[T]:

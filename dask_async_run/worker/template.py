@@ -4,7 +4,7 @@ One per worker, started as a fresh Python process, single-threaded, so that fork
 it is safe: a Dask worker has threads and locks that a fork would freeze in whatever
 state they are. It holds IPython and a shell that has run a few statements, and never
 runs user code. While it has nothing else to do it imports what notebooks here use, and
-keeps one process that waits to be the next cell.
+keeps processes that wait to be the next cells.
 
 It ends when its worker does: the socket between them closes, whichever way the
 worker died; then all cells are killed, and whatever they started.
@@ -19,6 +19,7 @@ import select
 import signal
 import socket
 import sys
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,15 @@ from dask_async_run.warmable import WARMABLE
 from dask_async_run.worker import processes, rehearsal
 from dask_async_run.worker.birth import become_cell
 from dask_async_run.worker.template_protocol import CellFds, receive_request, send_request
+
+SPARES = 2
+"""Processes that wait: while one cell ends and the next begins, a third is made ready."""
+
+SPARE_DELAY = 0.03
+"""Seconds after a cell's begin, or its end, before its successor is made.
+
+While the cell begins, and while its end goes to whoever waits for it, the machine is theirs.
+"""
 
 _DASKS_SEED = "6640"  # what a nanny sets for its workers
 
@@ -43,8 +53,10 @@ class Template:
         self._sock = sock
         self._pid = os.getpid()
         self._status: dict[int, int] = {}
-        self._spare: _Spare | None = None
+        self._spares: list[_Spare] = []
         self._wanted: list[str] = []
+        self._likely: dict[str, Any] = {}
+        self._prepare_at = 0.0
         self._wake, self._waker = socket.socketpair()
         if os.environ.get("PYTHONHASHSEED") == _DASKS_SEED:
             del os.environ["PYTHONHASHSEED"]  # not the user's: what a cell starts has none either
@@ -63,8 +75,9 @@ class Template:
         gc.freeze()  # a collection in a cell would copy every page of ours
         while True:
             # With something to prepare there is no waiting, but a request goes first.
-            idle = not self._wanted and self._spare is not None
-            readable, _, _ = select.select([self._sock, self._wake], [], [], None if idle else 0)
+            idle = not self._wanted and len(self._spares) >= SPARES
+            pause = None if idle else max(0.0, self._prepare_at - time.monotonic())
+            readable, _, _ = select.select([self._sock, self._wake], [], [], pause)
             if self._wake in readable:
                 try:
                     self._wake.recv(4096)
@@ -96,39 +109,39 @@ class Template:
                 self._wanted.append(name)
 
     def _start_cell(self, request: dict[str, Any], fds: CellFds) -> None:
-        spare = self._take_spare()
+        spare = self._spares.pop(0) if self._spares else self._fork(fds)
         try:
             send_request(spare.sock, request, fds)
         except OSError:
             spare.end()  # it was killed; a new one is fine
-            spare = self._fork()
+            spare = self._fork(fds)
             send_request(spare.sock, request, fds)
         spare.sock.close()
         status = os.dup(fds.status)
         fds.close()
         self._status[spare.pid] = status
         _tell(status, f"pid {spare.pid}\n")
+        self._likely = request.get("shell", {})
+        self._prepare_at = time.monotonic() + SPARE_DELAY
 
     def _prepare(self) -> None:
         """Do one thing that makes a later cell begin sooner."""
         if self._wanted:
             name = self._wanted.pop(0)
             try:
-                importlib.import_module(name)
+                with self._shell.builtin_trap:  # pandas asks whether it is in a notebook
+                    importlib.import_module(name)
             except Exception:  # noqa: BLE001 - not installed, or broken: the cell will say so
                 return
             gc.freeze()
             # One without the module would have to import it itself.
-            if self._spare is not None:
-                self._take_spare().end()
-        elif self._spare is None:
-            self._spare = self._fork()
+            while self._spares:
+                self._spares.pop().end()
+        elif len(self._spares) < SPARES:
+            self._spares.append(self._fork())
 
-    def _take_spare(self) -> _Spare:
-        spare, self._spare = self._spare, None
-        return spare or self._fork()
-
-    def _fork(self) -> _Spare:
+    def _fork(self, received: CellFds | None = None) -> _Spare:
+        """Make a spare; it gets descriptors later, and keeps none of what was `received` here."""
         ours, theirs = socket.socketpair()
         # SIGINT may come as soon as the pid is known, before the child is ready for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -138,9 +151,11 @@ class Template:
                 sock.close()
             for fd in self._status.values():
                 os.close(fd)
-            if self._spare is not None:
-                self._spare.sock.close()
-            become_cell(self._shell, theirs, self._pid)
+            for spare in self._spares:
+                spare.sock.close()
+            if received is not None:
+                received.close()
+            become_cell(self._shell, theirs, self._pid, self._likely)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         return _Spare(pid, ours)
@@ -153,16 +168,17 @@ class Template:
                 return
             if pid == 0:
                 return
-            if self._spare is not None and pid == self._spare.pid:
-                self._take_spare().sock.close()  # somebody killed it
+            for spare in [spare for spare in self._spares if spare.pid == pid]:
+                self._spares.remove(spare)  # somebody killed it
+                spare.sock.close()
             fd = self._status.pop(pid, None)
             if fd is None:
                 continue  # the spare one, or a cell's orphan
             # The slot is free when everything is gone, so that is told last.
-            spare = [self._spare.pid] if self._spare is not None else []
-            processes.kill_orphans([*self._status, *spare])
+            processes.kill_orphans([*self._status, *(spare.pid for spare in self._spares)])
             _tell(fd, f"exit {status}\n")
             os.close(fd)
+            self._prepare_at = time.monotonic() + SPARE_DELAY if self._spares else 0.0
 
     def _end(self) -> None:
         for pid in self._status:

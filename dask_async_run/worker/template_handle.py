@@ -15,6 +15,7 @@ from typing import IO
 
 import psutil
 
+from dask_async_run.job import Message
 from dask_async_run.worker.processes import signal_name
 from dask_async_run.worker.template_protocol import CellFds, bootstrap, send_request
 
@@ -47,7 +48,11 @@ class TemplateHandle:
             self._start()
 
     def fork(
-        self, fds: CellFds, environ: dict[str, str] | None = None, warm: Sequence[str] = ()
+        self,
+        fds: CellFds,
+        environ: dict[str, str] | None = None,
+        warm: Sequence[str] = (),
+        shell: Message | None = None,
     ) -> None:
         """Ask for a cell process; returns before there is one.
 
@@ -59,6 +64,8 @@ class TemplateHandle:
             Environment variables to be set in the template and so in the cell.
         warm : sequence of str
             Modules that the template may import afterwards.
+        shell : dict
+            As `JobSpec.shell`: what the next cell's shell will probably be like, too.
 
         Raises
         ------
@@ -67,7 +74,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"environ": environ or {}, "warm": list(warm)}
+        request = {"environ": environ or {}, "warm": list(warm), "shell": shell or {}}
         with self._lock:
             sock = self._start()
             try:

@@ -35,7 +35,7 @@ class CellFds:
 
 
 def send_request(sock: socket.socket, request: dict[str, Any], fds: CellFds | None = None) -> None:
-    """Send a request for a cell; ``environ`` and ``warm`` as in `TemplateHandle.fork`."""
+    """Send a request for a cell; it holds what `TemplateHandle.fork` says."""
     body = json.dumps(request).encode()
     packed = len(body).to_bytes(4, "big") + body
     sent = socket.send_fds(sock, [packed], list(astuple(fds))) if fds else sock.send(packed)

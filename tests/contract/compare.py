@@ -26,7 +26,7 @@ from pathlib import Path
 
 import nbformat
 
-from .kernels import Kernel, KernelDiedError, RemoteKernel
+from .kernels import Kernel, KernelDiedError, RemoteKernel, side_by_side
 from .outputs import Step
 
 _OF_ONE_RUN = re.compile(r"(?:fit|score)_time_?'\]$|\.uuid$")
@@ -161,15 +161,11 @@ class Judge:
         A refused cell is then run plainly in the other kernel too, so that the
         next ones are judged by themselves.
         """
-        begun = time.monotonic()
-        plain = self.plain.cell(number, self.numbered(source, self.plain))
-        between = time.monotonic()
-        try:
-            other = self.other.cell(number, self.numbered(source, self.other))
-        except TimeoutError as error:
-            other = Step([], lines_added=1, refused=f"took too long: {error}")
-        ended = time.monotonic()
-        looks = self.plain.look(), self.other.look()
+        (plain, looked, seconds), (other, looked_there, seconds_there) = side_by_side(
+            lambda: self._one(self.plain, number, source),
+            lambda: self._one(self.other, number, source),
+        )
+        looks = looked, looked_there
         outputs = self.plain.document.read(number, plain), self.other.document.read(number, other)
         refused = other.refused if differing_outputs(*outputs) else ""
         if refused:
@@ -179,13 +175,29 @@ class Judge:
         told = [] if refused else differing_outputs(*outputs)
         told += [text for path, text in found.items() if self._known.get(path) != text]
         self._known = found
-        return Verdict(number, source, tuple(told), refused, (between - begun, ended - between))
+        return Verdict(number, source, tuple(told), refused, (seconds, seconds_there))
+
+    def _one(self, kernel: Kernel, number: int, source: str) -> tuple[Step, dict[str, str], float]:
+        """Run a cell in one kernel; what it showed and left, and the seconds that it took."""
+        begun = time.monotonic()
+        try:
+            step = kernel.cell(number, self.numbered(source, kernel))
+        except TimeoutError as error:
+            if kernel is self.plain:
+                raise
+            step = Step([], lines_added=1, refused=f"took too long: {error}")
+        seconds = time.monotonic() - begun
+        return step, kernel.look(), seconds
 
     def in_both_kernels(self, number: int, source: str) -> None:
         """Run a cell plainly in both kernels; it is not judged."""
-        for kernel in (self.plain, self.other):
+
+        def run(kernel: Kernel) -> dict[str, str]:
             kernel.plainly(number, self.numbered(source, kernel))
-        self._known = differing(self.plain.look(), self.other.look())
+            return kernel.look()
+
+        looks = side_by_side(lambda: run(self.plain), lambda: run(self.other))
+        self._known = differing(*looks)
 
     def numbered(self, source: str, kernel: Kernel) -> str:
         """`source` with ``Out[3]``, ``In[3]``, ``_3``, ``_i3`` as they are numbered in `kernel`."""

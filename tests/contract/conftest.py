@@ -11,18 +11,20 @@ from pathlib import Path
 import pytest
 
 from .compare import Judge, environment, folder_of_server, kernel_pair
-from .kernels import RemoteKernel
+from .kernels import RemoteKernel, side_by_side
 
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:
     """Folder of the one server that the contract's remote kernels share."""
+    side_by_side(bool, bool)  # starts the judge's thread
     with folder_of_server() as folder:
         # Now: what a test starts has to be gone after it, and this one outlives them all.
         start = (
             "from dask_async_run.server.launch import ensure_server; ensure_server(dashboard=False)"
         )
-        env = {**os.environ, **environment(folder)}
+        # As a kernel of the judge's would start it.
+        env = {**os.environ, "PYTHONHASHSEED": "0", **environment(folder)}
         subprocess.run([sys.executable, "-c", start], env=env, check=True, timeout=120)
         yield folder
 

@@ -7,15 +7,19 @@ import os
 import queue
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from jupyter_client.manager import KernelManager
 
 from .outputs import Document, Step
+
+First = TypeVar("First")
+Second = TypeVar("Second")
 
 PROBE = Path(__file__).parent / "probe"
 _LOAD = f"""
@@ -31,6 +35,22 @@ _load()
 del _load
 """
 _PROBE = "__import__('sys').modules['_contract_probe']"
+
+
+_ASIDE = ThreadPoolExecutor(1, thread_name_prefix="contract-plain")
+
+
+def side_by_side(plain: Callable[[], First], other: Callable[[], Second]) -> tuple[First, Second]:
+    """Call both at once, `plain` in a thread that lives as long as this process.
+
+    The two kernels have nothing in common, and a machine has more than one core.
+    """
+    aside = _ASIDE.submit(plain)
+    try:
+        answer = other()
+    finally:
+        wait([aside])
+    return aside.result(), answer
 
 
 class KernelDiedError(Exception):

@@ -53,6 +53,43 @@ def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: Rem
     assert value(kernel, "a") == ["made"]
 
 
+@pytest.mark.contract(11, 7)
+def test_surroundings_of_a_pending_job_are_inherited(kernel: RemoteKernel) -> None:
+    """What an earlier job draws, sets and changes around it is where the later one begins."""
+    do(kernel, "import os, random\nfrom fractions import Fraction\nrandom.seed(3)")
+    do(kernel, "os.makedirs('below', exist_ok=True)")
+    expected = value(kernel, "[random.random(), random.random()]")
+    do(kernel, "random.seed(3)")
+    submit(
+        kernel,
+        "first",
+        WAIT.format("go")
+        + "a = random.random(); os.environ['SET_THERE'] = 'yes'\n"
+        + "os.chdir('below'); Fraction.twice = lambda self: 2 * self",
+    )
+    submit(
+        kernel,
+        "second",
+        "b = [a, random.random()]\n"
+        "seen = os.environ['SET_THERE'], os.path.basename(os.getcwd()), str(Fraction(1).twice())",
+    )
+    let_go(kernel, "go")
+    do(kernel, "%async_gather second")
+    assert value(kernel, "b") == expected
+    assert value(kernel, "seen") == ("yes", "below", "2")
+    do(kernel, "os.chdir('..'); del Fraction.twice, os.environ['SET_THERE']")
+
+
+@pytest.mark.contract(7)
+def test_a_change_to_a_library_that_cannot_go_along_is_told(kernel: RemoteKernel) -> None:
+    """The cell that mentions it is submitted without it, and the user hears of it."""
+    do(kernel, "import math, threading\nmath.guard = threading.Lock()")
+    said = do(kernel, "%%async_run --name told\nx = hasattr(math, 'guard')")
+    assert "math.guard does not go along: TypeError" in said
+    do(kernel, "%async_gather told\ndel math.guard")
+    assert value(kernel, "x") is False
+
+
 @pytest.mark.contract(11)
 def test_independent_jobs_run_side_by_side(kernel: RemoteKernel) -> None:
     """Two jobs that can only end if both run at once do end."""
@@ -60,6 +97,19 @@ def test_independent_jobs_run_side_by_side(kernel: RemoteKernel) -> None:
     submit(kernel, "right", "open('right', 'w').close()\n" + WAIT.format("left") + "b = 2")
     do(kernel, "%async_gather left right")
     assert value(kernel, "a + b") == 3
+
+
+@pytest.mark.contract(11)
+def test_importing_what_is_there_makes_nobody_wait(kernel: RemoteKernel) -> None:
+    """A module that the notebook has is not pending because a job imports it once more."""
+    do(kernel, "import os, time\nfrom os import path")
+    submit(kernel, "importer", WAIT.format("go") + "from os import path\na = 1")
+    submit(kernel, "user", "b = time.time() > 0, path.exists('go'), os.sep")
+    do(kernel, "%async_gather user")  # which the importer, that has not ended, does not hold up
+    assert value(kernel, "b") == (True, False, "/")
+    assert "importer" not in do(kernel, "time.time()")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather importer")
 
 
 @pytest.mark.contract(11)

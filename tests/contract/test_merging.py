@@ -26,7 +26,7 @@ def test_what_was_done_before_a_cancel_stands(kernel: RemoteKernel) -> None:
 @pytest.mark.contract(14)
 def test_what_was_done_before_a_timeout_stands(kernel: RemoteKernel) -> None:
     """Names bound before a timeout come back."""
-    submit(kernel, "late", "x = 5\n" + WAIT.format("never"), "--timeout 1s")
+    submit(kernel, "late", "x = 5\n" + WAIT.format("never"), "--timeout 3s")
     told = shown(kernel.execute("%async_gather late"))
     assert "timed" in told.lower()
     assert value(kernel, "x") == 5
@@ -62,6 +62,28 @@ def test_a_merge_that_fails_leaves_everything_as_it_was(kernel: RemoteKernel) ->
     let_go(kernel, "mended")
     do(kernel, "%async_gather fragile")
     assert value(kernel, "rows, y, f.x") == ([1, 2], "new", 1)
+
+
+@pytest.mark.contract(18)
+def test_what_can_be_loaded_is_brought_by_name(kernel: RemoteKernel) -> None:
+    """The name of a value that can't be loaded is told; `--only` and `job[...]` give the others."""
+    pid = value(kernel, "__import__('os').getpid()")
+    do(kernel, FRAGILE.format(pid=pid) + "rows = [1]; y = 'old'")
+    cell = "first = [3]; f = Fragile(); rows.append(2); y = 'new'; holder = [f]; after = [first]"
+    submit(kernel, "fragile", cell)
+    told = shown(kernel.execute("%async_gather fragile"))
+    assert "f cannot be loaded (RuntimeError: too fragile)" in told
+    assert "--only first,y,after brings" in told
+    do(kernel, "%async_gather fragile --only first,y,after")
+    assert value(kernel, "first, y, after, rows") == ([3], "new", [[3]], [1])
+    assert value(kernel, "after[0] is first, 'f' in globals(), 'holder' in globals()") == (
+        True,
+        False,
+        False,
+    )
+    do(kernel, "import dask_async_run; job = dask_async_run.connect().job('fragile')")
+    assert value(kernel, "job['rows'], job['after']") == ([1, 2], [[3]])
+    assert "holder cannot be loaded" in shown(kernel.execute("job['holder']"))
 
 
 @pytest.mark.contract(18)
@@ -106,6 +128,22 @@ def test_gathering_again_is_harmless(kernel: RemoteKernel) -> None:
     assert value(kernel, "rows, same is rows, n") == ([1, 2, 3], True, "mine")
 
 
+@pytest.mark.contract(14)
+def test_what_was_gathered_is_the_notebooks_own(kernel: RemoteKernel) -> None:
+    """Deleted here, its memory is free; a second gather tells that it was deleted."""
+    do(kernel, "import gc, weakref\nimport numpy as np\nclass Net: pass\nrows = [0]")
+    submit(kernel, "made", "net = Net(); net.weights = np.ones(1_000_000); rows.append(1)")
+    do(kernel, "%async_gather made\nnet.seen = True")
+    do(kernel, "%async_gather made")
+    assert value(kernel, "net.seen, rows") == (True, [0, 1])
+    do(kernel, "refs = [weakref.ref(net), weakref.ref(net.weights)]; del net; gc.collect()")
+    assert value(kernel, "[ref() is None for ref in refs]") == [True, True]
+    assert "net" in do(kernel, "%async_gather made")
+    assert value(kernel, "'net' in globals()") is False
+    do(kernel, "%async_gather made --overwrite")
+    assert value(kernel, "float(net.weights.sum()), rows") == (1e6, [0, 1])
+
+
 @pytest.mark.contract(9)
 def test_the_plan_shows_what_would_travel(kernel: RemoteKernel) -> None:
     """Names with sizes, and nothing is submitted."""
@@ -114,8 +152,30 @@ def test_the_plan_shows_what_would_travel(kernel: RemoteKernel) -> None:
     assert "big" in told
     assert re.search(r"\d(\.\d)? ?Mi?B", told)
     assert "unused" not in told
+    assert "there already" not in told
+    submit(kernel, "sent", "n = big.size")
+    told = submit(kernel, "planned", "y = f().sum()", "--plan")
+    assert [line for line in told.splitlines() if "there already" in line] != []
+    do(kernel, "big[3] = 1")
+    assert "there already" not in submit(kernel, "planned", "y = f().sum()", "--plan")
     failed = kernel.execute("%async_gather planned")
     assert "planned" in failed.error
+
+
+@pytest.mark.contract(1, 13)
+def test_a_file_that_is_mapped_to_be_written_to_is_told_by_name(kernel: RemoteKernel) -> None:
+    """It is no snapshot: the plan says so, and submitting does."""
+    make = "np.memmap('mapped.dat', dtype='f8', mode='w+', shape=(10,))"
+    do(kernel, f"import numpy as np; held = {{'m': {make}}}; r = np.memmap('mapped.dat', mode='r')")
+    told = submit(kernel, "planned", "held['m'][0] = 2; r[0]", "--plan")
+    shared = [line.split()[0] for line in told.splitlines() if "shared: the file" in line]
+    assert shared[0] == "held"  # as text; as HTML then
+    assert "r" not in shared
+    told = submit(kernel, "mapping", "held['m'][0] = 2; r[0]")
+    assert "held goes along as the file" in told
+    assert "r goes along" not in told
+    do(kernel, "%async_gather mapping")
+    assert value(kernel, "float(held['m'][0])") == 2.0
 
 
 @pytest.mark.contract(9)

@@ -110,3 +110,18 @@ def test_a_flood_is_bounded(kernel: RemoteKernel, server_folder: Path, flood: st
         assert re.search(r"\d[\d,.]* ?([kMG]i?)?B|bytes", text)
     assert value(kernel, "n") == 1
     assert journal.stat().st_size - before < 25_000_000
+
+
+@pytest.mark.contract(23)
+def test_help_goes_to_the_pager_and_load_to_the_next_cell(kernel: RemoteKernel) -> None:
+    """A gather sends the front end what the cell would have sent it; nothing of it is output."""
+    do(kernel, "open('text.py', 'w').write('a = 1')")
+    for name, code in (("asked", "len?"), ("loaded", "%load text.py")):
+        submit(kernel, name, code)
+    asked, loaded = (kernel.execute(f"%async_gather {name}") for name in ("asked", "loaded"))
+    assert [p["source"] for p in asked.reply["payload"]] == ["page"]
+    assert "number of items" in asked.reply["payload"][0]["data"]["text/plain"]
+    (payload,) = loaded.reply["payload"]
+    assert (payload["source"], payload["replace"]) == ("set_next_input", False)
+    assert payload["text"].endswith("a = 1")
+    assert shown(asked) == shown(loaded) == ""

@@ -6,7 +6,7 @@ import re
 
 from .cases import Case
 from .compare import Judge, differing, differing_outputs
-from .kernels import Kernel, RemoteKernel
+from .kernels import Kernel, RemoteKernel, side_by_side
 from .outputs import Step
 
 SETUP, CELL, BETWEEN, LATER = 1, 2, 3, 4
@@ -40,13 +40,13 @@ def try_case(judge: Judge, case: Case) -> list[str]:
     `later` prints what the case says, that nothing but the cell raises, that two
     plain runs are the same.
     """
-    for kernel in (judge.plain, judge.other):
-        kernel.reset(case.id)
-    wrong = _plainly(judge.plain, case)
+    side_by_side(lambda: judge.plain.reset(case.id), lambda: judge.other.reset(case.id))
     remote = isinstance(judge.other, RemoteKernel)
     if case.refused and remote:
-        return wrong + _refusal(judge, case)
-    other = _steps(judge.other, case)
+        return _plainly(judge.plain, case) + _refusal(judge, case)
+    wrong, other = side_by_side(
+        lambda: _plainly(judge.plain, case), lambda: _steps(judge.other, case)
+    )
     if isinstance(other, str):
         return [*wrong, f"refused: {other}"]
     plain = _last[id(judge.plain)]

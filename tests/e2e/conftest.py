@@ -6,16 +6,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from elsewhere import Elsewhere, dask_elsewhere
+from elsewhere import Elsewhere, dask_elsewhere, environment_without
 from observer import Observer, stop_server
 from realkernel import RealKernel
+from slot import Slot
 from waiting import wait_for
 
 LOAD = "%load_ext dask_async_run\n"
@@ -49,6 +50,14 @@ def elsewhere(folders: Any, tmp_path: Path) -> Iterator[Elsewhere]:
         yield started
 
 
+@pytest.fixture
+def bare_elsewhere(folders: Any, tmp_path: Path) -> Iterator[Elsewhere]:
+    """A cluster whose Python has no part of this project, and not all that it requires."""
+    lacking = ("dask-async-run", "ipython", "traitlets", "jedi", "xxhash", "platformdirs")
+    with dask_elsewhere(tmp_path, environment_without(tmp_path / "bare", *lacking)) as started:
+        yield started
+
+
 @dataclass(frozen=True)
 class SharedServer:
     """A server for the tests of a module that leave it alone."""
@@ -57,9 +66,9 @@ class SharedServer:
     observer: Observer
 
 
-@pytest.fixture(scope="module")
-def shared_server() -> Iterator[SharedServer]:
-    """A server in the foreground of a process of its own, with two workers."""
+@contextmanager
+def serving(workers: int) -> Iterator[SharedServer]:
+    """Run a server in the foreground of a process of its own."""
     with tempfile.TemporaryDirectory(prefix="dar-", dir="/tmp") as home:
         env = {
             "DASK_ASYNC_RUN_STATE": f"{home}/state",
@@ -68,7 +77,7 @@ def shared_server() -> Iterator[SharedServer]:
         with pytest.MonkeyPatch.context() as patch:
             for name, value in env.items():
                 patch.setenv(name, value)
-            command = [sys.executable, "-m", "dask_async_run", "server", "--workers", "2"]
+            command = [sys.executable, "-m", "dask_async_run", "server", "--workers", str(workers)]
             log = Path(home, "log")
             with log.open("wb") as out:
                 process = subprocess.Popen(
@@ -88,6 +97,30 @@ def shared_server() -> Iterator[SharedServer]:
                 process.wait(60)
 
 
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[SharedServer]:
+    """A server with two workers."""
+    with serving(2) as server:
+        yield server
+
+
+@pytest.fixture(scope="module", params=["own", "foreign"])
+def slot(request: pytest.FixtureRequest) -> Iterator[Slot]:
+    """A server of one's own, or somebody else's cluster."""
+    with ExitStack() as stack:
+        home = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dar-", dir="/tmp")))
+        if request.param == "own":
+            server = stack.enter_context(serving(1))
+            connect, env = "%async_run_server", server.env
+        else:
+            cluster = stack.enter_context(dask_elsewhere(home, threads=1))
+            connect, env = f"%async_run_server {cluster.file}", {}
+        (home / "notebooks").mkdir()
+        kernel = stack.enter_context(RealKernel(home / "notebooks", "shared.ipynb", env))
+        kernel.do(LOAD + connect)
+        yield Slot(kernel, LOAD + connect, env)
+
+
 @pytest.fixture
 def shared_kernel(
     shared_server: SharedServer, folders: Any, tmp_path: Path, request: pytest.FixtureRequest
@@ -96,3 +129,17 @@ def shared_kernel(
     with RealKernel(tmp_path, f"{request.node.name}.ipynb", shared_server.env) as kernel:
         kernel.do(LOAD + "%async_run_server")
         yield kernel
+
+
+@pytest.fixture(scope="module")
+def kernel(
+    shared_server: SharedServer,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
+) -> Iterator[RealKernel]:
+    """One kernel for those tests of a module that leave it alone, and use names of their own."""
+    name = request.module.__name__.rpartition(".")[2]
+    folder = tmp_path_factory.mktemp(name)
+    with RealKernel(folder, f"{name}.ipynb", shared_server.env) as started:
+        started.do(LOAD + "%async_run_server")
+        yield started

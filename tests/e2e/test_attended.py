@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -127,6 +128,11 @@ def test_the_end_of_a_job_is_said_once(kernel: RealKernel, observer: Observer) -
     assert said.endswith("%async_gather two\nown\n")
     assert "one" not in said
     assert kernel.do("print('own')").text == "own\n"
+    # Where the browser cannot say it, that is said.
+    assert "ipywidgets" not in kernel.do("%%async_run --name bell --notify\nx = 1").stderr
+    kernel.do("%async_gather bell\nimport sys; sys.modules['ipywidgets'] = None")
+    assert "pip install ipywidgets" in kernel.do("%async_run --name bell --notify x = 1").stderr
+    kernel.do("%async_gather bell")
     kernel.do("%config AsyncRun.notice = False")
     kernel.do("%%async_run --name three\n1 / 0")
     observer.wait("three")
@@ -169,6 +175,16 @@ def test_several_jobs_are_followed_at_once_after_a_restart(
     for name in ("left", "right"):
         assert followed.stdout.index(f"{name} early") < followed.stdout.index(f"{name} late")
     assert followed.stdout.startswith("── left ──\nleft early\n")
+
+    # The notebook gets another name; a kernel only knows it when it is started again.
+    Path(kernel.cwd, "renamed.ipynb").touch()
+    old, kernel.notebook = kernel.notebook, "renamed.ipynb"
+    kernel.restart()
+    told = kernel.do("%load_ext dask_async_run").text
+    assert f"{old}/left (finished), {old}/right (finished)" in told
+    brings = re.search(r"%async_gather \w+", told)
+    assert brings is not None
+    assert "left early" in kernel.do(f"%async_run_server\n{brings[0]}").stdout
 
 
 def test_a_terminal_says_so_before_the_next_prompt(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
-from elsewhere import Elsewhere
+from elsewhere import Elsewhere, another_python
 from realkernel import RealKernel
+from waiting import wait_for
 
 OpenKernel = Callable[..., RealKernel]
 
@@ -63,3 +66,61 @@ def test_a_finished_result_outlives_kernel_and_worker(
     kernel.do("%%async_run --name again\nkept[0] = 5; total = float(kept.sum())")
     kernel.do("%async_gather again")
     assert kernel.do("print(total, kept[0])").stdout == "2000004.0 5.0\n"
+
+
+@pytest.mark.timeout(180)
+def test_a_cluster_needs_nothing_of_ours(
+    bare_elsewhere: Elsewhere, open_kernel: OpenKernel, tmp_path: Path
+) -> None:
+    """What it lacks is sent, to later workers too; what its own work imports stays the same."""
+    kernel = open_kernel()
+    told = kernel.do(f"%load_ext dask_async_run\n%async_run_server {bare_elsewhere.file}")
+    assert "had none: dask-async-run, ipython, platformdirs, xxhash." in told.stdout
+    kernel.do("import numpy as np\na = np.arange(400_000.0)\ndef double(x): return 2 * x")
+    kernel.do(
+        "%%async_run --name one\nimport sys, IPython, dask_async_run\nb = double(a)\n"
+        "print(sys.prefix, dask_async_run.__file__, IPython.get_ipython() is not None)\n"
+        "import platformdirs, zict; print(platformdirs.__file__, zict.__file__)\nb.sum()"
+    )
+    ran = kernel.do("%async_gather one")
+    prefix, where, has_shell, sent, own = ran.stdout.split()
+    assert prefix == str(tmp_path / "bare")
+    assert sent.startswith(str(tmp_path / "worker-0"))
+    assert own.startswith(prefix)
+    assert where.startswith(str(tmp_path / "worker-0"))
+    assert has_shell == "True"
+    assert "np.float64(159999600000.0)" in ran.text
+    worker = bare_elsewhere.workers[0]
+    worker.kill()
+    worker.wait()
+    bare_elsewhere.start_worker()
+    kernel.do("%%async_run --gather\nb[0] = 7\nprint('on the later one')")
+    assert kernel.do("b[:2]").result == "array([7., 2.])"
+    with Client(bare_elsewhere.address, set_as_default=False) as plain:
+        assert plain.submit(sum, [1, 2]).result() == 3
+        assert list(plain.run(lambda: "IPython" in sys.modules).values()) == [False]
+
+
+@pytest.mark.timeout(180)
+def test_a_worker_of_another_python_gets_no_cells(
+    elsewhere: Elsewhere, open_kernel: OpenKernel
+) -> None:
+    """It joins while a notebook is connected: no job fails there, and the next one is told."""
+    python = another_python()
+    kernel = open_kernel()
+    connect = f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}"
+    kernel.do(connect)
+    elsewhere.start_worker(python)
+    with Client(elsewhere.address, set_as_default=False) as plain:
+        plain.wait_for_workers(2, 60)
+    for n in range(6):
+        kernel.do(f"%async_run --name job-{n} import sys; v{n} = sys.version_info[:2]")
+    kernel.do("%async_gather")
+    here = kernel.do("import sys; sys.version_info[:2]").result
+    assert kernel.do(f"{{{', '.join(f'v{n}' for n in range(6))}}}").result == f"{{{here}}}"
+    told = open_kernel("other.ipynb").do(connect).stdout
+    address = told.partition("Workers with another Python get no cells: ")[2].split()[2]
+    kernel.do(f"%async_run --name there --workers {address.rstrip('.')} 1")
+    said = "waits for a worker with Python"
+    wait_for(lambda: said in kernel.do("%async_jobs there").text, 30)
+    kernel.do("%async_cancel there")

@@ -62,6 +62,14 @@ def test_an_exception(shared_kernel: RealKernel, shared_server: Any) -> None:
         "    print('caught', error)"
     )
     assert "caught division by zero" in caught.stdout
+    # Of several, those after it are named.
+    for name, code in (("one", "1 / 0"), ("two", "x = 1"), ("three", "x = 2")):
+        shared_kernel.do(f"%async_run --name {name} {code}")
+    several = shared_kernel.run("%async_gather one two three")
+    assert several.error is not None
+    assert "Not gathered yet: %async_gather two three" in several.text
+    shared_kernel.do("%async_gather two three")
+    assert shared_kernel.value("x") == 2
 
 
 def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
@@ -69,6 +77,10 @@ def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
     before = len(shared_server.observer.jobs())
     ran = shared_kernel.run("%%async_run --nmae typo\nx = 1")
     assert "--nmae" in ran.text
+    assert len(shared_server.observer.jobs()) == before
+    assert "--name comes before the code" in shared_kernel.run("%async_run y = 2 --name q").text
+    nested = shared_kernel.run("%%async_run --name a\n\n%%async_run --name b\nx = 1")
+    assert "another %%async_run in the cell" in nested.text
     assert len(shared_server.observer.jobs()) == before
     shared_kernel.do("%async_run --name training x = 1")
     ran = shared_kernel.run("%async_gather trainign")

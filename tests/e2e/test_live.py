@@ -114,6 +114,13 @@ def test_lines_appear_and_go_on_after_a_reload(
     # The last lines, not more: the text's place never has more than these.
     assert ended.count("line ") <= 15
 
+    # The page no longer knows the card as an output that the kernel may change.
+    assert "submitted" in saved_bundle(lab, notebook, 1)["text/html"]
+    notebook.menu("Settings", "Save Widget State Automatically")
+    # The setting travels to the server and back before it counts.
+    wait_for(lambda: "✔ finished" in str(notebook.save(lab[0]).metadata.get("widgets")))
+    notebook.menu("Settings", "Save Widget State Automatically")
+
     notebook.run(2)
     assert "talk finished after" in notebook.finish(2)
     notebook.run(3)
@@ -143,13 +150,25 @@ def test_a_card_is_there_again_after_a_restart(
     until_shown(notebook, 1, "■ cancelled")
 
 
-def test_the_saved_notebook_has_the_summary(open_notebook: Open, lab: tuple[Path, str]) -> None:
-    """Without a kernel: HTML and text of how it ended, a picture, no widget."""
+def test_the_saved_notebook_has_the_summary(
+    open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Without a kernel: HTML and text of how it ended, a picture, no widget.
+
+    While it runs, the card shows what the cell displays, as it comes.
+    """
+    go = tmp_path / "go"
     notebook = open_notebook(
-        "%%async_run --name draw\nimport matplotlib.pyplot as plt\n"
-        "print('drawing')\nplt.plot([1, 2])\nplt.show()"
+        "%%async_run --name draw\nimport os, time\nimport matplotlib.pyplot as plt\n"
+        "from IPython.display import HTML, display\n"
+        "print('drawing')\ndisplay(HTML('<table><tr><td>seven</td></tr></table>'))\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.02)\n"
+        "plt.plot([1, 2])\nplt.show()"
     )
     notebook.run(1)
+    until_shown(notebook, 1, "▶ running", "seven")
+    assert notebook.cell(1).locator(".jp-OutputArea td", has_text="seven").count() == 1
+    go.touch()
     until_shown(notebook, 1, "✔ finished", "drawing")
     wait_for(lambda: notebook.cell(1).locator("button").count() == 0, what="the card is plain HTML")
     picture = notebook.cell(1).locator(".jp-OutputArea img")
@@ -167,12 +186,12 @@ def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
     go = tmp_path / "go"
     notebook = open_notebook(
         "%%async_run --name fit\nimport os, time\nfrom tqdm import tqdm\n"
-        "for n in tqdm(range(80), desc='fit'):\n    time.sleep(0.02)\n"
+        "for n in tqdm(range(80), desc='fit', mininterval=0, miniters=1):\n    time.sleep(0.02)\n"
         f"    while n == 40 and not os.path.exists({str(go)!r}): time.sleep(0.02)"
     )
     notebook.run(1)
     bar = notebook.cell(1).locator("[role=progressbar]")
-    wait_for(lambda: bar.count() == 1 and int(bar.get_attribute("aria-valuenow")) >= 45)
+    wait_for(lambda: bar.count() == 1 and int(bar.get_attribute("aria-valuenow")) >= 50, 60)
     shown = until_shown(notebook, 1, "/80", "it/s", "left", " %")
     assert "█" not in shown
     go.touch()
@@ -189,6 +208,36 @@ def test_the_cancel_button(open_notebook: Open) -> None:
     until_shown(notebook, 1, "▶ running")
     notebook.cell(1).locator("button", has_text="Cancel").click()
     until_shown(notebook, 1, "■ cancelled", "KeyboardInterrupt")
+
+
+def test_the_browser_notifies(open_notebook: Open, lab: tuple[Path, str], tmp_path: Path) -> None:
+    """Once, if it was allowed by a click; not again where the page is loaded again."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name rung --notify\nimport os, time\n"
+        f"while not os.path.exists({str(go)!r}): time.sleep(0.02)"
+    )
+    # The browser's own notifications, written down as they are made.
+    notebook.page.add_init_script(
+        "window.rung = []; window.Notification = new Proxy(window.Notification, {construct("
+        "make, words) { rung.push(words); return Reflect.construct(make, words); }})"
+    )
+    notebook.reload()
+    notebook.run(1)
+    button = notebook.cell(1).locator("button", has_text="Notify me")
+    button.wait_for()
+    notebook.page.context.grant_permissions(["notifications"])
+    button.click()
+    notebook.cell(1).locator("button", has_text="Will notify").wait_for()
+    notebook.save(lab[0])
+    go.touch()
+    until_shown(notebook, 1, "✔ finished")
+    ((title, words),) = wait_for(lambda: notebook.page.evaluate("rung"))
+    assert title.startswith("Job rung: finished after")
+    assert "%async_gather rung" in words["body"]
+    notebook.reload()
+    until_shown(notebook, 1, "✔ finished")
+    assert notebook.page.evaluate("rung") == []
 
 
 def test_gather_when_done(open_notebook: Open, tmp_path: Path) -> None:
@@ -241,3 +290,34 @@ def test_no_live_view_if_it_is_switched_off(open_notebook: Open, lab: tuple[Path
     (output,) = notebook.save(lab[0]).cells[2].outputs
     assert output.output_type == "execute_result"
     assert "gather with" in output.data["text/html"]
+
+
+def test_the_table_sorts_at_a_click(open_notebook: Open) -> None:
+    """By what stands in a column, up and down, also by keyboard; no kernel is needed."""
+    notebook = open_notebook(
+        "%async_run --name big x = b'1' * 100_000",
+        "%async_run --name small y = 1",
+        "%async_run --name after --after small z = 1",
+        "%async_wait",
+        "%async_jobs",
+    )
+    for cell in (1, 2, 3, 4, 5):
+        notebook.run(cell)
+        notebook.finish(cell)
+    end_kernels(notebook.address)
+    table = notebook.cell(5).locator(".jp-OutputArea table")
+
+    def jobs() -> list[str]:
+        return [str(name) for name in table.locator("td:first-child").all_inner_texts()]
+
+    assert jobs() == ["big", "small", "after"]
+    table.locator("button", has_text="job").focus()
+    notebook.page.keyboard.press("Enter")
+    assert jobs() == ["after", "big", "small"]
+    result = table.locator("th", has_text="result")
+    result.locator("button").click()
+    assert jobs()[-1] == "big"
+    result.locator("button").click()
+    assert jobs()[0] == "big"
+    assert result.get_attribute("aria-sort") == "descending"
+    assert "▼" in result.inner_text()

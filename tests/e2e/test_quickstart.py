@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from leftovers import MARK, marked_processes
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
+SWEEP = NOTEBOOK.with_name("sweep.ipynb")
 
 # What differs from run to run: a job's progress, times, addresses, processes.
 VARIES = re.compile(r"^.*\b(?:pending|running|finished)\b.*$|\d[\d.,:]*( s| min)?", re.MULTILINE)
@@ -39,16 +40,16 @@ def merged(outputs: list[Any]) -> list[dict[str, Any]]:
     return result
 
 
-def execute(folder: Path) -> Any:
-    """Answer the notebook, executed as ``jupyter execute`` does."""
-    notebook: Any = nbformat.read(NOTEBOOK, as_version=4)
+def execute(folder: Path, path: Path = NOTEBOOK) -> Any:
+    """Answer a notebook, executed as ``jupyter execute`` does."""
+    notebook: Any = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     client = NotebookClient(
         notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}
     )
-    client.execute(env={**os.environ, "JPY_SESSION_NAME": str(folder / NOTEBOOK.name)})
+    client.execute(env={**os.environ, "JPY_SESSION_NAME": str(folder / path.name)})
     return notebook
 
 
@@ -81,3 +82,15 @@ def test_quickstart(tmp_path: Path) -> None:
     for before, now in zip(saved.cells, executed.cells, strict=True):
         if before.cell_type == "code":
             assert merged(before.outputs) == merged(now.outputs), before.source
+
+
+@pytest.mark.timeout(300)
+def test_the_example_of_a_sweep(tmp_path: Path) -> None:
+    """It runs unattended although members fail, and shows the table that its saved copy shows."""
+    executed = execute(tmp_path, SWEEP)
+    saved: Any = nbformat.read(SWEEP, as_version=4)
+    best = 'svm[svm.state == "finished"].sort_values("score").tail(1)'
+    for line in ("%async_gather svm", best):
+        now, before = (find(notebook, line).outputs for notebook in (executed, saved))
+        assert merged(now) == merged(before)
+    assert "linear" in executed.cells[-2].outputs[-1].data["text/plain"]

@@ -401,7 +401,10 @@ def test_package_upgraded(open_kernel: OpenKernel, observer: Observer, folders: 
         journal.execute("PRAGMA user_version = 1000")
     refused = kernel.run(SERVE)
     assert "newer" in refused.text
-    assert marked_processes(os.environ[MARK]) == [psutil.Process(kernel.pid)]
+    wait_for(
+        lambda: marked_processes(os.environ[MARK]) == [psutil.Process(kernel.pid)],
+        what="the server that refused to be gone",
+    )
 
 
 @contextmanager

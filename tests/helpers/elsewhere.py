@@ -8,9 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
+import venv
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -29,10 +32,10 @@ class Elsewhere:
     address: str
     scheduler: subprocess.Popen[str]
     workers: list[subprocess.Popen[str]]
-    start_worker: Callable[[], None]
+    start_worker: Callable[..., None]
 
 
-def _namespace() -> list[str]:
+def namespace() -> list[str]:
     """The command that gives a process a mount namespace: as root, or as a user's own root."""
     if unshare := shutil.which("unshare"):
         for options in (["--mount"], ["-Urm"]):
@@ -41,23 +44,83 @@ def _namespace() -> list[str]:
     pytest.skip("this machine lets nobody have a mount namespace (unshare --mount)")
 
 
+def environment_without(folder: Path, *distributions: str) -> str:
+    """Make a Python environment that has what this one has, but some distributions.
+
+    Its packages are links to the ones here; what is installed as editable is not there.
+
+    Returns
+    -------
+    str
+        Its Python.
+    """
+    venv.create(folder, symlinks=True, with_pip=False)
+    here = Path(sysconfig.get_path("purelib"))
+    there = next(folder.glob("lib/python*/site-packages"))
+    hidden = {
+        file.parts[0] for name in distributions for file in metadata.distribution(name).files or ()
+    }
+    for entry in here.iterdir():
+        if entry.name not in hidden | {"__pycache__"} and entry.suffix != ".pth":
+            (there / entry.name).symlink_to(entry)
+    return str(folder / "bin" / "python")
+
+
+def another_python() -> str:
+    """Find a Python of another minor version that can run the Dask which is here, or skip."""
+    names = [f"python3.{minor}" for minor in range(10, 20) if minor != sys.version_info.minor]
+    beside = Path(sys.base_prefix).parent
+    places = [shutil.which(name) for name in names]
+    places += [str(found) for name in names for found in beside.glob(f"*/bin/{name}")]
+    for place in filter(None, places):
+        imports = [place, "-c", "import distributed"]
+        environ = {**os.environ, **packages_for(place)}
+        if subprocess.run(imports, env=environ, capture_output=True).returncode == 0:
+            return place
+    pytest.skip("this machine has no other Python that can run Dask")
+
+
+def packages_for(python: str) -> dict[str, str]:
+    """The environment in which a Python that is not this one's finds what is installed here."""
+    here = Path(sys.executable).parent
+    own = Path(python).parent == here or (Path(python).parents[1] / "pyvenv.cfg").exists()
+    return {} if own else {"PYTHONPATH": sysconfig.get_path("purelib")}
+
+
 @contextmanager
-def dask_elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
-    """Start a scheduler that alone sees its state folder, and a worker."""
+def dask_elsewhere(
+    tmp_path: Path, python: str = sys.executable, threads: int = 2
+) -> Iterator[Elsewhere]:
+    """Start a scheduler that alone sees its state folder, and a worker.
+
+    Parameters
+    ----------
+    tmp_path : Path
+    python : str
+        Whose Dask it is.
+    threads : int
+        Of each worker.
+    """
     hidden = tmp_path / "hidden"
     file = tmp_path / "scheduler.json"
     hidden.mkdir()
-    dask = [sys.executable, "-m", "dask"]
+    dask = [python, "-m", "dask"]
     logs = (tmp_path / "dask.log").open("w")
 
     def start(*command: str, **environment: str) -> subprocess.Popen[str]:
         environ = {**os.environ, **environment}
         return subprocess.Popen(
-            command, env=environ, stdout=logs, stderr=logs, text=True, start_new_session=True
+            command,
+            env=environ,
+            cwd=tmp_path,  # which ``python -m`` imports from
+            stdout=logs,
+            stderr=logs,
+            text=True,
+            start_new_session=True,
         )
 
     scheduler = start(
-        *_namespace(),
+        *namespace(),
         *("sh", "-c", HIDE, str(hidden)),
         *(*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
         *("--scheduler-file", str(file)),
@@ -65,14 +128,16 @@ def dask_elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
     )
     workers: list[subprocess.Popen[str]] = []
 
-    def start_worker() -> None:
-        command = [*dask, "worker", "--scheduler-file", str(file), "--nthreads", "2"]
+    def start_worker(python: str = python) -> None:
+        command = [python, "-m", "dask", "worker", "--scheduler-file", str(file)]
+        command += ["--nthreads", str(threads)]
         own = tmp_path / f"worker-{len(workers)}"
         own.mkdir()
         workers.append(
             start(
                 *(*command, "--no-nanny", "--no-dashboard", "--local-directory", str(own)),
                 TMPDIR=str(own),
+                **packages_for(python),
             )
         )
 

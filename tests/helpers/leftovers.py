@@ -14,6 +14,8 @@ from pathlib import Path
 
 import psutil
 
+from dask_async_run.worker.template import SPARES
+
 MARK = "DASK_ASYNC_RUN_TEST"
 """Environment variable that every process started by a test inherits."""
 
@@ -96,7 +98,7 @@ class Snapshot:
         return [p for p in unique.values() if not _lasting(p) and not self._is_spare(p)]
 
     def _is_spare(self, process: psutil.Process) -> bool:
-        """Whether it is what a template process from before the test keeps for its next cell."""
+        """Whether it is what a template process from before the test keeps for its next cells."""
         try:
             parent = process.parent()
             return (
@@ -104,7 +106,7 @@ class Snapshot:
                 and parent.pid in self.children
                 and TEMPLATE in " ".join(parent.cmdline())
                 and parent.cmdline() == process.cmdline()
-                and len(parent.children()) == 1
+                and len(parent.children()) == SPARES
             )
         except psutil.Error:
             return True  # gone meanwhile

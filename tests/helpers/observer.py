@@ -55,6 +55,16 @@ class Observer:
         named = [view for view in self.jobs() if view.name == name]
         return named[-1] if named else None
 
+    def members(self, name: str) -> list[JobView]:
+        """The members of the latest sweep of that name, in their order."""
+        job = self.job(name)
+        return self.members_of(job.id) if job is not None else []
+
+    def members_of(self, sweep: str) -> list[JobView]:
+        """The members of the sweep with this id."""
+        with Journal.open_readonly(self.state / self.server / "journal.sqlite") as journal:
+            return journal.views(sweep=sweep)
+
     def outputs(self, name: str) -> list[dict[str, Any]]:
         """What the journal has of a job's outputs."""
         job = self.job(name)

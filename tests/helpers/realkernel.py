@@ -106,6 +106,7 @@ class RealKernel:
         self.env = dict(env or {})
         self.manager: Any = None
         self.client: Any = None
+        self._interrupted = False
 
     @property
     def pid(self) -> int:
@@ -159,6 +160,7 @@ class RealKernel:
         self.start()
 
     def interrupt(self) -> None:
+        self._interrupted = True
         self.manager.interrupt_kernel()
 
     def submit(self, code: str) -> str:
@@ -188,7 +190,9 @@ class RealKernel:
             with suppress(queue.Empty):
                 message = self.client.get_iopub_msg(timeout=0.5)
                 if message["parent_header"].get("msg_id") == msg_id:
-                    shown += message["content"].get("text", "")
+                    content = message["content"]
+                    shown += content.get("text", "")
+                    shown += content.get("data", {}).get("text/plain", "")
 
     def finish(self, msg_id: str, timeout: float = 60) -> Ran:
         """Collect what `msg_id` puts out until the kernel is idle again.
@@ -239,12 +243,15 @@ class RealKernel:
         return ran
 
     def _reply(self, msg_id: str, timeout: float) -> dict[str, Any]:
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + (min(timeout, 15) if self._interrupted else timeout)
         while time.monotonic() < deadline:
             with suppress(queue.Empty):
                 message = self.client.get_shell_msg(timeout=0.5)
                 if message["parent_header"].get("msg_id") == msg_id:
                     return dict(message["content"])
+        if self._interrupted:
+            # ipykernel drops it when the interrupt comes between a cell's end and its reply.
+            return {"status": "lost"}
         raise TimeoutError("the kernel sent no reply")
 
     def run(self, code: str, timeout: float = 60) -> Ran:

@@ -16,7 +16,7 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
-from distributed import Worker, get_worker
+from distributed import Worker, get_worker, secede
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_async_run.job import JobResult, JobSpec, State
@@ -63,7 +63,7 @@ def play(job: str) -> dict[str, str]:
     Steps: ``run PATH`` (append a line to the file: the cell has run), ``say TEXT``,
     ``tail TEXT``, ``await PATH`` (until the file exists), ``await-stop``, ``kill`` (this
     process), ``raise``, ``return`` (without an end), ``end STATE REASON``, ``frames
-    DIGEST SIZE``. Without ``end`` the job finishes.
+    DIGEST SIZE``, ``secede`` (as a cell that uses Dask). Without ``end`` the job finishes.
     """
     worker = get_worker()
     registry = Registry.of_worker(worker)
@@ -72,7 +72,7 @@ def play(job: str) -> dict[str, str]:
         loop: Any = worker.loop
         return asyncio.run_coroutine_threadsafe(call, loop.asyncio_loop).result(DEADLINE)
 
-    claim = ask(registry.claim(job, worker.address, "here"))
+    claim = ask(registry.claim(job, worker.address, "here", str(worker.get_current_task())))
     if not claim.granted:
         return {"job": job, "state": claim.state}
     assert claim.spec is not None
@@ -97,6 +97,8 @@ def play(job: str) -> dict[str, str]:
             os.kill(os.getpid(), signal.SIGKILL)
         elif verb == "raise":
             raise RuntimeError("the supervisor has a bug")
+        elif verb == "secede":
+            secede()
         elif verb == "return":
             return {"job": job, "state": "?"}
         elif verb == "frames":

@@ -30,7 +30,7 @@ class Paper:
     def show(self, card: Card) -> None:
         self.cards.append(card.html)
 
-    def end(self, card: Card, text: str) -> None:
+    def end(self, card: Card, text: str, over: bool) -> None:
         assert not self.last
         self.last = text
 

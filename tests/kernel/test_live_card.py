@@ -55,6 +55,13 @@ def test_what_a_running_job_says() -> None:
     assert "hello &lt;world&gt;" in said
 
 
+def test_only_a_pending_job_waits_for_others() -> None:
+    """What it has waited for is over when it runs."""
+    for state, waits in (("pending", True), ("running", False), ("finished", False)):
+        view = ended(state=state, ended=None, after=["b" * 32])
+        assert ("waits for 1 job" in words(live_card(Shown(view)).html)) is waits
+
+
 def test_a_bar_takes_its_lines_place() -> None:
     """Said once: as a bar while it runs, as text at the end."""
     lines = lines_of("loading\n" + BAR)
@@ -65,6 +72,19 @@ def test_a_bar_takes_its_lines_place() -> None:
     last = summary(Shown(ended(), lines))
     assert last.bar == ""
     assert "36/80" in last.text
+
+
+def test_a_sweep_shows_how_far_its_members_are() -> None:
+    """How many have ended, failed and run, and how long the rest takes at that pace."""
+    sweep = {"size": 10, "axes": [[["lr"], 5], [["a", "b"], 2]]}
+    members = {"finished": 3, "failed": 1, "running": 2, "pending": 4}
+    view = JobView.from_message({**RUNNING.to_message(), "sweep": sweep, "members": members})
+    card = live_card(Shown(view, now=150))
+    assert 'aria-valuenow="40"' in card.bar
+    assert words(card.bar).endswith(
+        "40 % 4/10 members, 1 failed, 2 running&nbsp;&nbsp;about 1 min 00 s left"
+    )
+    assert "runs 10 members: lr (5) x a, b (2)" in words(card.facts)
 
 
 def test_the_texts_place_never_shrinks() -> None:
@@ -132,3 +152,14 @@ def test_the_pace_slows_down() -> None:
     while time < 8 * 3600:
         time, count = time + pace(time), count + 1
     assert count < 7000
+
+
+def test_html_is_shown_as_it_is() -> None:
+    """In a place that does not grow; what is too large for a saved notebook is not in there."""
+    table = Picture(3, "text/html", "<table><tr><td>7</td></tr></table>")
+    card = live_card(Shown(RUNNING, picture=table))
+    assert "<td>7</td>" in card.picture
+    assert "max-height" in card.picture
+    assert "<td>7</td>" in summary(Shown(ended(), picture=table)).html
+    large = Picture(3, "text/html", "<b>" * SAVED_PICTURE)
+    assert summary(Shown(ended(), picture=large)).picture == ""

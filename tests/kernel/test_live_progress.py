@@ -42,6 +42,16 @@ CASES = [
         TQDM + "\nsaved\n",
         Progress(-2, 45, "", "36/80", "7.10it/s", "00:06"),
     ),
+    Case(
+        "one that a word was printed behind, and the next",
+        " 12%|█    | 5/40 [00:01<00:07, 4.9it/s]loss 0.1\n" + TQDM,
+        Progress(-1, 45, "", "36/80", "7.10it/s", "00:06"),
+    ),
+    Case(
+        "one that a word was printed behind, and none yet",
+        TQDM + "loss 0.1\n",
+        Progress(-1, 45, "", "36/80", "7.10it/s", "00:06"),
+    ),
     Case("long ago", TQDM + "\n1\n2\n3\n4\n"),
     Case("rich", "Work ━━━━━╸━━━━━ 45% 0:00:06", Progress(-1, 45, "Work", left="0:00:06")),
     Case("Keras", "12/80 ━━━━━ 3s 25ms/step", Progress(-1, 15, "", "12/80", "25ms/step")),

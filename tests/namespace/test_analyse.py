@@ -334,8 +334,28 @@ def test_cell(case: Case) -> None:
 
 
 def test_fields() -> None:
-    """The table looks at every field that there is."""
-    assert {f.name for f in fields(Analysis)} <= {f.name for f in fields(Case)}
+    """The table looks at every field that there is; one has a table of its own."""
+    assert {f.name for f in fields(Analysis)} - {"imported"} <= {f.name for f in fields(Case)}
+
+
+@pytest.mark.parametrize(
+    ("source", "imported"),
+    [
+        ("import os, os.path, json as j", {"os": ("os", ""), "j": ("json", "")}),
+        ("import os.path as p", {"p": ("os.path", "")}),
+        ("from a.b import c, d as e", {"c": ("a.b", "c"), "e": ("a.b", "d")}),
+        ("from . import x", {"x": (".", "x")}),
+        ("import os\nos = 1", {}),
+        ("import os\ndel os", {}),
+        ("if c:\n  import os", {}),
+        ("def f():\n  import os", {}),
+        ("import os\nfor os in x: pass", {}),
+        ("import os\nexec(s)", {}),
+    ],
+)
+def test_what_only_imports_bind(source: str, imported: dict[str, tuple[str, str]]) -> None:
+    """A cell that imports what is there already changes nothing that a later one reads."""
+    assert analyse(source).imported == imported
 
 
 @pytest.mark.parametrize(

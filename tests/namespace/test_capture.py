@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -59,7 +61,9 @@ def test_what_cannot_be_pickled_is_explained(notebook: Notebook) -> None:
 def test_the_part_that_cannot_be_pickled_is_found(notebook: Notebook) -> None:
     """The way leads through items and attributes to the culprit."""
     notebook.here(
-        "class Box: pass\nbox = Box(); box.rows = [1, (i for i in [1])]; next(box.rows[1])"
+        "class Box: pass\n"
+        "def stuck():\n    try: 1 / 0\n    except ZeroDivisionError: yield\n"
+        "box = Box(); box.rows = [1, stuck()]; next(box.rows[1])"
     )
     with pytest.raises(NotPickledError) as caught:
         notebook.capture("box")
@@ -144,3 +148,17 @@ def test_what_gathering_runs_finds_the_names_that_come_with_it(notebook: Noteboo
     """A class with `__setstate__`, its imports and an instance may come from one cell."""
     notebook.there(HASHED + "p = P(4); known = {p}")
     assert notebook.here("p in known and p.lock is not None")
+
+
+def test_a_file_that_is_mapped_to_be_written_to_is_named(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    """It is no snapshot but everybody's; one that is only read is as good as one."""
+    notebook.here(
+        f"import numpy as np; file = {str(tmp_path / 'mapped.dat')!r}\n"
+        "held = [np.memmap(file, dtype='f8', mode='w+', shape=(10,))]\n"
+        "only_read = np.memmap(file, mode='r')"
+    )
+    shared = notebook.capture("held[0][0] = only_read[0]").shared
+    assert list(shared) == ["held"]
+    assert shared["held"].endswith("mapped.dat")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import inspect
+import types
 from dataclasses import dataclass
 
 import cloudpickle
@@ -26,6 +27,7 @@ class Trip:
 
 TRIPS = [
     Trip("namespace live", "def f(): return k\nk = 1", "k = 10; r = f()", "r == 10 and f() == 10"),
+    Trip("where code was written", "def f():\n  return lambda: 1\nname = f.__code__.co_filename", "r = f.__code__.co_filename, f().__code__.co_filename", "r == (name, name) and 'dynamic' not in name"),
     Trip("defined there", "k = 1", "def f(): return k", "f.__globals__ is globals() and f() == 1"),
     Trip("recursive closure", "def outer():\n  def fact(n): return 1 if n < 2 else n * fact(n - 1)\n  return fact\nf = outer()", "r = f(5); g = f", "r == 120 and g is f"),
     Trip("shared cell", "def make():\n  n = None\n  def get(): return n\n  def put(v):\n    nonlocal n; n = v\n  return get, put\nget, put = make()", "was = get(); put(3); r = get()", "was is None and r == 3 and get() == 3"),
@@ -61,6 +63,7 @@ TRIPS = [
     Trip("environ", "from os import environ", "environ['DAR_T'] = '1'; import os; r = 'DAR_T' in os.environ", "r"),
     Trip("own reduce", "class V:\n  def __init__(s, x): s.x = x\n  def __reduce__(s): return V, (s.x,)\nv = V(1); w = v", "v.x = 2; l = [v]", "w.x == 2 and l[0] is w"),
     Trip("int subclass", "class I(int): pass\ni = I(3); j = i", "i.u = [1]; l = [i]", "j.u == [1] and l[0] is j"),
+    Trip("file of the code", "def f(): return lambda: 1\nclass A:\n  def m(s): pass\nfile = f.__code__.co_filename", "r = [g.__code__.co_filename for g in (f, f(), A.m)]", "r == [file] * 3"),
     Trip("logger", "import logging; log = logging.getLogger('dar')", "log.setLevel(10); l = log", "l is log"),
 ]  # fmt: skip
 
@@ -111,6 +114,9 @@ def test_the_internals_of_cloudpickle_are_as_expected() -> None:
     assert isinstance(args[3], dict)
     assert args[-2] in _cp._DYNAMIC_CLASS_TRACKER_BY_ID
     assert isinstance(attributes, dict)
+    maker, args = _cp._code_reduce(function.__code__)
+    assert maker is types.CodeType
+    assert args[9:12:2] == (function.__code__.co_varnames, function.__code__.co_name)
     assert _cp._lookup_module_and_qualname(inspect.getsource) is not None
     assert list(inspect.signature(cloudpickle.Pickler._function_getnewargs).parameters) == [
         "self",

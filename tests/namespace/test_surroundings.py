@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from dask_async_run import surroundings
-from dask_async_run.surroundings import process
+from dask_async_run.surroundings import patches, process
 from notebook import Notebook, in_child
 
 
@@ -36,6 +38,12 @@ CHANGES = [
     Change("numpy.printoptions", "import numpy; numpy.set_printoptions(precision=3)", "__import__('numpy').get_printoptions()['precision']"),
     Change("pandas", "import pandas; pandas.set_option('display.max_rows', 7)", "__import__('pandas').get_option('display.max_rows')"),
     Change("warnings", "import warnings; warnings.simplefilter('ignore', UserWarning)", "__import__('warnings').filters[0]"),
+    Change("csv", "import csv; csv.field_size_limit(99)", "__import__('csv').field_size_limit()"),
+    Change("gc", "import gc; gc.disable()", "__import__('gc').isenabled()"),
+    Change("digits of integers", "import sys; sys.set_int_max_str_digits(5000)", "__import__('sys').get_int_max_str_digits()"),
+    Change("sockets", "import socket; socket.setdefaulttimeout(5)", "__import__('socket').getdefaulttimeout()"),
+    Change("mpmath", "import mpmath; mpmath.mp.dps = 33", "__import__('mpmath').mp.dps"),
+    Change("dask", "import dask.config; dask.config.set({'a.b': 3})", "__import__('dask').config.get('a.b', None)"),
     Change("decimal", "import decimal; decimal.getcontext().prec = 5", "__import__('decimal').getcontext().prec"),
 ]  # fmt: skip
 
@@ -152,3 +160,50 @@ def test_functions_that_go_along_bring_their_source(notebook: Notebook) -> None:
         assert surroundings.sources({"<dar-cell>", __file__}, None) == {"<dar-cell>": (None, text)}
     finally:
         del linecache.cache["<dar-cell>"]
+
+
+def test_filters_for_a_module_that_is_not_imported_do_not_import_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They filter its warnings once it is, and come back as they were."""
+    (tmp_path / "noisy.py").write_text("class Noise(Warning): pass\nclass Din(Noise): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with warnings.catch_warnings():
+        noisy = importlib.import_module("noisy")
+        monkeypatch.setitem(sys.modules, "noisy", noisy)
+        warnings.simplefilter("error", noisy.Noise)
+        read = surroundings.read(None, early=False)["warnings"]
+
+    def cell() -> list[Any]:
+        del sys.modules["noisy"]
+        surroundings.write({"warnings": read}, None)
+        found: list[Any] = ["noisy" in sys.modules]
+        noisy = importlib.import_module("noisy")
+        for category in (noisy.Noise, noisy.Din):
+            try:
+                warnings.warn("text", category, stacklevel=1)
+                found.append("passed")
+            except category as raised:
+                found.append(type(raised).__name__)
+        return [*found, surroundings.read(None, early=False)["warnings"] == read]
+
+    assert in_child(cell) == [False, "Noise", "Din", True]
+
+
+@pytest.mark.contract(7)
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("a.b = 1", {("a", "b")}),
+        ("a.b.c += 1; x = a.d", {("a", "b", "c")}),
+        ("a.b, (c, d.e) = 1, (2, 3)", {("a", "b"), ("d", "e")}),
+        ("del a.b", {("a", "b")}),
+        ("setattr(a.b, 'c', 1); setattr(a, name, 1)", {("a", "b", "c")}),
+        ("def f():\n    a.b = 1", {("a", "b")}),
+        ("f(x=a.b); a.b == 1; a[0].b = 1; f().b = 1; b = 1", set()),
+        ("a.b = (", set()),
+    ],
+)
+def test_dotted_names_that_code_assigns_to(source: str, paths: set[tuple[str, ...]]) -> None:
+    """Every form of assignment to an attribute counts, of what is a plain dotted name."""
+    assert patches.assigned(source) == paths

@@ -47,6 +47,7 @@ CASES = [
     Case("put while a job runs that may have put it", NOW - 50, NOW - 40, NOW - 60, False),
     Case("however long ago that was", NOW - 5000, 0.0, NOW - 6000, False),
     Case("put before the job that runs began", NOW - 50, NOW - 40, NOW - 30, True),
+    Case("named before the clock was set back, put after", NOW - 5, NOW + 3600, None, False),
 ]
 
 
@@ -91,3 +92,36 @@ def test_a_frame_that_is_gone_is_not_kept_in_mind(tmp_path: Path) -> None:
     store.remove([digest])
     assert collector.collect([], None) == 0
     assert collector.considered == []
+
+
+class Clocks:
+    """The machine's clock, which somebody sets, and the one that nobody sets."""
+
+    def __init__(self) -> None:
+        self.time = time.time()
+        self.steady = 1000.0
+
+    def passes(self, seconds: float) -> None:
+        self.time += seconds
+        self.steady += seconds
+
+
+@pytest.mark.parametrize("step", [-86400.0, -3.0, 3.0, 86400.0])
+def test_nothing_goes_while_the_clock_that_was_set_leaves_doubt(
+    tmp_path: Path, step: float
+) -> None:
+    """A job that ran then may name any frame at its end, a kernel within minutes."""
+    clocks = Clocks()
+    store = FrameStore(tmp_path / "frames")
+    collector = Collector(store, lambda: clocks.time, lambda: clocks.steady)
+    digest = store.put(b"x").digest
+    started = clocks.time - 10
+    clocks.time += step
+    collector.consider({digest: clocks.time})
+    assert collector.collect([], None) == 0
+    clocks.passes(2 * IN_FLIGHT)
+    collector.consider({digest: clocks.time})
+    assert collector.collect([], running_since=started) == 0  # it ran when the clock was set
+    os.utime(store.path(digest), (clocks.time - 10, clocks.time - 10))
+    assert collector.collect([], running_since=clocks.time - 5) == 1  # as ever
+    assert list(store) == []

@@ -90,7 +90,7 @@ def test_what_is_written_can_be_read_with_and_without_a_server(
             assert source.is_named("d2")
             assert not source.is_named("d3")
             assert (source.unsaved(), source.names()) == ([spec.id], ["a"])
-        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        with pytest.raises(ServerError, match="readonly"):
             reader._execute("DELETE FROM jobs")
 
 
@@ -366,6 +366,24 @@ def test_on_a_full_disk_nothing_that_was_said_is_dropped(
     assert len(journal.outputs(spec.id)[0][2]) == 100_000
 
 
+def test_what_is_said_to_a_journal_that_was_removed_is_not_lost(path: Path) -> None:
+    """SQLite would write it to a file that nobody reads again; back in its place, it is written."""
+    journal = Journal.open(path)
+    spec, _ = add(journal)
+    aside = path.with_name("aside")
+    path.rename(aside)
+    journal.append(spec.id, 1, [b"x"], 0.0)
+    with pytest.raises(ServerError, match="removed or replaced"):
+        journal.flush()
+    with pytest.raises(ServerError, match="removed or replaced"):
+        add(journal, "refused")
+    aside.rename(path)
+    journal.close()
+    with Journal.open_readonly(path) as reader:
+        assert reader.outputs(spec.id) == [(1, 0.0, b"x")]
+        assert reader.names() == ["a"]
+
+
 def test_readers_and_the_writer_do_not_wait_for_one_another(journal: Journal, path: Path) -> None:
     """A slow reader does not hold a write up, and sees a consistent past."""
     add(journal, "one")
@@ -395,6 +413,9 @@ def test_costs_do_not_grow_with_the_number_of_jobs(journal: Journal) -> None:
     journal.mark(spec.id, "saved")
     journal.rows(jobs=[spec.id])
     journal.rows("nb")
+    journal.rows("nb", wanted=["a", spec.id])
+    journal.rows(latest=2)
+    journal.rows("nb", latest=2)
     journal.spec(spec.id)
     journal.result(spec.id)
     journal.outputs(spec.id, 0)
@@ -419,6 +440,96 @@ def test_costs_do_not_grow_with_the_number_of_jobs(journal: Journal) -> None:
             allowed = ("json_each", "CONSTANT ROW", "USING INDEX", "USING COVERING INDEX")
             if scanned.startswith("SCAN"):
                 assert any(word in scanned for word in allowed), (statement, scanned)
+
+
+def steps(journal: Journal, work: Callable[[], object]) -> int:
+    """How many steps SQLite's machine takes for `work`, in hundreds."""
+    counted = [0]
+
+    def count() -> int:
+        counted[0] += 1
+        return 0
+
+    journal._connection.set_progress_handler(count, 100)
+    try:
+        work()
+    finally:
+        journal._connection.set_progress_handler(None, 0)
+    return counted[0]
+
+
+def a_jobs_way(journal: Journal, name: str) -> None:
+    """All that is asked and written of one job, from its submission to its end."""
+    for _ in range(20):
+        spec, record = add(journal, name)
+        journal.rows(jobs=[spec.id])
+        record.state = State.RUNNING
+        journal.store(record, 0.0)
+        journal.spec(spec.id)
+        journal.append(spec.id, 1, [b"x"], 0.0)
+        journal.progress(spec.id, 1, "", 1)
+        finish(journal, record, JobResult(Payload(b"", [["d", 1]]).to_message()))
+        journal.flush()
+        journal.rows(spec.notebook, wanted=[name])
+        journal.rows(wanted=[spec.id])
+        journal.outputs(spec.id)
+        journal.result(spec.id)
+        journal.unsaved()
+        journal.mark(spec.id, "saved")
+        journal.mark(spec.id, "gathered")
+        journal.flush()
+
+
+def test_a_job_costs_the_same_among_thousands(journal: Journal) -> None:
+    """Counted in SQLite's own steps, not in seconds."""
+    a_jobs_way(journal, "first")
+    few = steps(journal, lambda: a_jobs_way(journal, "few"))
+    for number in range(2_000):
+        record = add(journal, f"job-{number}")[1]
+        finish(journal, record)
+        journal.mark(record.id, "saved")
+    many = steps(journal, lambda: a_jobs_way(journal, "many"))
+    assert few > 20
+    assert many <= 1.2 * few, (few, many)
+
+
+def test_the_latest_jobs_cost_the_same_among_thousands(journal: Journal) -> None:
+    """What is listed is bounded; what has not ended is always among it."""
+    pending = add(journal, "pending")[0].id
+    for number in range(50):
+        finish(journal, add(journal, f"few-{number}")[1])
+
+    def listed() -> None:
+        found = [journal.views(latest=20), journal.views("nb", latest=20)]
+        assert [len(views) for views in found] == [21, 21]
+        for views in found:
+            assert views[0].id == pending
+            numbers = [int(view.name.rpartition("-")[2]) for view in views[1:]]
+            assert numbers == sorted(numbers)
+            assert numbers[-1] == number
+
+    few = steps(journal, listed)
+    for number in range(50, 2_000):
+        finish(journal, add(journal, f"many-{number}")[1])
+    assert steps(journal, listed) <= 1.2 * few + 1
+    assert journal.count() == 2_001
+    assert journal.count("other") == 0
+
+
+def test_what_jobs_are_called_is_what_their_views_say(journal: Journal) -> None:
+    for name in ("a", "b", "a", "\udcff"):
+        add(journal, name)
+    views = journal.views()
+    said = [[view.id, view.notebook, view.name, view.version, view.latest] for view in views]
+    assert journal.labels() == said
+    assert [label[4] for label in said] == [False, True, True, True]
+
+
+def test_gathered_and_not(journal: Journal) -> None:
+    first, second = add(journal, "a")[0].id, add(journal, "b")[0].id
+    journal.mark(first, "gathered")
+    assert [view.id for view in journal.views(gathered=True)] == [first]
+    assert [view.id for view in journal.views("nb", gathered=False)] == [second]
 
 
 def test_a_journal_is_closed_from_any_state(path: Path) -> None:

@@ -15,6 +15,7 @@ from dask_async_run.scheduler.events import (
     CancelAsked,
     Claimed,
     Created,
+    CrowdOut,
     Ended,
     Event,
     Granted,
@@ -42,8 +43,8 @@ def create(job: str, after: str = "", retries: int = 0, **ended: State) -> Creat
     return Created(record, {name: (name, state) for name, state in ended.items()}, 1.0)
 
 
-def claim(job: str, worker: str = "w1", token: str = "") -> Claimed:
-    return Claimed(job, worker, "host", token, 2.0)
+def claim(job: str, worker: str = "w1", token: str = "", places: int = 4) -> Claimed:
+    return Claimed(job, worker, "host", token, 2.0, places)
 
 
 def end(job: str, state: State = F, reason: str = "", attempt: int | None = None) -> Ended:
@@ -64,6 +65,8 @@ def said(instruction: Instruction) -> str:
             return f"store {r.id} {r.state}" + (f": {r.reason}" if r.reason else "")
         case Submit(job=job, delay=delay):
             return f"submit {job}" + (f" in {delay}" if delay else "")
+        case CrowdOut(job=job):
+            return f"crowd out {job}"
         case Withdraw(job=job):
             return f"withdraw {job}"
         case TellWorker(job=job, worker=worker):
@@ -125,6 +128,18 @@ CASES = [
         [create("a"), claim("a", token="1")],
         claim("a", token="1"),
         ["granted a"],
+    ),
+    Case(
+        "nor where another cell has the only place",
+        [create("a"), create("b"), claim("a")],
+        claim("b", places=1),
+        ["refused b: w1 has no place left", "crowd out b"],
+    ),
+    Case(
+        "who was refused a place may claim another one",
+        [create("a"), create("b"), claim("a"), claim("b", places=1)],
+        claim("b", "w2", places=1),
+        ["store b running", "granted b"],
     ),
     Case(
         "nor after the end",
@@ -214,7 +229,7 @@ CASES = [
         "not more often than asked for",
         [create("a", retries=1), claim("a"), GONE, claim("a")],
         GONE,
-        ["store a lost: its worker died"],
+        ["store a lost: its worker died (attempt 2)"],
     ),
     Case(
         "a cell process that died is retried like a worker that died",

@@ -99,6 +99,28 @@ def test_an_error_does_not_end_the_saver(place: Place, monkeypatch: pytest.Monke
     wait_for(lambda: place.saved == ["one", "two"])
 
 
+def test_a_frame_that_the_disk_refuses_is_tried_again_and_holds_nobody_up(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One disk error is no reason never to save a job, nor not to save the others."""
+    bad, good = place.store.put(b"bad").digest, place.store.put(b"good").digest
+    sync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").resolve().name == bad:
+            raise OSError(5, "Input/output error")
+        sync(descriptor)
+
+    monkeypatch.setattr(saver_module, "RETRY", 0.05)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", refuse)
+        place.saver.save("one", [bad])
+        place.saver.save("two", [good])
+        wait_for(lambda: place.saved == ["two"])
+    wait_for(lambda: place.saved == ["two", "one"])
+    assert place.problems == {}
+
+
 def test_the_log_is_checkpointed_when_it_is_large(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import dask_async_run
 from dask_async_run.errors import ServerError
 from dask_async_run.server import connection as connections
 from dask_async_run.server.connection import Connection, Files
-from dask_async_run.server.locks import Lock
+from dask_async_run.server.locks import Lock, held, holder
 
 
 def example(**changes: Any) -> Connection:
@@ -76,6 +77,27 @@ def test_only_a_living_servers_connection_is_found(files: Files) -> None:
     assert connections.find("default") == example()
     lock.release()
     assert connections.find("default") is None
+
+
+def test_the_end_of_a_server_is_when_its_lock_is_let_go(files: Files) -> None:
+    """Its process may look gone before: then the next one cannot start yet."""
+    gone = 2**22 + 1  # larger than any pid
+    connections.write(files, example(pid=gone))
+    lock = Lock(files.alive)
+    assert lock.acquire()
+    files.alive.write_text(f"{gone}\n")
+    assert holder(files.alive) is None
+    seen = []
+
+    def let_go() -> None:
+        seen.append(held(files.alive))
+        lock.release()
+
+    timer = threading.Timer(0.2, let_go)
+    timer.start()
+    connections.wait_for_the_end(example(pid=gone))
+    assert seen == [True]
+    timer.join()
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660])

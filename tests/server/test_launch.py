@@ -306,7 +306,7 @@ def test_long_folders_and_a_notebooks_folder_full_of_traps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Paths longer than a socket's name may be; modules that hide Python's own."""
-    deep = tmp_path / "/".join(["long" * 20] * 5)
+    deep = tmp_path / "/".join(["long" * 20] * 4)
     monkeypatch.setenv(RUNTIME_VARIABLE, str(deep / "runtime"))
     monkeypatch.setenv(STATE_VARIABLE, str(deep / "state"))
     for name in ("random", "logging", "distributed", "dask_async_run"):
@@ -317,6 +317,15 @@ def test_long_folders_and_a_notebooks_folder_full_of_traps(
     assert started
     assert ping(connection).workers == 1
     assert stop_server()
+
+
+def test_a_folder_too_long_for_the_journal_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """SQLite itself only says that it is unable."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "/".join(["long" * 20] * 7)))
+    with pytest.raises(ServerError, match=r"has too long a name: .* Choose a shorter one"):
+        one_worker()
 
 
 def test_a_dashboard_template_of_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:

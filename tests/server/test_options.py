@@ -25,10 +25,11 @@ def test_by_default_a_worker_for_each_core() -> None:
         (Options(name="a/b"), "cannot name a server"),
         (Options(workers=0), "0 workers"),
         (Options(workers=-3), "-3 workers"),
-        (Options(memory_limit="much"), "no amount of memory"),
-        (Options(memory_limit="0"), "no amount of memory"),
-        (Options(memory_limit=""), "no amount of memory"),
-        (Options(memory_limit="-4GiB"), "no amount of memory"),
+        (Options(memory_limit="much"), "no size"),
+        (Options(memory_limit="0"), "no size"),
+        (Options(memory_limit=""), "no size"),
+        (Options(memory_limit="-4GiB"), "no size"),
+        (Options(disk_limit="0 B"), "no size"),
         (Options(idle_timeout=-1), "idle timeout"),
         (Options(idle_timeout=float("nan")), "idle timeout"),
         (Options(idle_timeout=float("inf")), "idle timeout"),
@@ -45,13 +46,19 @@ def test_what_makes_no_sense_is_refused(options: Options, text: str) -> None:
         Options(),
         Options("big", 4, "4GiB", dashboard=False, idle_timeout=0.0),
         Options(memory_limit="1.5e9"),
+        Options(disk_limit="20GiB"),
     ],
 )
 def test_options_survive_the_command_line(options: Options) -> None:
     """A detached server is told on its command line what its starter was told."""
     given = parser().parse_args(["server", *options.arguments()])
     again = Options(
-        given.name, given.workers, given.memory_limit, not given.no_dashboard, given.idle_timeout
+        given.server,
+        given.workers,
+        given.memory_limit,
+        not given.no_dashboard,
+        given.idle_timeout,
+        given.disk_limit,
     )
     assert again == options
 

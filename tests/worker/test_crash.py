@@ -14,7 +14,7 @@ Current thread 0x00007f2 (most recent call first):
   File "/tmp/ipykernel_1/2.py", line 3 in crash
   File "/tmp/ipykernel_1/2.py", line 5 in <module>
   File "/lib/IPython/core/interactiveshell.py", line 3812 in run_code
-  File "/work/dask_async_run/worker/cell.py", line 100 in main
+  File "/lib/dask_async_run/worker/cell.py", line 100 in main
 
 Extension modules: msgpack._cmsgpack (total: 1)
 """

@@ -172,7 +172,9 @@ def test_inputs_that_cannot_be_loaded_are_a_clear_failure(cells: Cells) -> None:
     assert ended.state is State.FAILED
     assert ended.reason.startswith("not run: its inputs could not be loaded: ModuleNotFoundError")
     assert ended.text() == ""
-    assert (ended.shown.error or {})["ename"] == "ModuleNotFoundError"
+    error = ended.shown.error or {}
+    assert error["ename"] == "ModuleNotFoundError"
+    assert "dask_async_run" not in "".join(error["traceback"])
 
 
 def test_a_missing_frame_is_a_clear_failure(cells: Cells) -> None:
@@ -192,3 +194,9 @@ def test_a_result_that_cannot_be_stored_is_told(cells: Cells, tmp_path: Path) ->
     assert ended.reason.startswith("its result could not be saved: FileNotFoundError")
     assert ended.text() == "computed\n"
     assert "could not be saved" in ended.text("stderr")
+
+
+def test_a_cell_that_does_not_use_dask_has_nothing_of_it(cells: Cells) -> None:
+    """It knows the way to the cluster, and does not go it."""
+    ended = cells.run("import sys; print({'dask', 'distributed', 'tornado'} & {*sys.modules})")
+    assert ended.text() == "set()\n"

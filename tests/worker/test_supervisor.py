@@ -12,6 +12,7 @@ import pytest
 from cells import Cells, Failing, Recorded, Slow, runs
 from dask_async_run.job import State
 from dask_async_run.worker import supervisor
+from dask_async_run.worker.template import SPARES
 from waiting import wait_for
 
 SEGFAULT = "import ctypes\ndef crash():\n    ctypes.string_at(0)\n\ncrash()"
@@ -64,10 +65,6 @@ class Death:
             "import os; os.kill(os.getpid(), 9)",
             "the cell's process died: killed by signal 9 (SIGKILL), not by us",
         ),
-        Death(
-            "import os; os.kill(os.getpid(), 15)",
-            "the cell's process died: killed by signal 15 (SIGTERM)",
-        ),
     ],
     ids=lambda death: death.code,
 )
@@ -77,6 +74,16 @@ def test_a_dying_process_is_told_apart(cells: Cells, death: Death) -> None:
     assert ended.state is State.FAILED
     assert ended.reason.startswith(death.reason)
     assert ended.ending.result is None
+    assert ended.text() == "before\n"
+
+
+def test_a_sigterm_of_somebody_else_costs_nothing_that_was_bound(cells: Cells) -> None:
+    """A batch system's, an out-of-memory daemon's, the cell's own; `--retries` may run it again."""
+    ended = cells.run("import os\nx = 1\nprint('before')\nos.kill(os.getpid(), 15)\nx = 2")
+    assert ended.state is State.FAILED
+    assert ended.reason == "the cell's process died: ended by signal 15 (SIGTERM), not by us"
+    assert ended.ending.died
+    assert ended.result.bound == ["os", "x"]
     assert ended.text() == "before\n"
 
 
@@ -108,6 +115,12 @@ STOPS = [
     Stop(
         "long operation in C",
         "import numpy as np\na = np.random.rand(6000, 6000)\nprint('go')\nnp.linalg.svd(a)",
+        by="SIGKILL",  # which no code of Python can come before
+        grace=0.3,
+    ),
+    Stop(
+        "swallows it",
+        "import time\nprint('go')\nwhile True:\n    try: time.sleep(1000)\n    except: pass",
         by="SIGTERM",
         grace=0.3,
     ),
@@ -126,7 +139,12 @@ STOPS = [
     ),
     Stop("shell command", "!echo go; sleep 1000"),
     Stop("subprocess", "import subprocess\nsubprocess.run('echo go; sleep 1000', shell=True)"),
-    Stop("os.system", "import os\nos.system('echo go; sleep 1000')"),
+    # Not `echo go; sleep 1000`: dash loses a SIGINT that comes between the two.
+    Stop(
+        "os.system",
+        "import os, sys\nprogram = 'import time; print(1, chr(103) + chr(111), flush=True); "
+        "time.sleep(1000)'\nos.system(f'{sys.executable} -c \"{program}\"')",
+    ),
     Stop("bash", "%%bash\necho go\nsleep 1000"),
     Stop("await", "import asyncio\nprint('go')\nawait asyncio.sleep(1000)"),
     Stop("await, busy", "import asyncio\nawait asyncio.sleep(0)\nprint('go')\nwhile True: pass"),
@@ -179,6 +197,60 @@ def test_what_was_bound_before_a_cancel_is_kept(cells: Cells) -> None:
     assert "time.sleep(1000)" in ended.shown.traceback
 
 
+def test_what_was_bound_is_kept_of_a_cell_that_swallows_interrupts(cells: Cells) -> None:
+    """A bare `except` in a loop that trains for hours costs nobody the night's work."""
+    code = (
+        "import time\nseen = 0\nprint('go')\n"
+        "while True:\n    try:\n        time.sleep(1000)\n    except:\n        seen += 1"
+    )
+    run = cells.start(code, grace=0.3)
+    run.wait_for_text("go")
+    run.supervisor.cancel()
+    ended = run.end()
+    assert ended.reason == "cancelled; stopped by SIGTERM"
+    assert ended.result.bound == ["time", "seen"]
+    assert "line 6" in ended.shown.traceback
+    assert "time.sleep(1000)" in ended.shown.traceback
+    assert "IPython" not in ended.shown.traceback
+
+
+@pytest.mark.parametrize(
+    "used_up",
+    [
+        "files = []\nwhile len(files) < 10**6: files.append(os.open(os.devnull, os.O_RDONLY))",
+        "resource.setrlimit(resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))",
+    ],
+    ids=["files", "memory"],
+)
+def test_a_cell_that_has_used_up_its_limits_keeps_its_result(cells: Cells, used_up: str) -> None:
+    """The soft ones: what handing it over needs is lifted first."""
+    code = (
+        "import os, resource\nimport numpy as np\na = np.ones(500_000)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))\n" + used_up
+    )
+    ended = cells.run(code)
+    assert "a" in ended.result.bound, ended.reason
+    assert ended.result.failed == {}
+    assert ended.result.ename in ("", "OSError")
+
+
+def test_a_cell_that_breaks_what_ends_it_has_ended_all_the_same(cells: Cells) -> None:
+    """Nothing of ours is seen."""
+    ended = cells.run("import builtins\nx = 1\ndel builtins.print")
+    assert (ended.state, ended.text("stderr")) == (State.FINISHED, "")
+
+
+def test_forks_of_a_cell_end_on_sigterm_as_anywhere(cells: Cells) -> None:
+    """A pool's `terminate` is no last call."""
+    code = (
+        "import multiprocessing, time\n"
+        "process = multiprocessing.get_context('fork').Process(target=time.sleep, args=[1000])\n"
+        "process.start()\nprocess.terminate()\nprocess.join()\ncode = process.exitcode\nprint(code)"
+    )
+    ended = cells.run(code)
+    assert (ended.state, ended.text()) == (State.FINISHED, "-15\n")
+
+
 def test_cancelled_before_it_ran(cells: Cells) -> None:
     """No process is made."""
     run = cells.start("1")  # makes sure that there is a template
@@ -186,7 +258,8 @@ def test_cancelled_before_it_ran(cells: Cells) -> None:
     sink = Recorded()
     started = cells.prepare("print('ran')", sink)
     started.cancel()
-    ending = started.run(cells.template)
+    with started:
+        ending = started.run(cells.template)
     assert (ending.state, ending.reason) == (State.CANCELLED, "cancelled before it ran")
     assert sink.outputs == []
 
@@ -278,6 +351,43 @@ while len(pids) < 4:
     pids = found.stdout.split()
 print("PIDS", *pids, "END")
 """
+
+
+@pytest.fixture
+def frozen(cells: Cells) -> Iterator[None]:
+    """A template that notes no end of a cell's process while the block runs."""
+    template = psutil.Process(cells.template.pid)
+    cells.run("1")  # it has been made, and has its spare processes
+    wait_for(lambda: len(template.children()) == SPARES, what="spare processes")
+    yield
+    template.resume()
+
+
+def test_the_end_is_known_before_the_process_is_gone(cells: Cells, frozen: None) -> None:
+    """All is said and nobody is left; the slot is free when the process is gone."""
+    run = cells.start("import time\nprint('go')\ntime.sleep(0.3)\nx = 1\nprint('done')")
+    run.wait_for_text("go")
+    template = psutil.Process(cells.template.pid)
+    template.suspend()
+    wait_for(lambda: run.endings, what="an ending")
+    assert (run.endings[0].state, run.sink.text()) == (State.FINISHED, "go\ndone\n")
+    assert run.thread.is_alive()
+    template.resume()
+    run.end()
+
+
+def test_the_end_is_not_known_while_something_is_left(cells: Cells, frozen: None) -> None:
+    """What the cell started is gone when its job has ended."""
+    run = cells.start(
+        "import subprocess, time\nsubprocess.Popen(['sleep', '1005'])\nprint('go')\ntime.sleep(0.3)"
+    )
+    run.wait_for_text("go")
+    cell, template = psutil.Process(run.pid), psutil.Process(cells.template.pid)
+    template.suspend()
+    wait_for(lambda: cell.status() == psutil.STATUS_ZOMBIE, what="the cell's process to end")
+    assert run.endings == []
+    template.resume()
+    assert run.end().state is State.FINISHED
 
 
 @pytest.mark.parametrize("end", ["", "os._exit(1)", "os.kill(os.getpid(), 9)", "while True: pass"])

@@ -142,6 +142,29 @@ def test_a_failed_job_says_why(jobs: Jobs) -> None:
     assert view.reason == "the cell's process died: killed by signal 11 (SIGSEGV)"
 
 
+def test_a_process_that_died_is_made_again_as_often_as_was_asked(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    """Not for what the cell raises, and not when its own limits ended it."""
+    ran = tmp_path / "ran"
+    dies = f"open({str(ran)!r}, 'a').write('x')\nimport os\n"
+    once = dies + f"if len(open({str(ran)!r}).read()) < 2: os.kill(os.getpid(), 9)"
+    assert jobs.end(jobs.submit(once, retries=2)).state == State.FINISHED
+    assert ran.read_text() == "xx"
+    job = jobs.submit(dies + "os._exit(3)", retries=1)
+    view = jobs.end(job)
+    died = "the cell's process died: exit code 3 (attempt 2)"
+    assert (view.state, view.reason) == (State.FAILED, died)
+    again = "The cell's process died; it runs again (attempt 2).\n"
+    assert jobs.text(job, "stderr") == again
+    assert ran.read_text() == "xxxx"
+    assert jobs.end(jobs.submit(dies + "1/0", retries=1)).state == State.FAILED
+    assert jobs.end(jobs.submit(dies + "while True: pass", retries=1, timeout=0.3)).state == (
+        State.TIMED_OUT
+    )
+    assert ran.read_text() == "xxxxxx"
+
+
 def test_a_running_job_is_cancelled(jobs: Jobs) -> None:
     """Its view has pid and last line; variables and output so far are kept."""
     job = jobs.submit("x = 1\nprint('go')\nimport time; time.sleep(1000)")

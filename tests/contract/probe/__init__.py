@@ -118,6 +118,7 @@ def reset(folder: str) -> None:
     """Make this kernel look new, and go to `folder`: for the next case."""
     gc.freeze()  # resetting collects garbage, of which libraries' modules have much to look at
     _shell().reset(new_session=False)
+    _shell().compile.reset_compiler_flags()
     gc.unfreeze()
     surroundings.restore()
     os.makedirs(folder, exist_ok=True)  # noqa: PTH103 - paths of the user's, as text

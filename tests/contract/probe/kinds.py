@@ -148,7 +148,11 @@ def slots_of(value: Any) -> list[tuple[str, Any]]:
 
 def attributes(value: Any) -> list[tuple[str, Any]]:
     """What an instance holds in ``__dict__`` and slots, and its class if that is a notebook's."""
-    children = [(f".{name}", held) for name, held in sorted(getattr(value, "__dict__", {}).items())]
+    held_in = sorted(getattr(value, "__dict__", {}).items())
+    if type(value).__module__.startswith("pandas."):
+        # What pandas has computed and keeps: it would compute the same again.
+        held_in = [(name, held) for name, held in held_in if name != "_cache"]
+    children = [(f".{name}", held) for name, held in held_in]
     children += slots_of(value)
     if _of_the_notebook(type(value)):
         children.append((".__class__", type(value)))

@@ -1,0 +1,230 @@
+"""Files: closed ones, open ones, and what the `csv` module makes of them.
+
+An open file goes as that file. It is opened again, by its path, at the place where it stands:
+what was written so far is flushed first, and nothing is cut off. In place it is changed by
+moving it there, or by closing it.
+"""
+
+from __future__ import annotations
+
+import csv
+import gc
+import io
+import itertools
+import os
+import stat
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
+
+TYPES = (
+    io.TextIOWrapper,
+    io.BufferedReader,
+    io.BufferedWriter,
+    io.BufferedRandom,
+    io.FileIO,
+)
+
+_SEARCHED = 64 * 2**20
+"""Bytes that are read to find out where a text file stands."""
+
+Place = tuple[int, bool]
+"""Where a file stands, and whether it was brought there by ``next``, and does not tell."""
+
+
+def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> Any:
+    """Make a closed file: what ``with open(...) as file`` leaves behind."""
+    opened = mode.replace("x", "w")
+    if kind is io.FileIO:
+        raw: Any = io.FileIO(os.devnull, opened)
+    else:
+        file: Any = open(os.devnull, opened, encoding=encoding)  # noqa: SIM115, PTH123
+        raw = file.buffer.raw if kind is io.TextIOWrapper else file.raw
+    raw.name = name
+    if kind is io.FileIO:
+        file = raw
+    elif kind is io.TextIOWrapper:
+        file.mode = mode
+    file.close()
+    return file
+
+
+def make_open_file(path: str, name: Any, mode: str, options: dict[str, Any], place: Place) -> Any:
+    """Open a file again, at some place, as it is."""
+
+    def opener(_: str, flags: int) -> int:
+        return os.open(path, flags & ~(os.O_TRUNC | os.O_EXCL))
+
+    file: Any = open(name, mode, opener=opener, **options)  # noqa: SIM115
+    _move(file, place)
+    return file
+
+
+def _mode(file: Any) -> str:
+    telling: Any = file.raw if isinstance(file, io.BufferedRandom) else file
+    return str(telling.mode)
+
+
+def _move(file: Any, place: Place) -> None:
+    at, by_next = place
+    file.seek(at)
+    if by_next and at > 0:
+        with suppress(UnicodeDecodeError):
+            file.seek(at - 1)
+            if next(file) == "\n":
+                return
+        file.seek(at)
+
+
+def reduce_file(file: Any) -> Any:
+    """Reduce a file.
+
+    Raises
+    ------
+    TypeError
+        It is open and can't be opened again.
+    """
+    kind = type(file)
+    if file.closed:
+        return make_closed_file, (kind, file.name, _mode(file), getattr(file, "encoding", None))
+    for name in ("stdout", "stderr"):
+        if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
+            return getattr, (sys, name)
+    path, place = _path(file), _place(file)
+    options: dict[str, Any] = {"buffering": 0} if kind is io.FileIO else {}
+    if kind is io.TextIOWrapper:
+        options = {"encoding": file.encoding, "errors": file.errors}
+        if file.line_buffering:
+            options["buffering"] = 1
+        if file.readable() and not _translates(file, path, place):
+            options["newline"] = ""
+    return make_open_file, (path, file.name, _mode(file), options, place)
+
+
+def _refusal(why: str) -> TypeError:
+    return TypeError(f"cannot pickle an open file{why}")
+
+
+def _path(file: Any) -> str:
+    """Answer where a regular file lies, if its name still leads there."""
+    below = file.buffer if isinstance(file, io.TextIOWrapper) else file
+    if type(below) not in TYPES or not isinstance(getattr(file, "name", None), (str, os.PathLike)):
+        raise _refusal("")
+    path: str = os.path.abspath(file.name)  # noqa: PTH100 - not resolved
+    status = os.fstat(file.fileno())
+    if not (stat.S_ISREG(status.st_mode) and os.path.exists(path)):  # noqa: PTH110
+        raise _refusal("")
+    if not os.path.samestat(status, os.stat(path)):  # noqa: PTH116
+        raise _refusal(" that is no longer where it was opened")
+    return path
+
+
+def _place(file: Any) -> Place:
+    """Answer where a file stands, everything that was written to it flushed."""
+    _path(file)
+    if file.writable():
+        file.flush()
+    try:
+        return int(file.tell()), False
+    except OSError:  # a text file that gave a line with `next`
+        return _place_of_text(file), True
+
+
+def _place_of_text(file: Any) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > _SEARCHED:
+        raise _refusal(" of this size that gave a line with next()")
+    rest = file.read()
+    for end in ("\n", "\r\n"):
+        left = rest.replace("\n", end).encode(file.encoding, file.errors or "strict")
+        file.seek(max(0, size - len(left)))
+        if file.read() == rest:
+            _move(file, (size - len(left), True))
+            return size - len(left)
+    raise _refusal(f" in {file.encoding} that gave a line with next()")
+
+
+def _translates(file: Any, path: str, place: Place) -> bool:
+    """Whether a text file reads both ends of lines alike, as far as that makes a difference."""
+    with io.FileIO(path) as raw:
+        if b"\r" not in raw.read(_SEARCHED):
+            return True
+    file.seek(0)
+    translates = "\r" not in file.read(_SEARCHED)
+    _move(file, place)
+    return translates
+
+
+def _state(file: Any, snapshot: Any) -> Place | None:
+    return None if file.closed else _place(file)
+
+
+def _apply(file: Any, place: Place | None) -> Undo:
+    if file.closed:
+        if place is not None:
+            raise NotInPlace("a closed file cannot be opened again")
+    elif place is None:
+        file.close()
+    else:
+        before = _place(file)
+        _move(file, place)
+        return lambda: _move(file, before)
+    return lambda: None
+
+
+def _snapshot(file: Any) -> Place | str | None:
+    try:
+        return _state(file, None)
+    except TypeError as error:
+        return str(error)
+
+
+FILE = Kind(
+    "file",
+    lambda file: (),
+    _snapshot,
+    lambda file, snapshot: bool(_snapshot(file) == snapshot),
+    _state,
+    _apply,
+)
+
+# -- csv ------------------------------------------------------------------------------------------
+
+
+def make_reader(lines: Any, options: dict[str, Any], done: int) -> Any:
+    """Make a `csv.reader` that has read some lines."""
+    reader = csv.reader(itertools.chain([""] * done, lines) if done else lines, **options)
+    for _ in range(done):
+        next(reader)
+    return reader
+
+
+def make_writer(target: Any, options: dict[str, Any]) -> Any:
+    return csv.writer(target, **options)
+
+
+def _options(dialect: Any) -> dict[str, Any]:
+    return {name: getattr(dialect, name) for name in dir(dialect) if not name.startswith("_")}
+
+
+def _reduce_reader(reader: Any) -> Any:
+    lines = next(part for part in gc.get_referents(reader) if hasattr(part, "__next__"))
+    return make_reader, (lines, _options(reader.dialect), reader.line_num)
+
+
+def _reduce_writer(writer: Any) -> Any:
+    for part in gc.get_referents(writer):
+        target = getattr(part, "__self__", None)
+        if target is not None and getattr(part, "__name__", "") == "write":
+            return make_writer, (target, _options(writer.dialect))
+    raise TypeError("cannot pickle '_csv.writer' object")
+
+
+REDUCERS: dict[type, Callable[[Any], Any]] = {
+    **dict.fromkeys(TYPES, reduce_file),
+    type(csv.reader([])): _reduce_reader,
+    type(csv.writer(io.StringIO())): _reduce_writer,
+}
