@@ -166,7 +166,8 @@ def test_a_process_that_died_is_made_again_as_often_as_was_asked(
 
 
 def test_a_running_job_is_cancelled(jobs: Jobs) -> None:
-    """Its view has pid and last line; variables and output so far are kept."""
+    """Its view has pid and last line; variables and output so far are kept. The slot is busy
+    until its process is gone, which may be a moment after its end is known."""
     job = jobs.submit("x = 1\nprint('go')\nimport time; time.sleep(1000)")
     view = jobs.wait_for_text(job, "go")
     assert (view.state, view.last_line) == (State.RUNNING, "go")
@@ -175,6 +176,7 @@ def test_a_running_job_is_cancelled(jobs: Jobs) -> None:
     view = jobs.end(job)
     assert (view.state, view.reason) == (State.CANCELLED, "cancelled; stopped by SIGINT")
     assert view.pid is not None
+    jobs.client.get_dataset(f"{job.notebook}/{job.name}").result(30)
     assert not runs(view.pid)
     result = jobs.registry.result(job.id)
     assert result is not None
