@@ -27,7 +27,7 @@ def measure(
     found: dict[int, list[float]] = {count: [] for count in counts}
     with ExitStack() as stack:
         for count in () if shared else counts:
-            _fill(f"jobs-{count}", count)
+            fill(f"jobs-{count}", count)
             stack.callback(stop_server, f"jobs-{count}", force=True)
         for number in range(rounds + 1):
             for count in counts:
@@ -42,7 +42,7 @@ def measure(
     return found
 
 
-def _fill(server: str, count: int) -> None:
+def fill(server: str, count: int) -> None:
     """Write jobs that have ended to the journal of a server that does not run yet."""
     folder = folders.private_folder(folders.state_folder(server), folders.STATE_VARIABLE)
     FrameStore(folder / "frames")

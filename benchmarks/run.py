@@ -125,7 +125,7 @@ def _ms(seconds: float) -> str:
     return f"{ms:.0f}" if ms >= 100 else f"{ms:.1f}" if ms >= 1 else f"{ms:.2f}"
 
 
-def _placed(path: Path, text: str) -> str:
+def placed(path: Path, text: str) -> str:
     """Answer a file's text with the table between its two marks; the table, if it has none."""
     before, mark, rest = (path.read_text() if path.exists() else "").partition(MARKS[0])
     _, end, after = rest.partition(MARKS[1])
@@ -154,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
     text = f"{where}\n\n{table(measured)}\n"
     print(text)
     if options.markdown:
-        options.markdown.write_text(_placed(options.markdown, text))
+        options.markdown.write_text(placed(options.markdown, text))
     if options.json:
         options.json.write_text(json.dumps({"where": where, "size": size, **measured}, indent=1))
     if options.plots:

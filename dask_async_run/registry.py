@@ -36,6 +36,10 @@ CONNECTION_ERRORS = (OSError, TimeoutError, ValueError)
 POLL = 25.0
 """Seconds that one call waits in the scheduler; longer waits are several calls."""
 
+PATIENCE = 60.0
+"""Seconds after which a scheduler that is connected, but silent, is said to be so."""
+_CARRYING = ("write_frame", "read_frame")
+
 
 @dataclass(frozen=True, slots=True)
 class Output:
@@ -130,6 +134,9 @@ class Registry:
     ----------
     call : callable
         ``call(do=..., body=...)`` calls the scheduler's handler ``async_run``.
+    patience : float or None
+        Seconds that it may take to answer; None: for ever, where somebody's results depend on
+        it. A frame's bytes take as long as the network does.
 
     Raises
     ------
@@ -140,8 +147,11 @@ class Registry:
         write its journal.
     """
 
-    def __init__(self, call: Callable[..., Awaitable[Any]]) -> None:
+    def __init__(
+        self, call: Callable[..., Awaitable[Any]], patience: float | None = None
+    ) -> None:
         self._call = call
+        self._patience = patience
 
     @classmethod
     def of_client(cls, client: Client) -> Registry:
@@ -154,7 +164,7 @@ class Registry:
                 raise OSError("this client is closed")
             return await client.scheduler.async_run(**kwargs)
 
-        return cls(call)
+        return cls(call, PATIENCE)
 
     @classmethod
     def of_worker(cls, worker: Worker) -> Registry:
@@ -521,9 +531,20 @@ class Registry:
 
     async def _ask(self, do: str, **arguments: Any) -> Any:
         body = pack(arguments)
+        limit = None if self._patience is None or do in _CARRYING else self._patience
+        if limit is not None:
+            limit += arguments.get("wait") or arguments.get("timeout") or 0.0
+        silence = asyncio.timeout(limit)
         try:
-            reply = await self._call(do=do, body=body)
+            async with silence:
+                reply = await self._call(do=do, body=body)
         except CONNECTION_ERRORS as error:
+            if silence.expired():
+                raise errors.ServerError(
+                    f"the scheduler has not answered for {limit:.0f} s, though it is connected. "
+                    "Jobs go on; try again later."
+                    + (" This one may have been submitted." if do == "create" else "")
+                ) from None
             raise errors.ServerError(
                 f"the scheduler does not answer ({type(error).__name__}: {error}). Is the server "
                 "still running? %async_run_server starts it or connects to it again."

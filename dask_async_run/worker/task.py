@@ -7,14 +7,15 @@ import logging
 import socket
 import tempfile
 from collections.abc import Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from distributed import Worker, get_worker, secede
+from distributed.core import Status
 
-from dask_async_run.errors import AsyncRunError
+from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, Message, Payload, State
 from dask_async_run.registry import Claim, Registry
 from dask_async_run.worker.host import Cancellation, CellHost
@@ -26,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ANSWER = 60.0
-"""Seconds after which an RPC is given up."""
+LOOK = 5.0
+"""Seconds between two looks whether the worker, which waits for an answer, is closed."""
 
 
 def run_cell(job: str) -> Message:
@@ -201,5 +202,15 @@ def _begin(worker: Worker, call: Coroutine[Any, Any, T]) -> Future[T]:
 
 
 def _answer(worker: Worker, call: Coroutine[Any, Any, T]) -> T:
-    """Wait for a coroutine's result; not in the worker's event loop."""
-    return _begin(worker, call).result(ANSWER)
+    """Wait for a coroutine's result; not in the worker's event loop.
+
+    However long it takes: a scheduler that is not heard of for some time, since its disk or
+    its machine is at a standstill, is still going to be told what a cell has made. One that is
+    gone closes the connection, or the worker.
+    """
+    future = _begin(worker, call)
+    while not wait([future], timeout=LOOK).done:
+        if worker.status in (Status.closing, Status.closed, Status.failed):
+            future.cancel()
+            raise ServerError("its worker was closed before the scheduler answered.")
+    return future.result()

@@ -39,7 +39,8 @@ ROWS = (
     Row("kernel killed while the cell runs", GOES_ON),
     Row("kernel killed while it gathers", "can be gathered elsewhere"),
     Row("kernel asleep for longer than Dask waits", GOES_ON),
-    Row("connection to the scheduler cut for a while", GOES_ON),
+    Row("connection to the scheduler cut for a minute", GOES_ON),
+    Row("scheduler at a standstill for more than a minute", GOES_ON),
     Row("cell's process killed, or died of a segfault", "`failed`, says how", "so far", "no"),
     Row(
         "cell uses more memory than it may",
