@@ -147,14 +147,12 @@ class Registry:
         write its journal.
     """
 
-    def __init__(
-        self, call: Callable[..., Awaitable[Any]], patience: float | None = None
-    ) -> None:
+    def __init__(self, call: Callable[..., Awaitable[Any]], patience: float | None = None) -> None:
         self._call = call
         self._patience = patience
 
     @classmethod
-    def of_client(cls, client: Client) -> Registry:
+    def of_client(cls, client: Client, patience: float = PATIENCE) -> Registry:
         """Return the registry of a client's scheduler; for the client's event loop."""
 
         async def call(**kwargs: Any) -> Any:
@@ -164,7 +162,7 @@ class Registry:
                 raise OSError("this client is closed")
             return await client.scheduler.async_run(**kwargs)
 
-        return cls(call, PATIENCE)
+        return cls(call, patience)
 
     @classmethod
     def of_worker(cls, worker: Worker) -> Registry:
@@ -569,11 +567,13 @@ class SyncRegistry:
     client : Client
         A synchronous one. ``KeyboardInterrupt`` gets through while a method waits; the
         scheduler does not notice.
+    patience : float
+        See `Registry`.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, patience: float = PATIENCE) -> None:
         self._client = client
-        self._registry = Registry.of_client(client)
+        self._registry = Registry.of_client(client, patience)
         self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:

@@ -387,6 +387,23 @@ def test_what_may_be_asked_twice_is_asked_again_when_the_connection_breaks() -> 
     assert asked[0] == asked[1]
 
 
+def test_a_scheduler_that_is_silent_is_a_clear_error() -> None:
+    """Whoever has a frame to bring, or a long poll, waits longer."""
+
+    async def call(do: str, body: bytes) -> bytes:
+        await asyncio.sleep(0.2 if do in ("read_frame", "wait") else 1000)
+        return pack({"answer": b"" if do == "read_frame" else []})
+
+    async def main() -> None:
+        registry = Registry(call, patience=0.1)
+        with pytest.raises(ServerError, match=r"has not answered for 0 s.*Jobs go on"):
+            await registry.jobs()
+        assert await registry.read_frame("digest", 0) == b""
+        assert await registry.wait(["a"], timeout=5.0) == []
+
+    asyncio.run(main())
+
+
 def test_a_scheduler_that_is_gone_is_a_clear_error(tmp_path: Path) -> None:
     """After the server has died, or the client was closed, calls end with what to do."""
     with dask.config.set({"distributed.comm.timeouts.connect": "1s"}):

@@ -178,7 +178,7 @@ class AsyncRun(Magics):
         """Have the workers import what a cell here has imported."""
         if self._warming is not None:
             self._warming.tell()
-        if audience(self.shell) is Audience.TERMINAL:
+        if audience(self.shell) is Audience.TERMINAL and self._has_news():
             self._notify("")
 
     def close(self) -> None:
@@ -475,7 +475,7 @@ class AsyncRun(Magics):
 
     def before_cell(self, info: Any) -> None:
         """Tell, before a cell runs here, which names it reads are still to come."""
-        if self._session is None or not self._session.alive:
+        if not self._has_news() or self._session is None:
             return
         code = info.raw_cell or ""
         self._gather_finished()
@@ -532,9 +532,16 @@ class AsyncRun(Magics):
                 return "it takes ipywidgets (pip install ipywidgets, then restart the kernel)"
         return ""
 
+    def _has_news(self) -> bool:
+        """Whether there may be something to say of jobs, and the scheduler answers."""
+        session = self._session
+        if session is None or not session.alive or not (session.waiting() or self._live.wanted):
+            return False
+        return self.pending == "wait" or session.answers()
+
     def _notify(self, code: str) -> None:
         """Say which jobs have ended."""
-        if self.notice and self._session is not None and self._session.alive:
+        if self.notice and self._session is not None:
             for line in self._notices.about(self._session, code):
                 print(line)
 

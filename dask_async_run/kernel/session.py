@@ -7,6 +7,7 @@ for magics). The Dask client has an event loop thread of its own.
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from distributed import Client
 
 from dask_async_run.carrier import CarriedFrames
 from dask_async_run.errors import (
+    AsyncRunError,
     JobStateError,
     NoServerError,
     NoSuchJobError,
@@ -32,6 +34,11 @@ from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
+
+BRIEF = 2.0
+"""Seconds that a scheduler has to answer what nobody told us to ask."""
+SILENCE = 30.0
+"""Seconds for which one that did not is not asked again."""
 
 
 class Session:
@@ -88,6 +95,7 @@ class Session:
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
+        self._silent_until = 0.0
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
@@ -101,6 +109,24 @@ class Session:
     def alive(self) -> bool:
         """Whether the client is connected."""
         return bool(self.client.status == "running")
+
+    def answers(self) -> bool:
+        """Whether the scheduler answers at once; if it did not, it is not asked for a while.
+
+        For what is asked without being told to: an ordinary cell waits for no scheduler.
+        """
+        if time.monotonic() < self._silent_until:
+            return False
+        try:
+            SyncRegistry(self.client, BRIEF).idle()
+        except AsyncRunError:
+            self._silent_until = time.monotonic() + SILENCE
+            print(
+                f"{self.address} does not answer; whether jobs have ended is not known here.",
+                file=sys.stderr,
+            )
+            return False
+        return True
 
     @property
     def dashboard(self) -> str | None:
