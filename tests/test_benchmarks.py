@@ -9,24 +9,38 @@ from pathlib import Path
 
 import pytest
 
-RUN = Path(__file__).parents[1] / "benchmarks" / "run.py"
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.mark.timeout(240)
+def quickly(script: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """Run a benchmark with few of everything."""
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), "--quick", *options],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+@pytest.mark.timeout(450)
 def test_quick(tmp_path: Path) -> None:
     """Each case has a number of ours, and one of a peer unless it has none."""
     made = tmp_path / "made.json"
-    done = subprocess.run(
-        [sys.executable, str(RUN), "--quick", "--json", str(made)],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=tmp_path,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    done = quickly("run.py", tmp_path, "--json", str(made))
     found = json.loads(made.read_text())["found"]
     assert len(found) >= 9
     for case, peers in found.items():
         assert peers["dask_async_run"][0] > 0
         assert f"| {case} |" in done.stdout
     assert {"dask", "dask, direct"} <= found["a large array: there, used, and back"].keys()
+
+
+@pytest.mark.timeout(450)
+def test_load(tmp_path: Path) -> None:
+    """Each state of affairs has a row, and each call a number in it."""
+    rows = quickly("load.py", tmp_path).stdout.splitlines()[-6:]
+    assert all(float(cell) > 0 for row in rows for cell in row.split("|")[2:-1])
+    assert "8 wait" in rows[4]
