@@ -15,8 +15,8 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 
 # `context` is JupyterLab's and Notebook 7's, of a widget manager that belongs to a notebook.
 _SCRIPT = (
-    """\
-const KIND = '%s';
+    f"const KIND = '{WIDGET}';\n"
+    + """\
 async function keep(model, anew) {
   const context = model.widget_manager?.context;
   await context?.ready;
@@ -42,7 +42,6 @@ export default {
   },
 };
 """
-    % WIDGET
 )
 
 

@@ -48,14 +48,14 @@ def open_notebook(lab: tuple[Path, str], request: pytest.FixtureRequest) -> Iter
     folder, address = lab
     with browser_page() as page:
 
-        def make(*cells: str) -> LabNotebook:
+        def make(*cells: str, classic: bool = False) -> LabNotebook:
             content = nbformat.v4.new_notebook(
                 cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],
                 metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
             )
             name = f"{request.node.name}.ipynb"
             nbformat.write(content, folder / name)
-            notebook = LabNotebook(page, address, name).open()
+            notebook = LabNotebook(page, address, name, classic).open()
             notebook.run(0)
             notebook.finish(0)
             return notebook
@@ -64,7 +64,7 @@ def open_notebook(lab: tuple[Path, str], request: pytest.FixtureRequest) -> Iter
     end_kernels(address)
 
 
-def until_shown(notebook: LabNotebook, cell: int, *words: str, timeout: float = 60) -> str:
+def until_shown(notebook: LabNotebook, cell: int, *words: str, timeout: float = 120) -> str:
     """Wait until a cell's output has all of the words; answer it."""
 
     def shown() -> str:
@@ -202,6 +202,46 @@ def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
     go.touch()
     until_shown(notebook, 1, "✔ finished", "100%", "80/80")
     assert bar.count() == 0
+
+
+def test_notebook_7(open_notebook: Open, lab: tuple[Path, str], tmp_path: Path) -> None:
+    """As in JupyterLab: live, reloaded, restarted, attached, gathered with a figure, cancelled."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name talk\nimport os, time\nimport matplotlib.pyplot as plt\nn = 0\n"
+        f"while not os.path.exists({str(go)!r}):\n"
+        "    print('line', n := n + 1)\n    time.sleep(0.05)\n"
+        "plt.plot([1, 2])\nplt.show()",
+        "%load_ext dask_async_run\n%async_attach talk",
+        "%async_gather talk",
+        "%%async_run --name endless\nimport time\nwhile True: time.sleep(0.01)",
+        classic=True,
+    )
+    notebook.run(1)
+    before = until_shown(notebook, 1, "▶ running", "line 5", "memory")
+    notebook.save(lab[0])
+    notebook.reload()
+    first = until_shown(notebook, 1, "▶ running", "line ")
+    assert last_line(first) > last_line(before)
+    wait_for(lambda: last_line(notebook.output(1)) > last_line(first) + 20, what="it goes on")
+    notebook.restart()
+    stopped = last_line(notebook.output(1))
+    notebook.run(2)
+    until_shown(notebook, 2, "line 1\n", f"line {stopped + 20}")
+    go.touch()
+    notebook.finish(2)
+    until_shown(notebook, 1, "✔ finished")
+    notebook.run(3)
+    notebook.finish(3)
+    saved = notebook.save(lab[0])
+    for cell in (2, 3):
+        assert "line 1\nline 2\n" in saved.cells[cell].outputs[-2].text
+        assert "image/png" in saved.cells[cell].outputs[-1].data
+    assert WIDGET not in saved.cells[1].outputs[0].data
+    notebook.run(4)
+    until_shown(notebook, 4, "▶ running")
+    notebook.cell(4).locator("button", has_text="Cancel").click()
+    until_shown(notebook, 4, "■ cancelled")
 
 
 def test_the_cancel_button(open_notebook: Open) -> None:

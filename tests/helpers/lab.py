@@ -213,23 +213,29 @@ class LabNotebook:
 
     def _ready(self) -> None:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self._status("Idle")
+        self._wait_for_status(idle=True)
 
-    def _status(self, *words: str) -> None:
-        """Wait until the kernel is said to be one of these."""
+    def _wait_for_status(self, idle: bool) -> None:
+        """Wait until the kernel is idle, or until it is not there for a while."""
+        # The toolbar's indicator says "idle" before there is a connection; these do not.
         if self.classic:
-            places = [f".jp-NotebookKernelStatus-{word.lower()}" for word in words]
+            status = self.page.locator(
+                ".jp-NotebookKernelStatus-fade:not(.jp-NotebookKernelStatus-info)"
+                if idle
+                else ".jp-NotebookKernelStatus-info, .jp-NotebookKernelStatus-warn"
+            )
         else:
-            # The toolbar's indicator says "idle" before there is a connection; this does not.
-            places = [f".jp-StatusBar-TextItem:text('| {word}')" for word in words]
-        self.page.locator(", ".join(places)).first.wait_for(state="attached")
+            words = "Idle" if idle else "Restarting|Starting|Unknown"
+            status = self.page.locator(".jp-StatusBar-TextItem")
+            status = status.filter(has_text=re.compile(rf"\| ({words})"))
+        status.first.wait_for(state="attached")
 
     def restart(self) -> None:
         """Restart the kernel by the menu, as a person does, and wait until it is there again."""
         self.menu("Kernel", "Restart Kernel…")
         self.page.locator(".jp-Dialog button", has_text="Restart").click()
-        self._status("Restarting", "Starting", "Unknown")
-        self._status("Idle")
+        self._wait_for_status(idle=False)
+        self._wait_for_status(idle=True)
 
     def cell(self, number: int) -> Any:
         """The cell, counted from 0, markdown included."""
