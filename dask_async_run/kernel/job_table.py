@@ -13,7 +13,7 @@ from html import escape
 from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.tables import BORDER, SIGNS, bytes_text, state_html
+from dask_async_run.kernel.tables import BORDER, SIGNS, bytes_text, listed, state_html
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
 
@@ -145,14 +145,14 @@ class JobTable:
         if view.members and not State(view.state).terminal:
             reason = standing(view, self._now, age)
         if view.state == State.PENDING and view.after and not reason:
-            reason = "waits for " + _listed([self._labels.get(job, job[:8]) for job in view.after])
+            reason = "waits for " + listed([self._labels.get(job, job[:8]) for job in view.after])
         notes = []
         if view.state == State.FINISHED and not view.saved:
             notes.append("not yet saved")
         if State(view.state).terminal and not view.gathered:
             notes.append("not gathered")
         elif waiting := self._waiting.get(view.id):
-            notes.append(f"{_listed(waiting)} wait{'s' * (len(waiting) == 1)} for it")
+            notes.append(f"{listed(waiting)} wait{'s' * (len(waiting) == 1)} for it")
         spent = _spent(view, self._now)
         return _Row(
             view,
@@ -235,17 +235,16 @@ class JobTable:
             f'<td style="{_CELL};white-space:nowrap" data-key="{escape(str(key))}">{cell}</td>'
             for key, cell in zip(row.keys, shown, strict=True)
         ]
-        cells.append(f'<td style="{_CELL}">{escape(", ".join(row.notes))}</td>')
+        notes = (
+            f'<span style="white-space:nowrap">{note}</span>' if len(note) < 16 else note
+            for note in map(escape, row.notes)
+        )
+        cells.append(f'<td style="{_CELL}">{", ".join(notes)}</td>')
         last = escape(_cut(row.reason or view.last_line, 90))
         if last and not row.reason:
             last = f"<code>{last}</code>"
         cells.append(f'<td style="{_CELL};overflow-wrap:anywhere">{last}</td>')
         return f"<tr>{''.join(cells)}</tr>"
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _cut(text: str, width: int) -> str:

@@ -16,7 +16,7 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 # `context` is JupyterLab's and Notebook 7's, of a widget manager that belongs to a notebook.
 _SCRIPT = (
     f"const KIND = '{WIDGET}';\n"
-    + """\
+    """\
 async function keep(model, anew) {
   const context = model.widget_manager?.context;
   await context?.ready;

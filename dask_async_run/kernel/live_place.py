@@ -210,11 +210,11 @@ class WidgetPlace:
             self._bell.value = ""  # or a page that is loaded again notifies again
         self._top.children = [self._head]
         self.show(card)
-        last = {"text/plain": text, "text/html": card.html}
+        bundle = {"text/plain": text, "text/html": card.html}
         if self._output is not None:
-            self._output.update(last)
+            self._output.update(bundle)
         if self._keeper is not None:
-            self._keeper.last = last
+            self._keeper.last = bundle
 
 
 def make_place(

@@ -204,6 +204,64 @@ def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
     assert bar.count() == 0
 
 
+# The least contrast, as WCAG 2 defines it, of a text to what is behind it; and the text.
+CONTRAST = """\
+root => {
+  const parts = css => {
+    const [r, g, b, a = 1] = css.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
+  const over = (top, below) => below.map((c, i) => top[3] * top[i] + (1 - top[3]) * c);
+  const light = c => c.map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const found = [];
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent.trim();
+    const place = walk.currentNode.parentElement;
+    if (!text || !place.offsetParent) continue;
+    const above = [];
+    for (let e = place; e; e = e.parentElement) above.unshift(getComputedStyle(e));
+    let behind = [255, 255, 255], opacity = 1;
+    for (const style of above) {
+      behind = over(parts(style.backgroundColor), behind);
+      opacity *= Number(style.opacity);
+    }
+    const colour = parts(getComputedStyle(place).color);
+    const [dim, bright] = [light(over([...colour.slice(0, 3), colour[3] * opacity], behind)),
+      light(behind)].sort((a, b) => a - b);
+    found.push([(bright + 0.05) / (dim + 0.05), text]);
+  }
+  return found.sort((a, b) => a[0] - b[0])[0];
+}"""
+
+
+def test_light_and_dark(open_notebook: Open) -> None:
+    """What a card and the table of jobs say is legible in both, a cell's own colours too."""
+    notebook = open_notebook(
+        "%%async_run --name tell\nimport time\n"
+        "print(*(f'\\x1b[{n}mcolour {n}' for n in range(31, 37)), '\\x1b[0mplain')\n"
+        "while True:\n    print('\\rstep 2/4', end='', flush=True)\n    time.sleep(0.05)",
+        "%async_run --name bad 1 / 0",
+        "%async_wait bad",
+        "%async_jobs",
+    )
+    for cell in range(1, 5):
+        notebook.run(cell)
+        notebook.finish(cell)
+    until_shown(notebook, 1, "▶ running", "colour 36", "50 %")
+    until_shown(notebook, 2, "✘ failed")
+    for scheme in ("light", "dark"):
+        notebook.page.emulate_media(color_scheme=scheme)
+        is_light = str(scheme == "light").lower()
+        notebook.page.wait_for_selector(f"body[data-jp-theme-light={is_light}]")
+        for cell in (1, 2, 4):
+            area = notebook.cell(cell).locator(".jp-OutputArea").first
+            # A theme comes after its name.
+            wait_for(lambda area=area: area.evaluate(CONTRAST)[0] >= 3, 60, f"{scheme}, {cell}")  # type: ignore[misc]
+
+
 def test_notebook_7(open_notebook: Open, lab: tuple[Path, str], tmp_path: Path) -> None:
     """As in JupyterLab: live, reloaded, restarted, attached, gathered with a figure, cancelled."""
     go = tmp_path / "go"
