@@ -58,6 +58,7 @@ _BUTTON = (
 )
 _CELL = f"text-align:left;vertical-align:top;padding:3px 14px 3px 0;border-bottom:{BORDER}"
 _COLUMNS = ("job", "state", "took", "since", "result", "", "last output or reason")
+_TAGS = (('th scope="row"', "th"), *[("td", "td")] * 4)
 _SORTED = {"submitted": None, "name": 0, "state": 1, "took": 2, "age": 3, "size": 4}
 
 _WIDTH = 60
@@ -207,7 +208,8 @@ class JobTable:
         cells = []
         for column, title in enumerate(_COLUMNS):
             if column > 4:
-                cells.append(f'<th scope="col" style="{_CELL}">{title}</th>')
+                label = "" if title else ' aria-label="notes"'
+                cells.append(f'<th scope="col"{label} style="{_CELL}">{title}</th>')
                 continue
             now, sign = "", ""
             if _SORTED[self._sort] == column:
@@ -232,8 +234,8 @@ class JobTable:
             escape(row.size),
         )
         cells = [
-            f'<td style="{_CELL};white-space:nowrap" data-key="{escape(str(key))}">{cell}</td>'
-            for key, cell in zip(row.keys, shown, strict=True)
+            f'<{tag} style="{_CELL};white-space:nowrap" data-key="{escape(str(key))}">{cell}</{end}>'
+            for (tag, end), key, cell in zip(_TAGS, row.keys, shown, strict=True)
         ]
         notes = (
             f'<span style="white-space:nowrap">{note}</span>' if len(note) < 16 else note

@@ -21,7 +21,7 @@ SIGNS: dict[State, str] = {
     State.FINISHED: "✔",
     State.FAILED: "✘",
     State.CANCELLED: "■",
-    State.TIMED_OUT: "⏱",
+    State.TIMED_OUT: "◔",
     State.LOST: "?",
 }
 

@@ -411,7 +411,7 @@ def test_the_table_sorts_at_a_click(open_notebook: Open) -> None:
     table = notebook.cell(5).locator(".jp-OutputArea table")
 
     def jobs() -> list[str]:
-        return [str(name) for name in table.locator("td:first-child").all_inner_texts()]
+        return [str(name) for name in table.locator("th[scope=row]").all_inner_texts()]
 
     assert jobs() == ["big", "small", "after"]
     table.locator("button", has_text="job").focus()
