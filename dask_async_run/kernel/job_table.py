@@ -57,6 +57,7 @@ _BUTTON = (
     "text-decoration:underline dotted 1px;text-underline-offset:3px"
 )
 _CELL = f"text-align:left;vertical-align:top;padding:3px 14px 3px 0;border-bottom:{BORDER}"
+_FIRM = f"{_CELL};white-space:nowrap"
 _COLUMNS = ("job", "state", "took", "since", "result", "", "last output or reason")
 _TAGS = (('th scope="row"', "th"), *[("td", "td")] * 4)
 _SORTED = {"submitted": None, "name": 0, "state": 1, "took": 2, "age": 3, "size": 4}
@@ -234,7 +235,7 @@ class JobTable:
             escape(row.size),
         )
         cells = [
-            f'<{tag} style="{_CELL};white-space:nowrap" data-key="{escape(str(key))}">{cell}</{end}>'
+            f'<{tag} style="{_FIRM}" data-key="{escape(str(key))}">{cell}</{end}>'
             for (tag, end), key, cell in zip(_TAGS, row.keys, shown, strict=True)
         ]
         notes = (

@@ -255,7 +255,8 @@ def test_light_and_dark(open_notebook: Open) -> None:
     for scheme in ("light", "dark"):
         notebook.page.emulate_media(color_scheme=scheme)
         is_light = str(scheme == "light").lower()
-        notebook.page.wait_for_selector(f"body[data-jp-theme-light={is_light}]")
+        theme = notebook.page.locator(f"body[data-jp-theme-light={is_light}]")
+        theme.wait_for(state="attached")
         for cell in (1, 2, 4):
             area = notebook.cell(cell).locator(".jp-OutputArea").first
             # A theme comes after its name.
