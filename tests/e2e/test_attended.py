@@ -191,7 +191,7 @@ def test_a_terminal_says_so_before_the_next_prompt(
     shared_server: SharedServer, tmp_path: Path
 ) -> None:
     """As a line of its own, once; there are no views."""
-    env = {**os.environ, **shared_server.env, "JPY_SESSION_NAME": "terminal-test"}
+    env = {**os.environ, **shared_server.env, "JPY_SESSION_NAME": "terminal-test", "PAGER": "cat"}
     command = ["-m", "IPython", "--simple-prompt", "--colors=NoColor", "--no-banner"]
     terminal = pexpect.spawn(sys.executable, command, env=env, cwd=tmp_path, timeout=60)
     try:
