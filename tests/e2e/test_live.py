@@ -258,7 +258,7 @@ def test_light_and_dark(open_notebook: Open) -> None:
         theme = notebook.page.locator(f"body[data-jp-theme-light={is_light}]")
         theme.wait_for(state="attached")
         for cell in (1, 2, 4):
-            area = notebook.cell(cell).locator(".jp-OutputArea").first
+            area = notebook.cell(cell).locator(".jp-OutputArea-output").first
             # A theme comes after its name.
             wait_for(lambda area=area: area.evaluate(CONTRAST)[0] >= 3, 60, f"{scheme}, {cell}")  # type: ignore[misc]
 
