@@ -6,6 +6,7 @@ costs the same for a job that has printed a million lines as for one that has pr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -19,6 +20,8 @@ PICTURE = 4 * 2**20
 
 HTML = 200_000
 """Characters of HTML at most; of a longer one its text is shown."""
+
+_CODES = re.compile(r"\x1b\[[0-9;]*m")
 
 KINDS = ("image/svg+xml", "image/png", "image/jpeg", "image/gif", "text/html")
 
@@ -115,7 +118,7 @@ class Ending:
             case "stream":
                 self._stream(output["name"], output["text"], follower)
             case "error":
-                self._put("\n".join(output["traceback"]) + "\n")
+                self._put("\n".join(_of_the_cell(output["traceback"])) + "\n")
             case "clear_output":
                 # One that waits is carried out by what comes after it, if anything did.
                 self._cleared = not output.get("wait") or bool(self._pieces or self.picture)
@@ -176,6 +179,12 @@ def _is_seen(html: str) -> bool:
     """Answer whether HTML shows what it is where no script runs, and more than its text does."""
     begin = html[:HTML].lstrip().lower()
     return len(html) <= HTML and not begin.startswith("<pre") and "<script" not in begin
+
+
+def _of_the_cell(traceback: list[str]) -> list[str]:
+    """Leave out of a traceback what is not in a notebook's cell, if anything of it is."""
+    own = [part for part in traceback[:-1] if _CODES.sub("", part).startswith("Cell In[")]
+    return [*own, traceback[-1]] if own else traceback
 
 
 def _joined(value: str | list[str]) -> str:

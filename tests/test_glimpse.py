@@ -81,6 +81,22 @@ CASES = [
     ),
     Case("an error", [{"output_type": "error", "traceback": ["Traceback", "E"]}], "Traceback\nE\n"),
     Case(
+        "an error in a library",
+        [
+            {
+                "output_type": "error",
+                "traceback": [
+                    "---",
+                    "File a.py",
+                    "Cell \x1b[3mIn[7]\x1b[0m, line 2",
+                    "File b.py",
+                    "E",
+                ],
+            }
+        ],
+        "Cell \x1b[3mIn[7]\x1b[0m, line 2\nE\n",
+    ),
+    Case(
         "too large a picture", [shown(image_png="1"), shown(image_png="x" * (PICTURE + 1))], "", "1"
     ),
     Case("only the end", [text("a" * TEXT), text("b\n")], "a" * (TEXT - 2) + "b\n"),

@@ -13,7 +13,7 @@ from html import escape
 from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.tables import BORDER, SIGNS, bytes_text, state_html
+from dask_async_run.kernel.tables import BORDER, SIGNS, bytes_text, listed, state_html
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
 
@@ -57,7 +57,9 @@ _BUTTON = (
     "text-decoration:underline dotted 1px;text-underline-offset:3px"
 )
 _CELL = f"text-align:left;vertical-align:top;padding:3px 14px 3px 0;border-bottom:{BORDER}"
+_FIRM = f"{_CELL};white-space:nowrap"
 _COLUMNS = ("job", "state", "took", "since", "result", "", "last output or reason")
+_TAGS = (('th scope="row"', "th"), *[("td", "td")] * 4)
 _SORTED = {"submitted": None, "name": 0, "state": 1, "took": 2, "age": 3, "size": 4}
 
 _WIDTH = 60
@@ -145,14 +147,14 @@ class JobTable:
         if view.members and not State(view.state).terminal:
             reason = standing(view, self._now, age)
         if view.state == State.PENDING and view.after and not reason:
-            reason = "waits for " + _listed([self._labels.get(job, job[:8]) for job in view.after])
+            reason = "waits for " + listed([self._labels.get(job, job[:8]) for job in view.after])
         notes = []
         if view.state == State.FINISHED and not view.saved:
             notes.append("not yet saved")
         if State(view.state).terminal and not view.gathered:
             notes.append("not gathered")
         elif waiting := self._waiting.get(view.id):
-            notes.append(f"{_listed(waiting)} wait{'s' * (len(waiting) == 1)} for it")
+            notes.append(f"{listed(waiting)} wait{'s' * (len(waiting) == 1)} for it")
         spent = _spent(view, self._now)
         return _Row(
             view,
@@ -207,7 +209,8 @@ class JobTable:
         cells = []
         for column, title in enumerate(_COLUMNS):
             if column > 4:
-                cells.append(f'<th scope="col" style="{_CELL}">{title}</th>')
+                label = "" if title else ' aria-label="notes"'
+                cells.append(f'<th scope="col"{label} style="{_CELL}">{title}</th>')
                 continue
             now, sign = "", ""
             if _SORTED[self._sort] == column:
@@ -232,20 +235,19 @@ class JobTable:
             escape(row.size),
         )
         cells = [
-            f'<td style="{_CELL};white-space:nowrap" data-key="{escape(str(key))}">{cell}</td>'
-            for key, cell in zip(row.keys, shown, strict=True)
+            f'<{tag} style="{_FIRM}" data-key="{escape(str(key))}">{cell}</{end}>'
+            for (tag, end), key, cell in zip(_TAGS, row.keys, shown, strict=True)
         ]
-        cells.append(f'<td style="{_CELL}">{escape(", ".join(row.notes))}</td>')
+        notes = (
+            f'<span style="white-space:nowrap">{note}</span>' if len(note) < 16 else note
+            for note in map(escape, row.notes)
+        )
+        cells.append(f'<td style="{_CELL}">{", ".join(notes)}</td>')
         last = escape(_cut(row.reason or view.last_line, 90))
         if last and not row.reason:
             last = f"<code>{last}</code>"
         cells.append(f'<td style="{_CELL};overflow-wrap:anywhere">{last}</td>')
         return f"<tr>{''.join(cells)}</tr>"
-
-
-def _listed(names: Sequence[str], most: int = 4) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _cut(text: str, width: int) -> str:

@@ -246,8 +246,8 @@ def _sweep_progress(shown: Shown) -> Progress | None:
 
 def _text(lines: list[Line], height: int) -> str:
     shown = lines[-LINES:]
-    if not shown and not height:
-        return ""
+    if not shown and height <= 1:
+        return ""  # one line that has become a bar leaves no empty place
     rows = "\n".join(line.html or " " for line in shown)
     least = f";min-height:{1.35 * height:.2f}em" if height > len(shown) else ""
     return f'<pre style="{_PRE}{least}">{rows}</pre>'

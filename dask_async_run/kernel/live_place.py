@@ -16,8 +16,7 @@ from typing import Any, Protocol
 
 from dask_async_run.kernel.live_bell import asking, ringing
 from dask_async_run.kernel.live_card import Card
-
-WIDGET = "application/vnd.jupyter.widget-view+json"
+from dask_async_run.kernel.live_keeper import WIDGET, make_keeper
 
 Bundle = dict[str, Any]
 
@@ -113,6 +112,8 @@ class WidgetPlace:
         front end asks for it, in a thread of a subshell: they must not wait.
     notify : bool
         Whether the browser is to tell the end.
+    revived : bool
+        An earlier kernel has shown it, and it is not shown by this one.
     """
 
     def __init__(
@@ -122,6 +123,7 @@ class WidgetPlace:
         cancel: Callable[[], None],
         gather: Callable[[], None],
         notify: bool,
+        revived: bool = False,
     ) -> None:
         import ipywidgets
 
@@ -144,6 +146,7 @@ class WidgetPlace:
             layout={"padding": "2px 10px", "overflow": "visible"},
             **({"model_id": model} if model else {}),
         )
+        self._keeper = make_keeper(self._box.model_id, revived)
 
     def _button(self, ipywidgets: Any, label: str, tooltip: str, press: Callable[[], None]) -> Any:
         button = ipywidgets.Button(
@@ -207,8 +210,11 @@ class WidgetPlace:
             self._bell.value = ""  # or a page that is loaded again notifies again
         self._top.children = [self._head]
         self.show(card)
+        bundle = {"text/plain": text, "text/html": card.html}
         if self._output is not None:
-            self._output.update({"text/plain": text, "text/html": card.html})
+            self._output.update(bundle)
+        if self._keeper is not None:
+            self._keeper.last = bundle
 
 
 def make_place(
@@ -231,7 +237,7 @@ def find_place(
     """
     if not widgets_there() or _is_taken(job):
         return None
-    return WidgetPlace(shell, job, cancel, gather, notify)
+    return WidgetPlace(shell, job, cancel, gather, notify, revived=True)
 
 
 def widgets_there() -> bool:

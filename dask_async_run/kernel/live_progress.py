@@ -57,10 +57,11 @@ def find_progress(lines: Sequence[Line]) -> Progress | None:
     """Answer the progress that the last lines tell of, the outermost of nested bars.
 
     tqdm prints the outermost bar first and moves up to it, so of several bars in
-    consecutive lines the first one is meant. One that something was printed behind is not
-    moved up to any more: it counts only until there is a newer one.
+    consecutive lines the first one is meant that is not full: full ones above it are those of
+    loops that have ended. One that something was printed behind is not moved up to any more:
+    it counts only until there is a newer one.
     """
-    found: Progress | None = None
+    bars: list[Progress] = []
     left: Progress | None = None
     for number in range(-1, -min(LAST, len(lines)) - 1, -1):
         progress = _progress(lines[number], number)
@@ -68,10 +69,11 @@ def find_progress(lines: Sequence[Line]) -> Progress | None:
             left = left or progress
             progress = None
         if progress is not None:
-            found = progress
-        elif found is not None:
+            bars.append(progress)
+        elif bars:
             break
-    return found or left
+    going = [bar for bar in bars if bar.percent < 100]
+    return going[-1] if going else bars[0] if bars else left
 
 
 def _progress(line: Line, number: int) -> Progress | None:

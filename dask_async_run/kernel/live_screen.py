@@ -24,8 +24,8 @@ _TOKENS = re.compile(
 WIDTH = 400
 """Characters of a line that are shown; terminals wrap, a line this long is data."""
 
-# Legible on white and on black: a saved page does not know which one it is on.
-_COLOURS = ("#7a7a7a", "#d1453b", "#2f9e44", "#b08800", "#3b82d6", "#a94fc0", "#1a93a0", "#8f8f8f")
+# Three to one at least on a card, light and dark: a saved page does not know which one it is on.
+_COLOURS = ("#7a7a7a", "#d1453b", "#2a8c3d", "#967100", "#3b7fd0", "#a94fc0", "#17838f", "#858585")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dask_async_run.errors import AsyncRunError, NoSuchJobError
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.session import Session
+from dask_async_run.kernel.tables import listed
 from dask_async_run.quantities import age
 
 _GATHERS = re.compile(r"\basync_gather\b|(?<!asyncio)\.gather\(")
@@ -55,7 +56,10 @@ def lines(ended: Sequence[JobView]) -> list[str]:
     """Say which jobs have ended."""
     said = [_line(view) for view in ended]
     if len(ended) > EACH:
-        rest = ", ".join(f"{view.label} ({view.state})" for view in ended[EACH - 1 :])
+        by_state: dict[str, list[str]] = {}
+        for view in ended[EACH - 1 :]:
+            by_state.setdefault(view.state, []).append(view.label)
+        rest = ", ".join(f"{listed(jobs)} ({state})" for state, jobs in by_state.items())
         said = [*said[: EACH - 1], f"ended too: {rest}. %async_gather brings all of them."]
     return said
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
+from textwrap import fill
 from typing import Any, NoReturn
 
 from IPython.core.error import UsageError
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, magic: str, description: str, examples: str) -> None:
         super().__init__(
             prog=magic,
-            description=description,
+            description=fill(description, 78),
             epilog="Examples:\n\n" + "\n".join("    " + line for line in examples.splitlines()),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             add_help=False,

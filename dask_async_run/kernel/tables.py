@@ -21,7 +21,7 @@ SIGNS: dict[State, str] = {
     State.FINISHED: "✔",
     State.FAILED: "✘",
     State.CANCELLED: "■",
-    State.TIMED_OUT: "⏱",
+    State.TIMED_OUT: "◔",
     State.LOST: "?",
 }
 
@@ -46,6 +46,12 @@ def bytes_text(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Name some: "a, b, c, d and 4 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def state_html(view: JobView) -> str:
@@ -78,11 +84,11 @@ def job_facts(view: JobView) -> str:
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
     style = 'style="text-align:left;vertical-align:top;padding:1px 12px 1px 0'
     label_style = f"{style};opacity:.7;white-space:nowrap;vertical-align:top"
-    listed = "".join(
+    table = "".join(
         f'<tr style="background:none"><td {label_style}">{label}</td><td {style}">{value}</td></tr>'
         for label, value in rows
     )
-    return f'<table style="border:none;margin:2px 0 0 0;font-size:90%">{listed}</table>'
+    return f'<table style="border:none;margin:2px 0 0 0;font-size:90%">{table}</table>'
 
 
 def _what(kind: str, size: int) -> str:
@@ -102,20 +108,18 @@ def job_card(view: JobView) -> str:
 
 def waiting_line(views: Sequence[JobView]) -> str:
     """Say which jobs wait to be gathered, for ``%load_ext``."""
-    listed = ", ".join(f"{view.label} ({describe(view)})" for view in views[:6])
-    more = f" and {len(views) - 6} more" if len(views) > 6 else ""
+    jobs = listed([f"{view.label} ({describe(view)})" for view in views], 6)
     one = len(views) == 1
     return (
         f"{len(views)} job{'' if one else 's'} of this notebook {'is' if one else 'are'} waiting: "
-        f"{listed}{more}. %async_gather brings {'it' if one else 'them'} here."
+        f"{jobs}. %async_gather brings {'it' if one else 'them'} here."
     )
 
 
 def renamed_line(views: Sequence[JobView]) -> str:
     """Say which jobs wait that were submitted under names that notebooks had before."""
-    listed = ", ".join(f"{PurePath(v.notebook).name}/{v.label} ({v.state})" for v in views[:6])
-    more = f" and {len(views) - 6} more" if len(views) > 6 else ""
+    jobs = listed([f"{PurePath(v.notebook).name}/{v.label} ({v.state})" for v in views], 6)
     return (
-        f"Under a name that a notebook of this folder had before, waiting: {listed}{more}. "
+        f"Under a name that a notebook of this folder had before, waiting: {jobs}. "
         f"%async_gather {views[0].id[:8]} brings the first one here; %async_jobs --all lists them."
     )

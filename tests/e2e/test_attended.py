@@ -67,14 +67,14 @@ def test_nothing_depends_on_the_moment_where_nobody_looks(
     assert shared_kernel.do("1 + 1").text == "2\n"
 
 
-@pytest.mark.parametrize("widgets", [True, False], ids=["widgets", "html"])
-def test_a_view_and_its_end(kernel: RealKernel, tmp_path: Path, widgets: bool) -> None:
+@pytest.mark.parametrize("missing", ["nothing", "anywidget", "ipywidgets"])
+def test_a_view_and_its_end(kernel: RealKernel, tmp_path: Path, missing: str) -> None:
     """One display under the submitting cell; updates are that cell's; the last one is plain HTML.
 
     The cell's value is its job all the same.
     """
-    if not widgets:
-        kernel.do("import sys; sys.modules['ipywidgets'] = None")
+    widgets = missing != "ipywidgets"
+    kernel.do(f"import sys; sys.modules[{missing!r}] = None")
     go = tmp_path / "go"
     sent = kernel.submit(f"%%async_run --name seen\nprint('early')\n{WAIT.format(str(go))}")
     submitted = kernel.finish(sent)
@@ -191,14 +191,14 @@ def test_a_terminal_says_so_before_the_next_prompt(
     shared_server: SharedServer, tmp_path: Path
 ) -> None:
     """As a line of its own, once; there are no views."""
-    env = {**os.environ, **shared_server.env, "JPY_SESSION_NAME": "terminal-test"}
+    env = {**os.environ, **shared_server.env, "JPY_SESSION_NAME": "terminal-test", "PAGER": "cat"}
     command = ["-m", "IPython", "--simple-prompt", "--colors=NoColor", "--no-banner"]
     terminal = pexpect.spawn(sys.executable, command, env=env, cwd=tmp_path, timeout=60)
     try:
         for line in (
             "%load_ext dask_async_run",
             "%async_run_server",
-            "%async_run --name term x = 1",
+            "%async_run --name term print('from', 'there'); x = 1",
             "%async_wait term",
         ):
             terminal.expect(r"In \[\d+\]: ")
@@ -207,6 +207,12 @@ def test_a_terminal_says_so_before_the_next_prompt(
         terminal.expect(r"In \[\d+\]: ")
         terminal.sendline("'next'")
         terminal.expect(r"Out\[\d+\]: 'next'\s+In \[\d+\]: ")
+        for magic in ("%async_attach", "%async_gather"):
+            terminal.sendline(f"{magic} term")
+            terminal.expect(r"from there\s+In \[\d+\]: ")
+        terminal.sendline("%async_run?")
+        terminal.expect(r"Examples:\s+%%async_run --name train")
+        terminal.expect(r"In \[\d+\]: ")
         terminal.sendline("exit")
         terminal.expect(pexpect.EOF)
     finally:

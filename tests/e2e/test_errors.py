@@ -54,6 +54,9 @@ def test_an_exception(shared_kernel: RealKernel, shared_server: Any) -> None:
     assert "dask_async_run/" not in ran.traceback
     assert "site-packages" not in ran.traceback
     assert shared_kernel.value("done") == "before"
+    again = shared_kernel.run("%tb").text
+    assert f"Cell In[{count}], line 4" in again
+    assert "dask_async_run/" not in again
     # As itself: a script can catch it.
     caught = shared_kernel.do(
         "try:\n"

@@ -19,7 +19,7 @@ from nbclient.exceptions import CellExecutionError
 
 from .conftest import SharedServer
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 LOAD = "%load_ext dask_async_run\n%async_run_server"
 DATA = "data = [3, 1, 2]"
@@ -117,7 +117,7 @@ def ended(shared_server: SharedServer) -> Iterator[Mapping[str, Ended]]:
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=100,
+                timeout=300,
             )
             found[name] = Ended(folder, done.returncode, done.stdout, done.stderr)
         yield found

@@ -14,7 +14,7 @@ from lab import LabNotebook, browser_page, lab_server
 from observer import stop_server
 from waiting import wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
 
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
 

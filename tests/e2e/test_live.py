@@ -14,7 +14,7 @@ from lab import LabNotebook, browser_page, end_kernels, lab_server
 from observer import stop_server
 from waiting import wait_for
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(480)]
 
 LOAD = "%load_ext dask_async_run\n%async_run_server --workers 2 --no-dashboard"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -48,14 +48,14 @@ def open_notebook(lab: tuple[Path, str], request: pytest.FixtureRequest) -> Iter
     folder, address = lab
     with browser_page() as page:
 
-        def make(*cells: str) -> LabNotebook:
+        def make(*cells: str, classic: bool = False) -> LabNotebook:
             content = nbformat.v4.new_notebook(
                 cells=[nbformat.v4.new_code_cell(cell) for cell in (LOAD, *cells)],
                 metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
             )
             name = f"{request.node.name}.ipynb"
             nbformat.write(content, folder / name)
-            notebook = LabNotebook(page, address, name).open()
+            notebook = LabNotebook(page, address, name, classic).open()
             notebook.run(0)
             notebook.finish(0)
             return notebook
@@ -64,7 +64,7 @@ def open_notebook(lab: tuple[Path, str], request: pytest.FixtureRequest) -> Iter
     end_kernels(address)
 
 
-def until_shown(notebook: LabNotebook, cell: int, *words: str, timeout: float = 60) -> str:
+def until_shown(notebook: LabNotebook, cell: int, *words: str, timeout: float = 120) -> str:
     """Wait until a cell's output has all of the words; answer it."""
 
     def shown() -> str:
@@ -115,7 +115,10 @@ def test_lines_appear_and_go_on_after_a_reload(
     assert ended.count("line ") <= 15
 
     # The page no longer knows the card as an output that the kernel may change.
-    assert "submitted" in saved_bundle(lab, notebook, 1)["text/html"]
+    wait_for(lambda: notebook.cell(1).locator("button").count() == 0, what="the card is plain HTML")
+    data = saved_bundle(lab, notebook, 1)
+    assert WIDGET not in data
+    assert "✔ finished" in data["text/html"]
     notebook.menu("Settings", "Save Widget State Automatically")
     # The setting travels to the server and back before it counts.
     wait_for(lambda: "✔ finished" in str(notebook.save(lab[0]).metadata.get("widgets")))
@@ -130,7 +133,7 @@ def test_lines_appear_and_go_on_after_a_reload(
 def test_a_card_is_there_again_after_a_restart(
     open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """Once the new kernel is connected, a page that is loaded again shows it and it goes on."""
+    """Once the new kernel is connected it goes on, in this page and when that is loaded again."""
     go = tmp_path / "go"
     notebook = open_notebook(
         "%%async_run --name lasting\nimport os, time\nn = 0\n"
@@ -141,8 +144,10 @@ def test_a_card_is_there_again_after_a_restart(
     until_shown(notebook, 1, "▶ running", "line 5")
     notebook.save(lab[0])
     notebook.restart()
+    stopped = last_line(notebook.output(1))
     notebook.run(0)
     notebook.finish(0)
+    wait_for(lambda: last_line(notebook.output(1)) > stopped + 20, what="it goes on")
     notebook.reload()
     first = until_shown(notebook, 1, "▶ running", "line ")
     wait_for(lambda: last_line(notebook.output(1)) > last_line(first) + 20, what="it goes on")
@@ -197,6 +202,105 @@ def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
     go.touch()
     until_shown(notebook, 1, "✔ finished", "100%", "80/80")
     assert bar.count() == 0
+
+
+# The least contrast, as WCAG 2 defines it, of a text to what is behind it; and the text.
+CONTRAST = """\
+root => {
+  const parts = css => {
+    const [r, g, b, a = 1] = css.match(/[\\d.]+/g).map(Number);
+    return [r, g, b, a];
+  };
+  const over = (top, below) => below.map((c, i) => top[3] * top[i] + (1 - top[3]) * c);
+  const light = c => c.map(v => v / 255)
+    .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+  const found = [];
+  const walk = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const text = walk.currentNode.textContent.trim();
+    const place = walk.currentNode.parentElement;
+    if (!text || !place.offsetParent) continue;
+    const above = [];
+    for (let e = place; e; e = e.parentElement) above.unshift(getComputedStyle(e));
+    let behind = [255, 255, 255], opacity = 1;
+    for (const style of above) {
+      behind = over(parts(style.backgroundColor), behind);
+      opacity *= Number(style.opacity);
+    }
+    const colour = parts(getComputedStyle(place).color);
+    const [dim, bright] = [light(over([...colour.slice(0, 3), colour[3] * opacity], behind)),
+      light(behind)].sort((a, b) => a - b);
+    found.push([(bright + 0.05) / (dim + 0.05), text]);
+  }
+  return found.sort((a, b) => a[0] - b[0])[0];
+}"""
+
+
+def test_light_and_dark(open_notebook: Open) -> None:
+    """What a card and the table of jobs say is legible in both, a cell's own colours too."""
+    notebook = open_notebook(
+        "%%async_run --name tell\nimport time\n"
+        "print(*(f'\\x1b[{n}mcolour {n}' for n in range(31, 37)), '\\x1b[0mplain')\n"
+        "while True:\n    print('\\rstep 2/4', end='', flush=True)\n    time.sleep(0.05)",
+        "%async_run --name bad 1 / 0",
+        "%async_wait bad",
+        "%async_jobs",
+    )
+    for cell in range(1, 5):
+        notebook.run(cell)
+        notebook.finish(cell)
+    until_shown(notebook, 1, "▶ running", "colour 36", "50 %")
+    until_shown(notebook, 2, "✘ failed")
+    for scheme in ("light", "dark"):
+        notebook.page.emulate_media(color_scheme=scheme)
+        is_light = str(scheme == "light").lower()
+        theme = notebook.page.locator(f"body[data-jp-theme-light={is_light}]")
+        theme.wait_for(state="attached")
+        for cell in (1, 2, 4):
+            area = notebook.cell(cell).locator(".jp-OutputArea-output").first
+            # A theme comes after its name.
+            wait_for(lambda area=area: area.evaluate(CONTRAST)[0] >= 3, 60, f"{scheme}, {cell}")  # type: ignore[misc]
+
+
+def test_notebook_7(open_notebook: Open, lab: tuple[Path, str], tmp_path: Path) -> None:
+    """As in JupyterLab: live, reloaded, restarted, attached, gathered with a figure, cancelled."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        "%%async_run --name talk\nimport os, time\nimport matplotlib.pyplot as plt\nn = 0\n"
+        f"while not os.path.exists({str(go)!r}):\n"
+        "    print('line', n := n + 1)\n    time.sleep(0.05)\n"
+        "plt.plot([1, 2])\nplt.show()",
+        "%load_ext dask_async_run\n%async_attach talk",
+        "%async_gather talk",
+        "%%async_run --name endless\nimport time\nwhile True: time.sleep(0.01)",
+        classic=True,
+    )
+    notebook.run(1)
+    before = until_shown(notebook, 1, "▶ running", "line 5", "memory")
+    notebook.save(lab[0])
+    notebook.reload()
+    first = until_shown(notebook, 1, "▶ running", "line ")
+    assert last_line(first) > last_line(before)
+    wait_for(lambda: last_line(notebook.output(1)) > last_line(first) + 20, what="it goes on")
+    notebook.restart()
+    stopped = last_line(notebook.output(1))
+    notebook.run(2)
+    until_shown(notebook, 2, "line 1\n", f"line {stopped + 20}")
+    go.touch()
+    notebook.finish(2)
+    until_shown(notebook, 1, "✔ finished")
+    notebook.run(3)
+    notebook.finish(3)
+    saved = notebook.save(lab[0])
+    for cell in (2, 3):
+        assert "line 1\nline 2\n" in saved.cells[cell].outputs[-2].text
+        assert "image/png" in saved.cells[cell].outputs[-1].data
+    assert WIDGET not in saved.cells[1].outputs[0].data
+    notebook.run(4)
+    until_shown(notebook, 4, "▶ running")
+    notebook.cell(4).locator("button", has_text="Cancel").click()
+    until_shown(notebook, 4, "■ cancelled")
 
 
 def test_the_cancel_button(open_notebook: Open) -> None:
@@ -308,7 +412,7 @@ def test_the_table_sorts_at_a_click(open_notebook: Open) -> None:
     table = notebook.cell(5).locator(".jp-OutputArea table")
 
     def jobs() -> list[str]:
-        return [str(name) for name in table.locator("td:first-child").all_inner_texts()]
+        return [str(name) for name in table.locator("th[scope=row]").all_inner_texts()]
 
     assert jobs() == ["big", "small", "after"]
     table.locator("button", has_text="job").focus()

@@ -172,7 +172,7 @@ def browser_page(width: int = 1100, height: int = 1000, dark: bool = False) -> I
                 device_scale_factor=2,
                 color_scheme="dark" if dark else "light",
             )
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(90_000)
             yield page
         finally:
             browser.close()
@@ -190,16 +190,20 @@ class LabNotebook:
         Of the server, as `lab_server` yields it.
     path : str
         The notebook, relative to the server's folder.
+    classic : bool
+        In Notebook 7, which the same server offers.
     """
 
     page: Any
     address: str
     path: str
+    classic: bool = False
 
     def open(self) -> LabNotebook:
         """Show the notebook alone (simple interface), with its kernel ready."""
         base, query = self.address.split("?", 1)
-        self.page.goto(f"{base.removesuffix('/lab')}/doc/tree/{self.path}?{query}")
+        front = "notebooks" if self.classic else "doc/tree"
+        self.page.goto(f"{base.removesuffix('/lab')}/{front}/{self.path}?{query}")
         self._ready()
         return self
 
@@ -209,16 +213,29 @@ class LabNotebook:
 
     def _ready(self) -> None:
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        # The toolbar's indicator says "idle" before there is a connection; this one does not.
-        self.page.locator(".jp-StatusBar-TextItem", has_text="| Idle").first.wait_for()
+        self._wait_for_status(idle=True)
+
+    def _wait_for_status(self, idle: bool) -> None:
+        """Wait until the kernel is idle, or until it is not there for a while."""
+        # The toolbar's indicator says "idle" before there is a connection; these do not.
+        if self.classic:
+            status = self.page.locator(
+                ".jp-NotebookKernelStatus-fade:not(.jp-NotebookKernelStatus-info)"
+                if idle
+                else ".jp-NotebookKernelStatus-info, .jp-NotebookKernelStatus-warn"
+            )
+        else:
+            words = "Idle" if idle else "Restarting|Starting|Unknown"
+            status = self.page.locator(".jp-StatusBar-TextItem")
+            status = status.filter(has_text=re.compile(rf"\| ({words})"))
+        status.first.wait_for(state="attached")
 
     def restart(self) -> None:
         """Restart the kernel by the menu, as a person does, and wait until it is there again."""
         self.menu("Kernel", "Restart Kernel…")
         self.page.locator(".jp-Dialog button", has_text="Restart").click()
-        status = self.page.locator(".jp-StatusBar-TextItem")
-        status.filter(has_text=re.compile(r"\| (Restarting|Starting|Unknown)")).first.wait_for()
-        status.filter(has_text="| Idle").first.wait_for()
+        self._wait_for_status(idle=False)
+        self._wait_for_status(idle=True)
 
     def cell(self, number: int) -> Any:
         """The cell, counted from 0, markdown included."""
@@ -239,7 +256,7 @@ class LabNotebook:
         """``[3]:``, ``[*]:`` or empty."""
         return str(self.cell(number).locator(".jp-InputPrompt").first.inner_text()).strip()
 
-    def finish(self, number: int, timeout: float = 60) -> str:
+    def finish(self, number: int, timeout: float = 120) -> str:
         """Wait until the cell has run; return its output's text."""
         wait_for(
             lambda: self.prompt(number).strip("[]:").isdigit(), timeout, f"cell {number} has run"

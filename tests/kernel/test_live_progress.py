@@ -52,6 +52,16 @@ CASES = [
         TQDM + "loss 0.1\n",
         Progress(-1, 45, "", "36/80", "7.10it/s", "00:06"),
     ),
+    Case(
+        "one after the other",
+        "epoch 1: 100%|██████| 80/80 [00:09<00:00,  8.2it/s]\nepoch 2:" + TQDM,
+        Progress(-1, 45, "epoch 2", "36/80", "7.10it/s", "00:06"),
+    ),
+    Case(
+        "all of them full",
+        "1: 100%|█| 8/8 [00:09<00:00,  8.2it/s]\n2: 100%|█| 9/9 [00:09<00:00,  8.2it/s]\n",
+        Progress(-1, 100, "2", "9/9", "8.2it/s", "00:00"),
+    ),
     Case("long ago", TQDM + "\n1\n2\n3\n4\n"),
     Case("rich", "Work ━━━━━╸━━━━━ 45% 0:00:06", Progress(-1, 45, "Work", left="0:00:06")),
     Case("Keras", "12/80 ━━━━━ 3s 25ms/step", Progress(-1, 15, "", "12/80", "25ms/step")),

@@ -32,9 +32,9 @@ def test_each_end_has_its_words() -> None:
 
 def test_many_share_a_line() -> None:
     """A sweep of fifty jobs does not push the cell's own output out of sight."""
-    said = lines([view(f"j{n}") for n in range(50)])
+    said = lines([*(view(f"j{n}") for n in range(50)), view("gone", "lost")])
     assert len(said) == EACH
-    assert "j49 (finished)" in said[-1]
+    assert said[-1].startswith("ended too: j3, j4, j5, j6 and 43 more (finished), gone (lost).")
 
 
 def test_nothing_to_say() -> None:
