@@ -32,6 +32,7 @@ from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
+from dask_async_run.stores import RecalledFrames
 
 
 class Session:
@@ -54,7 +55,7 @@ class Session:
     ----------
     state_folder : str
         Where the registry keeps its jobs, on the scheduler's machine.
-    store : FrameStore or CarriedFrames
+    store : RecalledFrames
     remote : KernelsObjects
         Dask's futures and clients in this kernel.
     records : dict of str to Record
@@ -91,10 +92,11 @@ class Session:
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
-        self.store: FrameStore | CarriedFrames = (
+        self.store = RecalledFrames(
             FrameStore(folder / "frames")
             if sees(folder, hello["host_token"])
-            else CarriedFrames(self.registry)
+            else CarriedFrames(self.registry),
+            self.registry.recall,
         )
 
     @property
