@@ -194,22 +194,29 @@ class Storer:
         """Remove what nobody needs any more; whether nothing is left to do."""
         leavings: dict[str, list[str]] = {}
         try:
-            for place, name in self._open().leavings():
+            journal = self._open()
+            for place, name in journal.leavings():
                 leavings.setdefault(place, []).append(name)
         except Exception:
             logger.exception("what was forgotten is not removed from its store")
             return False
         done = True
         for place, names in leavings.items():
+            records = [name for name in names if not name.startswith("frames/")]
             try:
+                store = self._at(place)
                 # The records first: who finds one finds its frames.
-                self._at(place).remove(sorted(names, reverse=True))
+                store.remove(records)
+                # Jobs of another journal may need any frame: of one that was taken in from there.
+                theirs = {*(jobs := store.jobs())} - journal.known(jobs)
+                removed = records if theirs else names
+                store.remove(name for name in removed if name not in records)
             except AsyncRunError as error:
                 self._there.pop(place, None)
                 logger.warning("what was forgotten is not removed yet: %s", error)
                 done = False
             else:
-                self._removed(place, names)
+                self._removed(place, removed)
         return done
 
     def _at(self, place: str) -> UrlStore:
