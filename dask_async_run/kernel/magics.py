@@ -304,10 +304,12 @@ class AsyncRun(Magics):
             session.connection is None or session.connection.name == arguments.name
         )
         if ours and session is not None and session.connection is None:
-            raise UsageError(
-                "%async_stop_server: somebody else started this cluster, so it is not ours to "
-                "stop. Stop it where it was started."
+            self.close()
+            print(
+                f"Disconnected from {session.address}, which goes on with its jobs: somebody else "
+                "started it."
             )
+            return
         # A client that sees its scheduler end tries to connect again, and logs that it cannot.
         disconnect = self.close if ours else lambda: None
         stopped = stop_server(arguments.name, force=arguments.force, agreed=disconnect)

@@ -291,7 +291,7 @@ SERVER.add_argument("--tls-key", metavar="FILE")
 STOP = Parser(
     "%async_stop_server",
     "Stop the server that %async_run_server started. Results stay and can be gathered after the "
-    "next start.",
+    "next start. From a cluster that somebody else started, disconnect.",
     "%async_stop_server\n%async_stop_server --force      even though jobs run",
 )
 STOP.add_argument("--name", default="default")

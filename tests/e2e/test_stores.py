@@ -57,9 +57,8 @@ def test_results_outlive_the_servers_folder(
         "%config AsyncRun.store = 's3://key:hush@bucket/x'",
     ):
         told = kernel.run(line)
-        assert told.status == "error"
         assert "holds more than a place" in told.text + told.traceback
-        assert "hush" not in told.text
+        assert "hush" not in told.text + told.traceback
     kernel.do("%async_run --store none --name plain z = 1")
     kernel.do("%async_gather plain")
     assert list(tmp_path.glob("runs/*/jobs/*")) == []
