@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.comm.addressing import get_address_host
 
 from dask_async_run.carrier import CarriedFrames
 from dask_async_run.errors import (
@@ -109,7 +110,14 @@ class Session:
         """Web address of the dashboard; of our own server's, good for some minutes."""
         if self.connection is not None:
             return self.connection.dashboard_link
-        link = self.client.dashboard_link
+        try:
+            link = self.client.dashboard_link
+        except KeyError:
+            # The user's template for it (distributed.dashboard.link) names a variable, as a hub's,
+            # that this environment does not have; or there is no dashboard.
+            port = self.client.scheduler_info()["services"].get("dashboard")
+            host = get_address_host(self.address)
+            link = f"http://{host}:{port}/status" if port else None
         return str(link) if link else None
 
     def jobs(self, wanted: Iterable[str] = ()) -> list[JobView]:

@@ -112,7 +112,7 @@ def tls_cluster(folders: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
         yield {**files, "file": file}
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_quick_start_on_a_cluster_from_the_command_line(folders: Any, tmp_path: Path) -> None:
     """Unchanged but for the server's line: the scheduler's file."""
     with from_the_command_line(tmp_path, {}) as file:
@@ -121,7 +121,7 @@ def test_the_quick_start_on_a_cluster_from_the_command_line(folders: Any, tmp_pa
         assert "which goes on with its jobs" in executed.cells[-1].outputs[0].text
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_quick_start_where_the_environment_names_a_scheduler(
     tls_cluster: dict[str, str], tmp_path: Path
 ) -> None:

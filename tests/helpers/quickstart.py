@@ -63,7 +63,7 @@ def execute(
             if server and cell.source.startswith("%async_run_server"):
                 cell.source = server
     client = NotebookClient(
-        notebook, timeout=200, kernel_name="python3", resources={"metadata": {"path": folder}}
+        notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": folder}}
     )
     client.execute(env={**os.environ, **environ, "JPY_SESSION_NAME": str(folder / path.name)})
     return notebook
