@@ -43,6 +43,7 @@ c.Proxy.address = "127.0.0.1:{public}"
 c.UnsafeLocalBackend.clusters_directory = "{folder}"
 c.ClusterConfig.scheduler_cmd = ["dask", "scheduler"]
 c.ClusterConfig.worker_cmd = ["dask", "worker"]
+c.ClusterConfig.environment = {{"TMPDIR": "{folder}"}}
 c.ClusterConfig.worker_cores = 2
 c.ClusterConfig.idle_timeout = 120
 """
@@ -70,6 +71,7 @@ def gateway(folders: Any, tmp_path: Path) -> Iterator[str]:
     pytest.importorskip("dask_gateway_server", reason="not installed: tox -e clusters has it")
     public = free_port()
     clusters = tmp_path / "clusters"
+    clusters.mkdir()
     config = tmp_path / "dask_gateway_config.py"
     config.write_text(CONFIG.format(private=free_port(), public=public, folder=clusters))
     script = Path(sys.executable).parent / "dask-gateway-server"
