@@ -19,8 +19,7 @@ from waiting import wait_for
 
 JOBQUEUE = """\
 from dask_jobqueue.local import LocalCluster
-slurm = LocalCluster(cores=2, processes=1, memory="2 GB", interface="lo",
-                     local_directory="{folder}")
+slurm = LocalCluster(cores=2, processes=1, memory="2 GB", interface="lo")
 slurm.scale(jobs=1)
 %async_run_server --cluster slurm
 """
@@ -53,7 +52,9 @@ c.ClusterConfig.idle_timeout = 120
 def test_dask_jobqueue(folders: Any, tmp_path: Path) -> None:
     """Workers that a queue starts, here the one without a queue."""
     pytest.importorskip("dask_jobqueue", reason="not installed: tox -e clusters has it")
-    executed = execute(tmp_path, server=JOBQUEUE.format(folder=tmp_path))
+    executed = execute(
+        tmp_path, server=JOBQUEUE, environ={"DASK_TEMPORARY_DIRECTORY": str(tmp_path)}
+    )
     check(executed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ from dask_async_run.errors import FrameError, StoreError
 from dask_async_run.frames import FrameStore, size_of
 from dask_async_run.job import JobSpec, JobView, Payload
 from dask_async_run.scheduler import storer as storer_module
+from dask_async_run.scheduler.events import Record
+from dask_async_run.scheduler.journal import Journal
 from dask_async_run.sweeps import member_id
 from registry_site import Site
+from scripted import job_spec
 from waiting import wait_for
 
 
@@ -272,3 +276,19 @@ def test_a_frame_that_no_store_has_whole_is_no_result(
     FrameStore(state / "frames").remove([made])
     with pytest.raises(FrameError, match="damaged"):
         site.registry.fetch_frame(made, size_of(made))
+
+
+def test_a_journal_from_before_stores_is_read_and_migrated(tmp_path: Path) -> None:
+    """By a command that runs before the new server does, and by that server."""
+    path = tmp_path / "journal.sqlite"
+    with Journal.open(path) as journal:
+        spec = job_spec("a")
+        journal.create(Record(spec.id, "nb", "a"), spec, 1.0)
+    old = sqlite3.connect(path)
+    old.executescript("DROP TABLE stores; DROP TABLE leavings; PRAGMA user_version = 2;")
+    old.close()
+    with Journal.open_readonly(path) as reader:
+        assert [(view.name, view.store) for view in reader.views()] == [("a", "")]
+    with Journal.open(path) as journal:
+        journal.note_store(spec.id, "s3://runs/x", done=True)
+        assert [(view.store, view.stored) for view in journal.views()] == [("s3://runs/x", True)]
