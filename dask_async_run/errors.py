@@ -343,6 +343,26 @@ class FrameError(AsyncRunError):
         return f"frame {self.digest[:12]} {self.problem}."
 
 
+class StoreError(AsyncRunError):
+    """A store at a URL cannot be used; what jobs have left behind is where it was.
+
+    Parameters
+    ----------
+    place : str
+        The URL, without credentials.
+    problem : str
+        What is wrong.
+    """
+
+    def __init__(self, place: str, problem: str) -> None:
+        super().__init__(place, problem)
+        self.place = place
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"the store {self.place} cannot be used: {self.problem}."
+
+
 class RemoteError(AsyncRunError):
     """Stands for an exception of a cell that could not be pickled.
 

@@ -412,6 +412,11 @@ def name_of(buffer: Buffer) -> Frame:
     return Frame(_name(xxhash.xxh3_128_hexdigest(view), view.nbytes), view.nbytes)
 
 
+def size_of(digest: str) -> int:
+    """The size in bytes of the frame of that name."""
+    return int(digest.rpartition("-")[2])
+
+
 def content_digest(digest: str) -> str:
     """The digest of the content alone, of a frame's name."""
     return digest.partition("-")[0]

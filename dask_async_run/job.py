@@ -182,6 +182,8 @@ class JobSpec(_Record):
     cache : str
         What its result depends on, as a digest: a finished job that has the same makes running
         it needless. Empty: it is run.
+    store : str
+        URL of a store where the job is to lie too once it has ended; empty: none.
     """
 
     id: str
@@ -220,6 +222,7 @@ class JobSpec(_Record):
     member: int | None = None
     of: str = ""
     cache: str = ""
+    store: str = ""
 
     @property
     def payload(self) -> Payload:
@@ -327,6 +330,12 @@ class JobView(_Record):
         Whether it was gathered.
     members : dict of str to int
         Of a sweep: how many members are in each state.
+    store : str
+        Where the job lies, or will lie, apart from the scheduler's folder; empty: nowhere.
+    stored : bool
+        Whether it does.
+    store_problem : str
+        Why not yet; it is tried again.
     """
 
     id: str
@@ -364,6 +373,28 @@ class JobView(_Record):
     member: int | None = None
     of: str = ""
     members: dict[str, int] = field(default_factory=dict)
+    store: str = ""
+    stored: bool = False
+    store_problem: str = ""
+
+    @property
+    def settled(self) -> bool:
+        """Whether it has ended and lies where it is going to."""
+        return State(self.state).terminal and self.saved and (self.stored or not self.store)
+
+    @property
+    def kept(self) -> str:
+        """Where its record and its result lie and what would lose them, for people."""
+        folder = "the state folder on the scheduler's machine"
+        if not State(self.state).terminal:
+            return f"in {folder}, and at {self.store} when it has ended" if self.store else ""
+        if self.stored:
+            return f"at {self.store}, and in {folder}: lost only with both"
+        where = f"in {folder}: lost with it" + ("" if self.saved else ", or with the power")
+        if not self.store:
+            return where
+        why = f" ({self.store_problem}; it is tried again)" if self.store_problem else ""
+        return f"{where}; not yet at {self.store}{why}"
 
     @property
     def label(self) -> str:

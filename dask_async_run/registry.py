@@ -498,6 +498,44 @@ class Registry:
         answer: bytes = await self._ask_again("read_frame", digest=digest, offset=offset)
         return answer
 
+    async def check_store(self, url: str) -> Message:
+        """Try a store at a URL.
+
+        Returns
+        -------
+        dict
+            ``place``: where jobs will lie; ``unknown``: how many jobs lie there that the
+            registry does not know.
+
+        Raises
+        ------
+        StoreError
+            It cannot be used.
+        """
+        answer: Message = await self._ask("check_store", url=url)
+        return answer
+
+    async def recall(self, digests: Sequence[str]) -> None:
+        """Make frames be in the store, and whole, that are in a store at a URL.
+
+        Raises
+        ------
+        StoreError, FrameError
+            Such a store cannot be reached, or has not got it either.
+        """
+        await self._ask_again("recall", digests=list(digests))
+
+    async def restore(self, url: str) -> Message:
+        """Take in jobs that lie in a store at a URL.
+
+        Returns
+        -------
+        dict
+            ``jobs``: how many; ``problems``: what is wrong with others.
+        """
+        answer: Message = await self._ask("restore", url=url)
+        return answer
+
     async def warm(self, modules: Sequence[str]) -> None:
         """Have the workers' templates import modules when they have nothing else to do."""
         await self._ask("warm", modules=list(modules))
@@ -679,6 +717,15 @@ class SyncRegistry:
     def fetch_frame(self, digest: str, size: int) -> bytearray:
         """Fetch a frame's bytes."""
         return self._sync(FrameCarrier(self._registry).fetch, digest, size)
+
+    def check_store(self, url: str) -> Message:
+        return self._sync(self._registry.check_store, url)
+
+    def recall(self, digests: Sequence[str]) -> None:
+        self._sync(self._registry.recall, digests)
+
+    def restore(self, url: str) -> Message:
+        return self._sync(self._registry.restore, url)
 
     def keep(self, job: str, keys: Iterable[Any]) -> None:
         self._sync(self._registry.keep, job, keys)

@@ -117,12 +117,20 @@ _ENVIRONMENT = f"Is this the Python environment of the notebook? This one is {sy
 def private_store(server: str) -> Any:
     """The frames of a server's jobs, once it is sure that nobody else has written them."""
     from dask_async_run.frames import FrameStore  # here: mmap and more, for this command only
+    from dask_async_run.scheduler.recalling import recall
+    from dask_async_run.stores import RecalledFrames
 
     folder = state_folder(server)
     check_private_folder(folder)
     path = folder / "journal.sqlite"
     check_private_file(path.stat(), path)
-    return FrameStore(folder / "frames")
+    frames = FrameStore(folder / "frames")
+
+    def from_elsewhere(digests: list[str]) -> None:
+        with journal_of(server) as journal:
+            recall(journal, frames, digests)
+
+    return RecalledFrames(frames, from_elsewhere)
 
 
 def _loaded(server: str, view: JobView) -> tuple[dict[str, Any], dict[str, str]]:

@@ -13,6 +13,7 @@ from typing import Any
 from dask_async_run.commands.exit_codes import MEANINGS
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.quantities import LISTED, at_most, count, duration, size, time_limit
+from dask_async_run.store_url import store_url
 
 _JOB = "name, name@2, notebook/name or id"
 _JOBS = "name, name@2, notebook/name, id or pattern"
@@ -361,6 +362,9 @@ def _run(commands: Any) -> None:
     run.add_argument("--memory", type=size, metavar="SIZE", help="stop it when it uses more")
     run.add_argument(
         "--retries", type=count, default=0, metavar="N", help="run it again if its worker dies"
+    )
+    run.add_argument(
+        "--store", type=store_url, metavar="URL", help="keep it there too, as s3://bucket/runs"
     )
     run.add_argument("--wait", action="store_true", help="until it has ended")
     run.add_argument("-f", "--follow", action="store_true", help="show what it puts out, and wait")

@@ -57,6 +57,7 @@ def _submitted(given: argparse.Namespace, path: Path, program: Program) -> JobVi
         timeout=given.timeout,
         memory=given.memory,
         retries=given.retries,
+        store=given.store,
     )
     connection = ensure_server(given.server)[0]
     sys.argv[:] = [str(given.file), *given.arguments]

@@ -72,6 +72,7 @@ def card(facts: dict[str, Any], now: float) -> str:
         "output": f"{view.outputs} pieces, the last: {_cut(view.last_line, 60)}"
         if view.outputs
         else "",
+        "kept": view.kept,
         "gathered": "yes" if view.gathered else "no",
     }
     lines = [f"{title:<11}{value}" for title, value in rows.items() if value]

@@ -57,7 +57,7 @@ class Job:
     @property
     def view(self) -> JobView:
         """What the registry tells of it now."""
-        if not State(self._view.state).terminal or not self._view.saved:
+        if not self._view.settled:
             self._view = self._session.registry.show(self.id)
         return self._view
 
@@ -65,6 +65,16 @@ class Job:
     def state(self) -> State:
         """Its state now."""
         return State(self.view.state)
+
+    @property
+    def saved(self) -> bool:
+        """Whether what it left behind survives a reboot, and lies in its store if it has one."""
+        return self.view.settled
+
+    @property
+    def kept(self) -> str:
+        """Where what it left behind lies, and what would lose it."""
+        return self.view.kept
 
     @property
     def future(self) -> Any:

@@ -151,6 +151,9 @@ class JobTable:
         notes = []
         if view.state == State.FINISHED and not view.saved:
             notes.append("not yet saved")
+        if State(view.state).terminal and view.store and not view.stored:
+            notes.append("not yet in its store")
+            reason = reason or (view.store_problem and f"its store: {view.store_problem}")
         if State(view.state).terminal and not view.gathered:
             notes.append("not gathered")
         elif waiting := self._waiting.get(view.id):

@@ -45,6 +45,7 @@ from dask_async_run.server.connection import Connection, find, wait_for_the_end
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.options import IDLE_TIMEOUT
+from dask_async_run.store_url import NO_STORE, store_url
 from dask_async_run.sweeps import unfinished_ones
 
 _AGAIN = re.compile(r"\s*%%async_run\b")
@@ -108,6 +109,11 @@ class AsyncRun(Magics):
     )
     retries = Quantity(
         count, 0, help="Run a cell again, so often, when its worker or process dies."
+    )
+    store = Quantity(
+        store_url,
+        help="Keep a job at this URL too, as 's3://bucket/runs', if its --store says nothing.",
+        shown=False,
     )
     workers = Quantity(workers, help="Cells that run side by side on a server that is started.")
     memory_limit = Quantity(size, help="Of each worker of a server that is started.")
@@ -193,7 +199,9 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.SERVER)
     def async_run_server(self, arguments: argparse.Namespace) -> None:
-        if arguments == options.SERVER.parse_line(""):
+        nothing = options.SERVER.parse_line("")
+        nothing.store, nothing.restore = arguments.store, arguments.restore
+        if arguments == nothing:
             # Whoever says more about the server wants one of ours.
             arguments.address = dask.config.get("scheduler-address", None)
         if arguments.cluster or arguments.address or arguments.scheduler_file:
@@ -201,6 +209,7 @@ class AsyncRun(Magics):
             theirs = client is self.shell.user_ns.get(arguments.cluster)
             self._use(open_session(self.shell, self.shell.user_ns, client=client, owns=not theirs))
             self._introduce()
+            self._use_store(arguments)
             return
         asked = arguments.workers
         for default in ("workers", "memory_limit", "disk_limit", "idle_timeout"):
@@ -222,6 +231,29 @@ class AsyncRun(Magics):
         if not started and asked not in (None, connection.workers):
             stop = f"%async_stop_server --name {connection.name}".removesuffix(" --name default")
             print(f"--workers {asked} is for a server that is started: {stop} stops this one.")
+        self._use_store(arguments)
+
+    def _use_store(self, arguments: argparse.Namespace) -> None:
+        """Make a store the default of this notebook's jobs, once it is sure that it works."""
+        url = arguments.store or self.store
+        if arguments.restore and url in (None, NO_STORE):
+            raise UsageError("%async_run_server: --restore needs a --store to take jobs from.")
+        if arguments.store is None and not arguments.restore:
+            return
+        self.store = url
+        if url == NO_STORE:
+            return
+        found = self.session.registry.check_store(url)
+        print(f"Jobs are kept at {found['place']} too, when they have ended.")
+        if arguments.restore:
+            answer = self.session.registry.restore(url)
+            for problem in answer["problems"]:
+                print(f"Not taken in: {problem}", file=sys.stderr)
+            print(f"Jobs taken in from there: {answer['jobs']} (%async_jobs --all).")
+        elif found["unknown"]:
+            print(
+                f"Jobs there that are not known here: {found['unknown']}; --restore takes them in."
+            )
 
     def _introduce(self) -> None:
         """Say which cluster of somebody else's this is, and what is not the same there."""
@@ -272,10 +304,12 @@ class AsyncRun(Magics):
             session.connection is None or session.connection.name == arguments.name
         )
         if ours and session is not None and session.connection is None:
-            raise UsageError(
-                "%async_stop_server: somebody else started this cluster, so it is not ours to "
-                "stop. Stop it where it was started."
+            self.close()
+            print(
+                f"Disconnected from {session.address}, which goes on with its jobs: somebody else "
+                "started it."
             )
+            return
         # A client that sees its scheduler end tries to connect again, and logs that it cannot.
         disconnect = self.close if ours else lambda: None
         stopped = stop_server(arguments.name, force=arguments.force, agreed=disconnect)
@@ -308,9 +342,9 @@ class AsyncRun(Magics):
     def async_run(self, line: str, cell: str | None = None) -> Any:
         words, statement = (line, "") if cell is not None else options.split_statement(line)
         arguments = options.RUN.parse_line(words)
-        for limit in ("timeout", "memory", "retries"):
-            if getattr(arguments, limit) is None:
-                setattr(arguments, limit, getattr(self, limit))
+        for default in ("timeout", "memory", "retries", "store"):
+            if getattr(arguments, default) is None:
+                setattr(arguments, default, getattr(self, default))
         if arguments.help:
             print(options.RUN.format_help())
             return None

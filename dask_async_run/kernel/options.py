@@ -25,6 +25,7 @@ from dask_async_run.quantities import (
     time_limit,
     whole,
 )
+from dask_async_run.store_url import store_url
 
 NAME = re.compile(r"(?!-)[^\s/@*?\[\],'\"\\${}]{1,100}")
 """A job's name: one word on a magic's line that means itself, as IPython reads that."""
@@ -197,6 +198,13 @@ RUN.add_argument(
     help="files that the cell writes and that come back, as 'out/*.png'; may be repeated",
 )
 RUN.add_argument(
+    "--store",
+    type=store_url,
+    metavar="URL",
+    help="keep the job, when it has ended, at a URL of fsspec's too, as s3://bucket/runs or "
+    "/shared/runs; 'none': not, where it is the default (%%config AsyncRun.store)",
+)
+RUN.add_argument(
     "--sweep",
     action="append",
     default=[],
@@ -250,6 +258,7 @@ SERVER = Parser(
 %async_run_server --workers 4 --memory-limit 4GiB
 %async_run_server tls://scheduler.lab:8786 --tls-ca ca.pem --tls-cert me.pem --tls-key me.key
 %async_run_server --scheduler-file /shared/sched.json
+%async_run_server --store s3://bucket/runs
 %async_run_server --cluster slurm      a variable: an SSHCluster, a SLURMCluster, ..., a Client""",
 )
 SERVER.add_argument("address", nargs="?", help="of a running Dask scheduler, or a scheduler file")
@@ -265,6 +274,17 @@ SERVER.add_argument(
 )
 SERVER.add_argument("--scheduler-file", metavar="FILE", help="of a running Dask scheduler")
 SERVER.add_argument("--cluster", metavar="VARIABLE", help="that holds a Dask cluster or a Client")
+SERVER.add_argument(
+    "--store",
+    type=store_url,
+    metavar="URL",
+    help="keep this notebook's jobs at a URL too, when they have ended: s3://bucket/runs",
+)
+SERVER.add_argument(
+    "--restore",
+    action="store_true",
+    help="take in the jobs that lie in the --store and are not known to the server",
+)
 SERVER.add_argument("--tls-ca", metavar="FILE")
 SERVER.add_argument("--tls-cert", metavar="FILE")
 SERVER.add_argument("--tls-key", metavar="FILE")
@@ -272,7 +292,7 @@ SERVER.add_argument("--tls-key", metavar="FILE")
 STOP = Parser(
     "%async_stop_server",
     "Stop the server that %async_run_server started. Results stay and can be gathered after the "
-    "next start.",
+    "next start. From a cluster that somebody else started, disconnect.",
     "%async_stop_server\n%async_stop_server --force      even though jobs run",
 )
 STOP.add_argument("--name", default="default")

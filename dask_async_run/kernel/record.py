@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dask_async_run.carrier import CarriedFrames
 from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Payload
 from dask_async_run.kernel.replay import Unders
@@ -19,6 +18,7 @@ from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stre
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.results import Loaded, load_result, salvage_result
 from dask_async_run.namespace.salvage import NotLoadedError
+from dask_async_run.stores import RecalledFrames
 
 _GONE: Any = object()
 
@@ -29,7 +29,7 @@ class Record:
     Parameters
     ----------
     spec : JobSpec
-    store : FrameStore or CarriedFrames
+    store : FrameStore or RecalledFrames
     namespace : dict
         The user's: what functions that come back get as their globals.
     kept : Kept or None
@@ -55,7 +55,7 @@ class Record:
     def __init__(
         self,
         spec: JobSpec,
-        store: FrameStore | CarriedFrames,
+        store: FrameStore | RecalledFrames,
         namespace: dict[str, Any],
         kept: Kept | None = None,
         unders: Unders | None = None,

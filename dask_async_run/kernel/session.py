@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client
+from distributed.comm.addressing import get_address_host
 
 from dask_async_run.carrier import CarriedFrames
 from dask_async_run.errors import (
@@ -34,6 +35,7 @@ from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
+from dask_async_run.stores import RecalledFrames
 
 BRIEF = 2.0
 """Seconds that a scheduler has to answer what nobody told us to ask."""
@@ -61,7 +63,7 @@ class Session:
     ----------
     state_folder : str
         Where the registry keeps its jobs, on the scheduler's machine.
-    store : FrameStore or CarriedFrames
+    store : RecalledFrames
     remote : KernelsObjects
         Dask's futures and clients in this kernel.
     records : dict of str to Record
@@ -99,10 +101,11 @@ class Session:
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
-        self.store: FrameStore | CarriedFrames = (
+        self.store = RecalledFrames(
             FrameStore(folder / "frames")
             if sees(folder, hello["host_token"])
-            else CarriedFrames(self.registry)
+            else CarriedFrames(self.registry),
+            self.registry.recall,
         )
 
     @property
@@ -133,7 +136,14 @@ class Session:
         """Web address of the dashboard; of our own server's, good for some minutes."""
         if self.connection is not None:
             return self.connection.dashboard_link
-        link = self.client.dashboard_link
+        try:
+            link = self.client.dashboard_link
+        except KeyError:
+            # The user's template for it (distributed.dashboard.link) names a variable, as a hub's,
+            # that this environment does not have; or there is no dashboard.
+            port = self.client.scheduler_info()["services"].get("dashboard")
+            host = get_address_host(self.address)
+            link = f"http://{host}:{port}/status" if port else None
         return str(link) if link else None
 
     def jobs(self, wanted: Iterable[str] = ()) -> list[JobView]:

@@ -19,6 +19,8 @@ class Quantity(TraitType[Any, Any]):
     default : object
         Already a value.
     help : str
+    shown : bool
+        Whether an error repeats the value, which may hold what nobody is to read.
     """
 
     def __init__(
@@ -26,9 +28,11 @@ class Quantity(TraitType[Any, Any]):
         parse: Callable[[str], Any],
         default: Any = None,
         help: str = "",  # noqa: A002  (traitlets' name for it)
+        shown: bool = True,
     ) -> None:
         super().__init__(default, allow_none=True, help=help)
         self._parse = parse
+        self._shown = shown
         self.tag(config=True)
 
     def validate(self, obj: Any, value: Any) -> Any:
@@ -36,4 +40,5 @@ class Quantity(TraitType[Any, Any]):
         try:
             return self._parse(str(value))
         except argparse.ArgumentTypeError as error:
-            raise TraitError(f"AsyncRun.{self.name} cannot be {value!r}: {error}") from None
+            this = repr(value) if self._shown else "this"
+            raise TraitError(f"AsyncRun.{self.name} cannot be {this}: {error}") from None

@@ -39,6 +39,7 @@ from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.quantities import NO_LIMIT
+from dask_async_run.store_url import NO_STORE
 from dask_async_run.sweeps import as_sweep
 
 _MISSING = object()
@@ -467,6 +468,7 @@ def _spec(
         futures=captured.futures,
         files=outgoing.message,
         submitted=time.time(),
+        store="" if options.store in (None, NO_STORE) else options.store,
     )
 
 

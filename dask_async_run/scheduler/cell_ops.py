@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from dask_async_run.errors import ServerError
+from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.events import Claimed, Ended, Refused
@@ -51,6 +51,7 @@ class CellOps:
             self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
             return self._refusal(job, str(error))
         spec = self._spec(job)
+        await self._at_hand(job, spec)
         return {
             "granted": True,
             "reason": "",
@@ -63,6 +64,15 @@ class CellOps:
             ],
             "members": self._journal.collected(job) if spec.has_members else [],
         }
+
+    async def _at_hand(self, job: str, spec: JobSpec) -> None:
+        """Bring back what the cell needs and only a store has; who misses a frame says so."""
+        needed = spec.payload.digests
+        for parent in self._registry.live[job].parents:
+            result = JobResult.from_message(self._result(parent))
+            needed += self._spec(parent).payload.digests + result.values.digests
+        with suppress(AsyncRunError):
+            await self._registry.stores.at_hand(needed)
 
     async def record(
         self,

@@ -68,6 +68,9 @@ class ClientOps:
         "warm",
         "idle",
         "stopping",
+        "check_store",
+        "recall",
+        "restore",
     )
 
     def __init__(self, registry: JobRegistry) -> None:
@@ -90,22 +93,24 @@ class ClientOps:
         job = JobSpec.from_message(spec)
         if self._journal.known([job.id]):
             return self._registry.row(job.id)
+        place = await self._registry.stores.checked(job.store)
+        await self._registry.stores.at_hand(job.payload.digests)
         self._check(job)
         if job.futures:
             await self._keep(job)
-            if self._journal.known([job.id]):  # asked for twice
-                return self._registry.row(job.id)
+        if self._journal.known([job.id]):  # asked for twice
+            return self._registry.row(job.id)
         now = time.time()
         version = self._journal.next_version(job.notebook, job.name)
         if (old := self._stored(job.cache)) is not None:
-            self._take_over(job, old, version, now)
+            self._take_over(job, old, version, now, place)
             return self._registry.row(job.id)
         event: Created | SweepCreated
         if job.has_members:
-            event = create_sweep(self._journal, job, version, now)
+            event = create_sweep(self._journal, job, version, now, place)
             made = [job.id, *(member.id for member in event.members)]
         else:
-            event = self._create(job, version, now)
+            event = self._create(job, version, now, place)
             made = [job.id]
             self._registry.created = job
         for each in made:
@@ -121,14 +126,14 @@ class ClientOps:
                 return JobView.from_message(self._registry.row(job))
         return None
 
-    def _take_over(self, job: JobSpec, old: JobView, version: int, now: float) -> None:
+    def _take_over(self, job: JobSpec, old: JobView, version: int, now: float, place: str) -> None:
         ran = time.strftime("%Y-%m-%d %H:%M", time.localtime(old.ended))
         reason = old.reason or f"not run: this is the stored result of {old.label}, of {ran}"
         record = Record(job.id, job.notebook, job.name, version, reason=reason)
-        self._journal.create(record, job, now, finished=[(job.id, old.id)])
+        self._journal.create(record, job, now, finished=[(job.id, old.id)], place=place)
         self._registry.taken_over(job.id)
 
-    def _create(self, job: JobSpec, version: int, now: float) -> Created:
+    def _create(self, job: JobSpec, version: int, now: float, place: str) -> Created:
         record = Record(
             id=job.id,
             notebook=job.notebook,
@@ -138,7 +143,9 @@ class ClientOps:
             retries=job.retries,
         )
         ended = self._journal.ended(job.after)
-        self._journal.create(record, job, now)  # on disk, or an error and nothing happened
+        self._journal.create(
+            record, job, now, place=place
+        )  # on disk, or an error and nothing happened
         return Created(record, ended, now)
 
     async def jobs(
@@ -296,6 +303,16 @@ class ClientOps:
             self._registry.cluster.release(view.id)
         await self._registry.committed()
         self._registry.collect()
+        self._registry.stores.tidy()
+
+    async def check_store(self, url: str) -> Message:
+        return await self._registry.stores.check(url)
+
+    async def recall(self, digests: Sequence[str]) -> None:
+        await self._registry.stores.recall(digests)
+
+    async def restore(self, url: str) -> Message:
+        return await self._registry.stores.restore(url)
 
     async def kept(self) -> list[Any]:
         return self._registry.cluster.kept()

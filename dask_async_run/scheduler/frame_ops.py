@@ -22,6 +22,7 @@ class FrameOps:
     NAMES = ("missing_frames", "write_frame", "complete_frame", "read_frame")
 
     def __init__(self, registry: JobRegistry) -> None:
+        self._registry = registry
         self._store = registry.store
 
     async def missing_frames(self, digests: Sequence[str]) -> list[str]:
@@ -34,6 +35,7 @@ class FrameOps:
         await asyncio.to_thread(Incoming(self._store, transfer).complete, digest)
 
     async def read_frame(self, digest: str, offset: int) -> bytes:
+        await self._registry.stores.at_hand([digest])
         return await asyncio.to_thread(self._read, digest, offset)
 
     def _read(self, digest: str, offset: int) -> bytes:

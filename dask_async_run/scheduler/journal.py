@@ -42,7 +42,7 @@ _BRIEF = (
     "sweep",
 )
 
-_BY_NUMBER = ("briefs", "specs", "results", "members", "caches")
+_BY_NUMBER = ("briefs", "specs", "results", "members", "caches", "stores")
 _BY_JOB = ("outputs", "tails", "events", "frames")
 
 
@@ -157,6 +157,7 @@ class Journal(JournalReader):
         now: float,
         members: Sequence[Record] = (),
         finished: Sequence[tuple[str, str]] = (),
+        place: str = "",
     ) -> None:
         """Write a new job, and commit.
 
@@ -167,6 +168,8 @@ class Journal(JournalReader):
         finished : sequence of (str, str)
             Ids of those of the members, or of the job itself, that need not run, and of the
             jobs that they take over: their end, outputs and result.
+        place : str
+            Where they are to lie when they have ended, apart from here; or empty.
 
         Raises
         ------
@@ -199,6 +202,8 @@ class Journal(JournalReader):
             )
         for job, old in finished:
             self._writes += taking_over.writes(job, old)
+        for each in [record, *members] if place else ():
+            self.note_store(each.id, place, done=False)
         try:
             self.flush()
         except ServerError:
@@ -303,10 +308,52 @@ class Journal(JournalReader):
         assert mark in ("saved", "gathered")
         self._write(f"UPDATE jobs SET {mark} = 1 WHERE id = ?", job)
 
+    def note_store(self, job: str, place: str, done: bool, problem: str = "") -> None:
+        """Write whether a job lies at a place apart from here, and why not."""
+        self._write(
+            "INSERT OR REPLACE INTO stores (number, place, done, problem)"
+            " SELECT number, ?, ?, ? FROM jobs WHERE id = ?",
+            place,
+            done,
+            plain(problem),
+            job,
+        )
+
+    def removed(self, place: str, names: Iterable[str]) -> None:
+        """Write that leavings are gone from a place."""
+        for name in names:
+            self._write("DELETE FROM leavings WHERE place = ? AND name = ?", place, name)
+
+    def restore(self, statements: Iterable[tuple[str, Sequence[Any]]]) -> None:
+        """Write what `records.statements` made of a job's record, and commit: all or nothing.
+
+        Raises
+        ------
+        ServerError
+            It does not fit in, or could not be written.
+        """
+        self.flush()
+        before, self._writes = self._writes, list(statements)
+        try:
+            self.flush()
+        finally:
+            self._writes = before
+
     def delete(self, job: str) -> None:
-        """Forget a job; a sweep with its members."""
+        """Forget a job; a sweep with its members. What is elsewhere becomes leavings."""
         for row in self.rows(sweep=job):
             self.delete(row["id"])
+        placed = "FROM stores JOIN jobs USING (number)"
+        self._write(
+            "INSERT OR IGNORE INTO leavings (place, name)"
+            f" SELECT place, 'jobs/' || id {placed} WHERE id = ?",
+            job,
+        )
+        self._write(
+            "INSERT OR IGNORE INTO leavings (place, name) SELECT place, 'frames/' || digest"
+            f" {placed} JOIN frames ON job = id WHERE id = ?",
+            job,
+        )
         for table in _BY_NUMBER:
             number = "(SELECT number FROM jobs WHERE id = ?)"
             self._write(f"DELETE FROM {table} WHERE number = {number}", job)

@@ -26,7 +26,10 @@ SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submi
             SELECT k.state, COUNT(*) AS n FROM members o JOIN jobs k ON k.number = o.number
             WHERE o.sweep = j.id GROUP BY k.state
         )
-    ) AS members
+    ) AS members, (
+        SELECT json_array(place, done, problem) FROM stores s WHERE s.number = j.number
+        ORDER BY done DESC, place LIMIT 1
+    ) AS store
 FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number = j.number
 """
 
@@ -310,6 +313,38 @@ class JournalReader:
         )
         return [row["id"] for row in rows]
 
+    def unstored(self, job: str | None = None) -> list[tuple[str, str]]:
+        """Ids of jobs that have ended, or of one, and each place where it is not yet."""
+        sql = "SELECT j.id, s.place FROM stores s JOIN jobs j USING (number) WHERE NOT s.done"
+        sql += " AND j.ended IS NOT NULL" + (" AND j.id = ?" if job else "") + " ORDER BY number"
+        return [tuple(row) for row in self._all(sql, *([job] if job else []))]
+
+    def is_stored(self, job: str, place: str) -> bool:
+        """Whether a job lies at a place."""
+        row = self._one(
+            "SELECT 1 FROM stores JOIN jobs USING (number) WHERE id = ? AND place = ? AND done",
+            job,
+            place,
+        )
+        return row is not None
+
+    def stores_of(self, digest: str) -> list[str]:
+        """Places where a frame lies, since a job does that names it."""
+        rows = self._all(
+            "SELECT DISTINCT s.place FROM frames f JOIN jobs j ON j.id = f.job"
+            " JOIN stores s ON s.number = j.number WHERE f.digest = ? AND s.done",
+            digest,
+        )
+        return [row["place"] for row in rows]
+
+    def leavings(self) -> list[tuple[str, str]]:
+        """Places, and names in them, of what is to be removed there: nobody needs it any more."""
+        rows = self._all(
+            "SELECT place, name FROM leavings WHERE substr(name, 1, 7) != 'frames/'"
+            " OR NOT EXISTS (SELECT 1 FROM frames WHERE digest = substr(name, 8))"
+        )
+        return [tuple(row) for row in rows]
+
     def frames(self, job: str) -> dict[str, float]:
         """Digests of the frames that a job names, and when it did."""
         rows = self._all("SELECT digest, named FROM frames WHERE job = ?", job)
@@ -324,6 +359,10 @@ class JournalReader:
     def is_named(self, digest: str) -> bool:
         """Whether any job names the frame."""
         return self._one("SELECT 1 FROM frames WHERE digest = ? LIMIT 1", digest) is not None
+
+    def values(self, sql: str, *values: Any) -> list[list[Any]]:
+        """Answer the rows of a query, each as a list of its values."""
+        return [list(row) for row in self._all(sql, *values)]
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -352,6 +391,11 @@ def _view_message(row: sqlite3.Row) -> Message:
     packed, result = columns.pop("spec"), columns.pop("result")
     columns["of"] = columns["of"] or ""
     columns["members"] = json.loads(columns["members"])
+    if columns["store"]:
+        columns["store"], columns["stored"], columns["store_problem"] = json.loads(columns["store"])
+        columns["stored"] = bool(columns["stored"])
+    else:
+        columns["store"] = ""
     for flag in ("latest", "saved", "gathered"):
         columns[flag] = bool(columns[flag])
     if State(columns["state"]) is State.PENDING and columns["members"] and columns["started"]:

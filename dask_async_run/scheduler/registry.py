@@ -41,6 +41,7 @@ from dask_async_run.scheduler.events import (
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.machine import Machine
 from dask_async_run.scheduler.saver import Saver
+from dask_async_run.scheduler.stores import Stores
 
 logger = logging.getLogger(__name__)
 
@@ -175,6 +176,7 @@ class JobRegistry:
         self.problem = ""
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
+        self.stores = Stores(self)
         self.collector = Collector(self.store)
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
@@ -197,6 +199,7 @@ class JobRegistry:
         self.apply(Recovered(records, ended, time.time()))
         for job in self.journal.unsaved():
             self._to_save.append(job)
+        self.stores.start()
         self.touch()
         self.store.sweep()
         self._sweep()
@@ -219,6 +222,7 @@ class JobRegistry:
             except RuntimeError:  # the interpreter is ending
                 self._saver.close()
             await asyncio.sleep(0)  # the saver's last word
+            await self.stores.close()
         finally:
             self.journal.close()
 
@@ -354,6 +358,7 @@ class JobRegistry:
     def _saved(self, jobs: list[str], problems: dict[str, str]) -> None:
         for job in jobs:
             self.journal.mark(job, "saved")
+            self.stores.bring(job)
         for job in self.journal.known(problems):  # others were forgotten meanwhile
             logger.warning("job %s is not saved: %s", job, problems[job])
         self.touch()

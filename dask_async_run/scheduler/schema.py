@@ -9,8 +9,9 @@ from pathlib import Path
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import STATE_VARIABLE, check_private_file
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 _SWEEPS_SINCE = 2
+_STORES_SINCE = 3
 
 # Which jobs are members of sweeps: id of the sweep, number of the member.
 _MEMBERS = """
@@ -23,12 +24,25 @@ CREATE TABLE caches (number INTEGER PRIMARY KEY, key TEXT NOT NULL);
 CREATE INDEX caches_by_key ON caches (key);
 """
 
+# Where jobs are to lie apart from this folder (see `dask_async_run.stores`), and whether they do;
+# and what was written there that has to be removed again.
+_STORES = """
+CREATE TABLE stores (
+    number INTEGER NOT NULL, place TEXT NOT NULL, done INTEGER NOT NULL DEFAULT 0,
+    problem TEXT NOT NULL DEFAULT '', PRIMARY KEY (number, place)
+) WITHOUT ROWID;
+CREATE TABLE leavings (
+    place TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (place, name)
+) WITHOUT ROWID;
+"""
+
 # Listing a thousand jobs must not read a thousand pickles, and counting an output must not
 # rewrite a cell's source: so what lists show of specs and results lies apart from them,
 # and from the rows that change.
 _SCHEMA = f"""
 {_CACHES}
 {_MEMBERS}
+{_STORES}
 CREATE INDEX members_of_sweep ON members (sweep, member);
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY,  -- order of submission
@@ -83,6 +97,7 @@ _LONGEST_PATH = 500  # of SQLite's files, -journal and -wal included: 512
 
 _MIGRATIONS: dict[int, str] = {
     1: f"{_MEMBERS} CREATE INDEX members_of_sweep ON members (sweep, member); {_CACHES}",
+    2: _STORES,
 }
 """For each older version, the statements that make the next one of it."""
 
@@ -146,6 +161,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             raise ServerError(f"{path} is empty: no server has run there yet.")
         if version < _SWEEPS_SINCE:
             connection.execute(_MEMBERS.replace("TABLE", "TEMP TABLE"))
+        if version < _STORES_SINCE:
+            connection.executescript(_STORES.replace("TABLE", "TEMP TABLE"))
     except BaseException as error:
         if connection is not None:
             connection.close()

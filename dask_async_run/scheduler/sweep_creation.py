@@ -11,8 +11,12 @@ from dask_async_run.scheduler.journal import Journal
 from dask_async_run.sweeps import COLLECTING_RETRIES, MOST, member_id, member_name, size
 
 
-def create_sweep(journal: Journal, spec: JobSpec, version: int, now: float) -> SweepCreated:
+def create_sweep(
+    journal: Journal, spec: JobSpec, version: int, now: float, place: str = ""
+) -> SweepCreated:
     """Write a sweep and its members to the journal; answers the event that tells of them.
+
+    `place` is as of `Journal.create`.
 
     Raises
     ------
@@ -49,7 +53,7 @@ def create_sweep(journal: Journal, spec: JobSpec, version: int, now: float) -> S
     )
     assert record.members is not None
     record.members.ended[State.FINISHED] = len(taken_over)
-    journal.create(record, spec, now, members, list(taken_over.items()))
+    journal.create(record, spec, now, members, list(taken_over.items()), place)
     return SweepCreated(record, to_run, journal.ended(spec.after), now)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from distributed import Client, Security
 
+from quickstart import check, execute
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -65,38 +69,75 @@ def test_a_cluster_in_a_variable(open_kernel: OpenKernel) -> None:
     kernel.do("client.close(); cluster.close()")
 
 
-@pytest.fixture
-def tls_cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """``dask scheduler`` and ``dask worker`` with certificates: its address and their files."""
+def certificates(folder: Path) -> dict[str, str]:
+    """Files for TLS: ``ca``, ``cert`` and ``key``."""
     made = Security.temporary()
     files = {"ca": made.tls_ca_file, "cert": made.tls_client_cert, "key": made.tls_client_key}
     for name, text in files.items():
-        (tmp_path / f"{name}.pem").write_text(str(text))
-        files[name] = str(tmp_path / f"{name}.pem")
-    files["file"] = str(tmp_path / "scheduler.json")
-    tls = [
-        f"--tls-{'ca-file' if name == 'ca' else name}={files[name]}"
-        for name in files
-        if name != "file"
-    ]
+        (folder / f"{name}.pem").write_text(str(text))
+    return {name: str(folder / f"{name}.pem") for name in files}
+
+
+@contextmanager
+def from_the_command_line(folder: Path, tls: dict[str, str]) -> Iterator[str]:
+    """``dask scheduler`` and ``dask worker``, with TLS or without: the scheduler's file."""
+    file = folder / "scheduler.json"
+    options = [f"--tls-{'ca-file' if name == 'ca' else name}={path}" for name, path in tls.items()]
     dask = [sys.executable, "-m", "dask"]
-    common = ["--no-dashboard", "--scheduler-file", files["file"], *tls]
-    with (tmp_path / "dask.log").open("w") as log:
+    common = ["--no-dashboard", "--scheduler-file", str(file), *options]
+    host = f"{'tls' if tls else 'tcp'}://127.0.0.1"
+    with (folder / "dask.log").open("w") as log:
         commands = (
-            [*dask, "scheduler", "--host", "tls://127.0.0.1", "--port", "0", *common],
-            [*dask, "worker", "--no-nanny", "--nthreads", "1", *common],
+            [*dask, "scheduler", "--host", host, "--port", "0", *common],
+            [*dask, "worker", "--no-nanny", "--nthreads", "2", *common],
         )
         processes = []
         try:
             for command in commands:
-                process = subprocess.Popen(command, stdout=log, stderr=log, cwd=tmp_path)
+                process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
                 processes.append(process)
-                wait_for(Path(files["file"]).exists, 60)
-            yield files
+                wait_for(file.exists, 120)
+            yield str(file)
         finally:
             for process in reversed(processes):
                 process.terminate()
                 process.wait(30)
+
+
+@pytest.fixture
+def tls_cluster(folders: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
+    """``dask scheduler`` and ``dask worker`` with certificates: its file and theirs."""
+    files = certificates(tmp_path)
+    with from_the_command_line(tmp_path, files) as file:
+        yield {**files, "file": file}
+
+
+@pytest.mark.timeout(900)
+def test_the_quick_start_on_a_cluster_from_the_command_line(folders: Any, tmp_path: Path) -> None:
+    """Unchanged but for the server's line: the scheduler's file."""
+    with from_the_command_line(tmp_path, {}) as file:
+        executed = execute(tmp_path, server=f"%async_run_server --scheduler-file {file}")
+        check(executed)
+        assert "which goes on with its jobs" in executed.cells[-1].outputs[0].text
+
+
+@pytest.mark.timeout(900)
+def test_the_quick_start_where_the_environment_names_a_scheduler(
+    tls_cluster: dict[str, str], tmp_path: Path
+) -> None:
+    """Unchanged but for the server's line, which says nothing; certificates are in Dask's too."""
+    address = json.loads(Path(tls_cluster["file"]).read_text())["address"]
+    environ = {"DASK_SCHEDULER_ADDRESS": address, **in_dasks_configuration(tls_cluster)}
+    check(execute(tmp_path, server="%async_run_server", environ=environ))
+
+
+def in_dasks_configuration(files: dict[str, str]) -> dict[str, str]:
+    """Environment variables by which Dask finds certificates."""
+    return {
+        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": files["ca"],
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": files["cert"],
+        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": files["key"],
+    }
 
 
 @pytest.mark.timeout(180)
@@ -110,11 +151,7 @@ def test_a_cluster_with_certificates(tls_cluster: dict[str, str], open_kernel: O
     assert "Connected to tls://" in kernel.do(f"{line} {options}").stdout
     kernel.do("%async_run --name here --gather x = 6 * 7")
     assert kernel.do("x").result == "42"
-    files = {
-        "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": tls_cluster["ca"],
-        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__CERT": tls_cluster["cert"],
-        "DASK_DISTRIBUTED__COMM__TLS__CLIENT__KEY": tls_cluster["key"],
-    }
+    files = in_dasks_configuration(tls_cluster)
     address = kernel.do("import json; print(json.load(open('scheduler.json'))['address'])").stdout
     other = open_kernel(DASK_SCHEDULER_ADDRESS=address.strip(), **files)
     other.do("%load_ext dask_async_run")
