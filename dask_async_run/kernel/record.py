@@ -87,6 +87,7 @@ class Record:
                 self._namespace,
                 keep_classes=True,
                 resolve=self.resolver(records),
+                keep_modules=True,
             )
         return self._original
 
@@ -102,7 +103,7 @@ class Record:
         """
         if self.loaded is None:
             stream = self.stream(result.values)
-            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True
+            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
             try:
                 self.loaded = load_result(*how)
             except Exception as error:

@@ -31,6 +31,7 @@ from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.kernel.warming import imported
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.axes import Axis
+from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
@@ -285,7 +286,7 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
     while pending:
         obj = pending.pop()
         kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
-        if kind is None or kind is LEAF:
+        if kind in (None, LEAF, PART, MODULE):
             continue
         found.add(id(obj))
         children = kind.children(obj)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import copyreg
 import inspect
+import sys
 import types
 from collections.abc import Iterator
 from operator import attrgetter
@@ -92,6 +93,52 @@ def _fills_its_own_way(cls: type) -> bool:
 def _underneath(cls: type) -> type:
     """Answer the first class of the MRO that the notebook did not define."""
     return next(base for base in cls.__mro__ if base.__module__ != "__main__")
+
+
+def shares_attributes(obj: Any) -> bool:
+    """Whether somebody else holds the very ``__dict__`` of a notebook's instance.
+
+    Another instance (``self.__dict__ = self._shared``), or who asked for ``vars(obj)``.
+    """
+    if not _may_share(type(obj)):
+        return False
+    attributes = obj.__dict__
+    return type(attributes) is dict and sys.getrefcount(attributes) > _ALONE
+
+
+@per_class
+def _may_share(cls: type) -> bool:
+    own_way = any(hook in vars(base) for base in _mine(cls) for hook in _HOOKS)
+    return bool(_mine(cls)) and not own_way and bool(cls.__dictoffset__)
+
+
+def reduce_sharing(obj: Any) -> Any:
+    """Reduce an instance of which `shares_attributes` holds: its ``__dict__`` is an object."""
+    maker, args, state, *rest = obj.__reduce_ex__(5)
+    slots = state[1] if isinstance(state, tuple) else None
+    return maker, args, (obj.__dict__, slots), *rest, set_sharing
+
+
+def set_sharing(obj: Any, state: Any) -> None:
+    """Give an instance a ``__dict__`` that others may have too."""
+    attributes, slots = state
+    object.__setattr__(obj, "__dict__", attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
+
+
+class _Alone:
+    pass
+
+
+def _count() -> int:
+    alone = _Alone()
+    attributes = alone.__dict__
+    return sys.getrefcount(attributes)
+
+
+_ALONE = _count()
+"""References to the ``__dict__`` of an instance that shares it with nobody."""
 
 
 @per_class

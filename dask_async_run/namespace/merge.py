@@ -20,9 +20,11 @@ import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from dask_async_run.namespace import files
+from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison
@@ -123,6 +125,8 @@ class Kept:
         cls = type(obj)
         if isinstance(obj, type):
             self._classes[index] = dict(vars(obj))
+        elif cls is ModuleType and keeps_state(obj):
+            self._snapshots[index] = MODULE, MODULE.snapshot(obj)
         elif pickles_its_own_way(cls) or is_iterator(cls) or cls in (*TYPES, *files.TYPES):
             kind = kind_of(obj)
             if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE):
@@ -384,7 +388,10 @@ class Merger:
                 plan.updates.append(self._whole(update) if overwrite else update)
                 touched.add(id(obj))
                 continue
-            for name in self._names_of(obj, changed):
+            names = self._names_of(obj, changed)
+            if type(obj) is ModuleType and obj not in self._namespace.values():
+                names = [obj.__name__]
+            for name in names:
                 plan.conflicts[name] = why
         for name in changed:
             if name in plan.conflicts or name in plan.bind:

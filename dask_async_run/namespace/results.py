@@ -503,6 +503,7 @@ def load_result(
     namespace: dict[str, Any],
     resolve: Resolve,
     keep_classes: bool,
+    keep_modules: bool = False,
 ) -> Loaded:
     """Load a result without applying any of it.
 
@@ -514,7 +515,7 @@ def load_result(
         What functions that come back get as their globals.
     resolve : callable
         Answers the object for a token.
-    keep_classes : bool
+    keep_classes, keep_modules : bool
         As in `NamespaceUnpickler`.
 
     Raises
@@ -522,7 +523,9 @@ def load_result(
     Exception
         Whatever unpickling the user's objects raises.
     """
-    unpickler = NamespaceUnpickler(io.BytesIO(stream), namespace, buffers, resolve, keep_classes)
+    unpickler = NamespaceUnpickler(
+        io.BytesIO(stream), namespace, buffers, resolve, keep_classes, keep_modules
+    )
     loaded = Loaded()
     with uncollected(), unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
@@ -538,6 +541,7 @@ def salvage_result(
     namespace: dict[str, Any],
     resolve: Resolve,
     keep_classes: bool,
+    keep_modules: bool = False,
 ) -> Loaded:
     """Load what of a result can be loaded; `Loaded.lost` has the rest. As `load_result` else."""
 
@@ -545,7 +549,7 @@ def salvage_result(
         def resolve_past(token: Any) -> Any:
             return past[token] if isinstance(token, int) else resolve(token)
 
-        return NamespaceUnpickler(file, namespace, rest, resolve_past, keep_classes)
+        return NamespaceUnpickler(file, namespace, rest, resolve_past, keep_classes, keep_modules)
 
     loaded = Loaded()
     with make(io.BytesIO(), (), {}).lending() as lend:
