@@ -105,7 +105,8 @@ class Record:
             stream = self.stream(result.values)
             how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
             try:
-                self.loaded = load_result(*how)
+                # Of one that was merged the objects are here already, and see to their ends.
+                self.loaded = load_result(*how, finalisers=not self.settled)
             except Exception as error:
                 part = salvage_result(*how)
                 if only and part.lost.keys().isdisjoint(only):

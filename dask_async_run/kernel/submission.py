@@ -39,6 +39,7 @@ from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.namespace.sharing import held_by_frames
 from dask_async_run.quantities import NO_LIMIT
 from dask_async_run.sweeps import as_sweep
 
@@ -395,6 +396,13 @@ def submit(
             "notebook, what either writes to it the other sees.",
             file=sys.stderr,
         )
+    for array, holder in held_by_frames(prepared.captured.values):
+        if not prepared.analysis.mutates.isdisjoint({array, holder}):
+            print(
+                f"{array} and {holder} have the same memory here, but not in the cell: there a "
+                "change of one is not seen in the other.",
+                file=sys.stderr,
+            )
     if session.cluster is not None:  # an own server has this very environment
         session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
     with on_cluster(session.remote):

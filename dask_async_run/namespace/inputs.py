@@ -144,7 +144,13 @@ def load_inputs(
     `prepare` gets the early surroundings before anything else is loaded.
     """
     unpickler = NamespaceUnpickler(
-        io.BytesIO(stream.data), namespace, stream.buffers, resolve, keep_classes, keep_modules
+        io.BytesIO(stream.data),
+        namespace,
+        stream.buffers,
+        resolve,
+        keep_classes,
+        keep_modules,
+        finalisers=not keep_modules,
     )
     names: dict[str, Any] = {}
     fallbacks: dict[str, Any] = {}
@@ -236,6 +242,7 @@ class Chain:
             resolve,
             keep_classes=False,
             keep_modules=self._salvaging,
+            finalisers=not self._salvaging,
         )
         self.results[parent.id] = loaded
         updates = loaded.updates

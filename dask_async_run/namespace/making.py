@@ -12,7 +12,8 @@ import copyreg
 import inspect
 import sys
 import types
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
@@ -160,6 +161,37 @@ def needs_arguments(cls: type) -> bool:
     else:
         return False
     return all(kind is object or kind.__flags__ & _HEAP_TYPE for kind in cls.__mro__)
+
+
+@per_class
+def refuses_as_patsys(cls: type) -> bool:
+    """Whether a class is one of patsy's: what fits a formula (statsmodels) holds such objects."""
+    refusal = getattr(sys.modules.get("patsy.util"), "no_pickling", None)
+    return refusal is not None and getattr(cls, "__getstate__", None) is refusal
+
+
+def make_finaliser(
+    obj: Any = None,
+    function: Any = None,
+    args: tuple[Any, ...] = (),
+    keywords: Mapping[str, Any] | None = None,
+    atexit: bool = True,
+) -> Any:
+    """Make a `weakref.finalize`; without an object one that has done its work."""
+    if obj is None:
+        return object.__new__(weakref.finalize)
+    made: Any = weakref.finalize(obj, function, *args, **(keywords or {}))
+    made.atexit = atexit
+    return made
+
+
+def make_dead_reference() -> weakref.ReferenceType[Any]:
+    """Make a weak reference whose target is gone."""
+    return weakref.ref(Gone())
+
+
+class Gone:
+    """What is gone as soon as it is made."""
 
 
 def reduce_bare(obj: Any) -> Any:

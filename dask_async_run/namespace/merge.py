@@ -116,7 +116,7 @@ class Kept:
                 self._objects[index] = obj
             elif isinstance(obj, large):
                 self._large[index] = weakref.ref(obj)
-            elif not _is_internal(obj):
+            elif not _is_internal(obj) and not _names(obj, captured.values):
                 self._objects[index] = obj
                 self._remember(index, obj)
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
@@ -201,6 +201,11 @@ class Kept:
         """Answer ``id`` of the objects that are still here to their memo index."""
         large = {id(obj): i for i, held in self._large.items() if (obj := held()) is not None}
         return {id(obj): index for index, obj in self._objects.items()} | large
+
+
+def _names(obj: Any, values: Mapping[str, Any]) -> bool:
+    """Whether an object is the stream's item that gives a name its value, and would keep it."""
+    return is_item(obj, ("name", "fallback")) and values.get(obj[1], _MISSING) is obj[2]
 
 
 def _is_internal(obj: Any) -> bool:

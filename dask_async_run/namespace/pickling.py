@@ -248,7 +248,7 @@ def _reduce_cached_property(value: Any) -> Any:
 def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
     target = reference()
     if target is None:
-        raise TypeError("cannot pickle a weak reference whose target is gone")
+        return making.make_dead_reference, ()
     callback: Any = reference.__callback__
     return weakref.ref, (target,) if callback is None else (target, callback)
 
@@ -582,7 +582,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._shared = shared
         self.mapped: list[Any] = []
         self.left_out: dict[str, str] = {}
-        self._within: tuple[types.ModuleType, ...] = ()
+        self._within: tuple[Any, ...] = ()
         numpy = sys.modules.get("numpy")
         self._array_types: tuple[type, ...] = ()
         if shared is not None and numpy is not None:
@@ -650,6 +650,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make_own_dict, (kind,), None, None, iter(dict.items(pairs))
         elif kind is types.ModuleType:
             return self._reduce_module(obj)
+        elif kind is weakref.finalize:
+            return self._reduce_finaliser(obj)
+        elif making.refuses_as_patsys(kind):
+            return self._reduce_patsys(obj)
         elif is_loop(kind):
             return _reduce_loop(obj)
         elif making.needs_own_way(kind):
@@ -705,19 +709,34 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return made
         values = {}
         for name, value in beside.own_values(module).items():
-            why = self._why_left_out(module, value)
+            why = self._why_not(value, module)
             if why is None:
                 values[name] = value
             else:
                 self.left_out[f"{module.__name__}.{name}"] = why
         return *made, values, None, None, modules.set_module_state
 
-    def _why_left_out(self, module: types.ModuleType, value: Any) -> str | None:
-        """Answer why a module's value can't go along: one as a new import makes it is there."""
+    def _reduce_finaliser(self, finaliser: Any) -> Any:
+        alive = finaliser.peek()
+        if alive is None or finaliser in self._within or self._why_not(alive, finaliser):
+            return making.make_finaliser, ()
+        return making.make_finaliser, (*alive, finaliser.atexit)
+
+    def _reduce_patsys(self, obj: Any) -> Any:
+        """Reduce an object of patsy, which refuses; where it looks names up is the namespace."""
+        attributes = dict(vars(obj))
+        if isinstance(spaces := attributes.get("_namespaces"), list):
+            attributes["_namespaces"] = [
+                self._reference if space is self._namespace else space for space in spaces
+            ]
+        return making.make_bare, (type(obj),), attributes, None, None, set_plain_state
+
+    def _why_not(self, value: Any, part_of: Any) -> str | None:
+        """Answer why something can't go along, without which its whole can."""
         if type(value) in ATOMS:
             return None
         probe = NamespacePickler(Null(), self._namespace, buffer_callback=lambda buffer: None)
-        probe._within = (*self._within, module)
+        probe._within = (*self._within, part_of)
         try:
             probe.dump(value)
         except RecursionError:
@@ -822,6 +841,7 @@ class SeededPickler(NamespacePickler):
 
 
 _SET_VALUES = modules.__name__, modules.set_module_state.__name__
+_MAKE_FINALISER = making.__name__, making.make_finaliser.__name__
 _LOAD = compile("load()", "<unpickling>", "eval")
 
 
@@ -842,6 +862,9 @@ class NamespaceUnpickler(pickle.Unpickler):
         wants that, a fresh cell process does not care.
     keep_modules : bool
         The same of modules beside the notebook.
+    finalisers : bool
+        Load a `weakref.finalize` as one that is still to be called. Else it is spent: that
+        a copy of an object goes must not do what is to be done when the object does.
 
     Attributes
     ----------
@@ -879,8 +902,10 @@ class NamespaceUnpickler(pickle.Unpickler):
         resolve: Callable[[Any], Any] | None = None,
         keep_classes: bool = False,
         keep_modules: bool = False,
+        finalisers: bool = False,
     ) -> None:
         super().__init__(file, buffers=buffers)
+        self._finalisers = finalisers
         self._known_modules = set(sys.modules.values()) if keep_modules else set()
         self._namespace = namespace
         self._resolve = resolve
@@ -904,6 +929,8 @@ class NamespaceUnpickler(pickle.Unpickler):
                 return self._find_or_make_class
             if name == "set_class_state" and self._keep_classes:
                 return self._set_new_class_state
+        if not self._finalisers and (module, name) == _MAKE_FINALISER:
+            return lambda *unused: making.make_finaliser()
         if self._known_modules and (module, name) == _SET_VALUES:
             return self._set_new_modules_values
         return super().find_class(module, name)
