@@ -20,6 +20,7 @@ from typing import Any
 import tblib
 
 from dask_async_run.namespace.kinds import per_class
+from dask_async_run.namespace.modules import module_name
 
 _CONTAINERS: tuple[type, ...] = (
     collections.OrderedDict,
@@ -166,8 +167,9 @@ def needs_arguments(cls: type) -> bool:
 @per_class
 def refuses_as_patsys(cls: type) -> bool:
     """Whether a class is one of patsy's: what fits a formula (statsmodels) holds such objects."""
-    refusal = getattr(sys.modules.get("patsy.util"), "no_pickling", None)
-    return refusal is not None and getattr(cls, "__getstate__", None) is refusal
+    return module_name(cls).startswith("patsy.") and any(
+        "__getstate__" in vars(base) for base in cls.__mro__ if base is not object
+    )
 
 
 def make_finaliser(

@@ -108,3 +108,17 @@ def test_what_a_cell_deletes_goes_here_when_it_is_gathered(notebook: Notebook) -
     loaded = job.load()
     assert loaded.late_ends == ["thing"]
     assert loaded.bound["there"] is True
+
+
+def test_a_formulas_design_travels_both_ways(notebook: Notebook) -> None:
+    """What is fitted to a formula holds it; it looks names up in the notebook."""
+    notebook.here(
+        "import patsy, pandas as pd\nframe = pd.DataFrame({'x': [1.0, 2.0]}); k = 2\n"
+        "def power(v): return v ** k\ninfo = patsy.dmatrix('power(x)', frame).design_info"
+    )
+    notebook.there(
+        "there = patsy.build_design_matrices([info], frame)[0].tolist()\n"
+        "made = patsy.dmatrix('power(x) - 1', frame).design_info"
+    )
+    assert notebook.here("there") == [[1.0, 1.0], [1.0, 4.0]]
+    assert notebook.here("patsy.build_design_matrices([made], frame)[0].tolist()") == [[1], [4]]
