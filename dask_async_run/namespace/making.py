@@ -110,7 +110,8 @@ def shares_attributes(obj: Any) -> bool:
 
 @per_class
 def _may_share(cls: type) -> bool:
-    own_way = any(hook in vars(base) for base in _mine(cls) for hook in _HOOKS)
+    bases = [base for base in cls.__mro__ if base is not object]
+    own_way = any(hook in vars(base) for base in bases for hook in _HOOKS)
     return bool(_mine(cls)) and not own_way and bool(cls.__dictoffset__)
 
 

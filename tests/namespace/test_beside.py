@@ -110,6 +110,16 @@ def test_what_a_cell_deletes_goes_here_when_it_is_gathered(notebook: Notebook) -
     assert loaded.bound["there"] is True
 
 
+def test_a_base_that_pickles_its_own_way_has_its_say(notebook: Notebook) -> None:
+    """Also where somebody holds the ``__dict__``: its state is more than that."""
+    notebook.here(
+        "import random\nclass Dice(random.Random): pass\ndice = Dice(3); held = vars(dice)"
+    )
+    notebook.there("first = dice.random(); made = Dice(4); kept = vars(made)")
+    assert notebook.here("first == random.Random(3).random()")
+    assert notebook.here("made.random() == random.Random(4).random()")
+
+
 def test_a_formulas_design_travels_both_ways(notebook: Notebook) -> None:
     """What is fitted to a formula holds it; it looks names up in the notebook."""
     notebook.here(
