@@ -34,19 +34,45 @@ def _callbacks(shell: Shell) -> dict[str, list[Any]]:
     return dict(shell.events.callbacks)
 
 
-def _saver(name: str, lists: Callable[[Shell], dict[str, list[Any]]], goes_along: bool) -> Saver:
+class _Silent:
+    """A callback that is called elsewhere: here it can only be found, and taken out."""
+
+    def __init__(self, hook: Any) -> None:
+        self.hook = hook
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.hook == (other.hook if isinstance(other, _Silent) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.hook)
+
+    def __call__(self, *args: Any) -> None:
+        pass
+
+
+def _saver(
+    name: str,
+    lists: Callable[[Shell], dict[str, list[Any]]],
+    goes_along: bool = True,
+    as_there: Callable[[Any], Any] = lambda hook: hook,
+) -> Saver:
     """Make a saver for lists in a shell to which a notebook adds its own.
 
-    If they do not `go along`, what a cell adds still comes back.
+    If they do not `go along`, what a cell adds still comes back. In the cell they are what
+    `as_there` makes of them.
     """
 
     def read(shell: Shell) -> Hooks | None:
         if shell is None:
             return None
-        return {where: list(filter(_is_notebooks, each)) for where, each in lists(shell).items()}
+        found = {}
+        for where, each in lists(shell).items():
+            hooks = [hook.hook if isinstance(hook, _Silent) else hook for hook in each]
+            found[where] = list(filter(_is_notebooks, hooks))
+        return found
 
     def write(hooks: Hooks, shell: Shell) -> None:
-        merge((hooks, {}), shell)
+        merge(({where: [*map(as_there, each)] for where, each in hooks.items()}, {}), shell)
 
     def merge(change: tuple[Hooks, Hooks], shell: Shell) -> None:
         if shell is None:
@@ -144,8 +170,8 @@ HOOKS: tuple[Saver, ...] = (
         piecemeal=True,
     ),
     Saver("stack of folders", False, _read_stack, _write_stack),
-    _saver("input transformers", _transformers, goes_along=True),
+    _saver("input transformers", _transformers),
     _saver("later input transformers", _later_transformers, goes_along=False),
     # Those of this shell are called when the cell is submitted, and when it is gathered.
-    _saver("callbacks", _callbacks, goes_along=False),
+    _saver("callbacks", _callbacks, as_there=_Silent),
 )
