@@ -377,8 +377,8 @@ def _report(
         lines.append(f"{view.label}: {name} is a new object now: {why}.")
     for name in loaded.late_ends:
         lines.append(
-            f"{view.label}: what {name} was before does what it does when it goes (__del__, weak "
-            "references) now; in the cell it was still there."
+            f"{view.label}: what {name} was before was still there in the cell: what happens when "
+            "it goes (__del__, weak references) happens here, after gathering."
         )
     for name, why in result.failed.items():
         lines.append(f"{view.label}: {name} did not come back: {why}")
