@@ -156,6 +156,7 @@ def _inputs(spec: JobSpec, store: Any) -> tuple[dict[str, Any], dict[str, str], 
             {"__name__": "__main__"},
             lambda early: find_modules(early, ()),
             resolve=lambda token: _Elsewhere(),
+            keep_modules=True,
         )
     except Exception as error:  # noqa: BLE001 - a module that is not there, objects' own code
         return {}, {}, [], f"{type(error).__name__}: {error}"

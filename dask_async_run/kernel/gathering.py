@@ -375,6 +375,11 @@ def _report(
         )
     for name, why in notes.items():
         lines.append(f"{view.label}: {name} is a new object now: {why}.")
+    for name in loaded.late_ends:
+        lines.append(
+            f"{view.label}: what {name} was before was still there in the cell: what happens when "
+            "it goes (__del__, weak references) happens here, after gathering."
+        )
     for name, why in result.failed.items():
         lines.append(f"{view.label}: {name} did not come back: {why}")
     if lines:

@@ -87,6 +87,7 @@ class Record:
                 self._namespace,
                 keep_classes=True,
                 resolve=self.resolver(records),
+                keep_modules=True,
             )
         return self._original
 
@@ -102,9 +103,10 @@ class Record:
         """
         if self.loaded is None:
             stream = self.stream(result.values)
-            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True
+            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
             try:
-                self.loaded = load_result(*how)
+                # Of one that was merged the objects are here already, and see to their ends.
+                self.loaded = load_result(*how, finalisers=not self.settled)
             except Exception as error:
                 part = salvage_result(*how)
                 if only and part.lost.keys().isdisjoint(only):

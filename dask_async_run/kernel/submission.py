@@ -31,6 +31,7 @@ from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.kernel.warming import imported
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.axes import Axis
+from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
@@ -38,6 +39,7 @@ from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.namespace.sharing import held_by_frames
 from dask_async_run.quantities import NO_LIMIT
 from dask_async_run.store_url import NO_STORE
 from dask_async_run.sweeps import as_sweep
@@ -286,7 +288,7 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
     while pending:
         obj = pending.pop()
         kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
-        if kind is None or kind is LEAF:
+        if kind in (None, LEAF, PART, MODULE):
             continue
         found.add(id(obj))
         children = kind.children(obj)
@@ -395,6 +397,13 @@ def submit(
             "notebook, what either writes to it the other sees.",
             file=sys.stderr,
         )
+    for array, holder in held_by_frames(prepared.captured.values):
+        if not prepared.analysis.mutates.isdisjoint({array, holder}):
+            print(
+                f"{array} and {holder} have the same memory here, but not in the cell: there a "
+                "change of one is not seen in the other.",
+                file=sys.stderr,
+            )
     if session.cluster is not None:  # an own server has this very environment
         session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
     with on_cluster(session.remote):

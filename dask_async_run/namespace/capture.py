@@ -8,6 +8,7 @@ One pickle stream holds all inputs, so that aliases stay aliases. It is a row of
 ``("name", n, v)``     an input
 ``("axes", list)``     the parameters of a sweep
 ``("late", dict)``     surroundings that may hold objects of the notebook
+``("beside", list)``   modules beside the notebook, with their values
 ``("order", list)``    sets that are to be filled in another order
 ``("modules", list)``  submodules that were imported here and are mentioned
 ``("end",)``
@@ -39,7 +40,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import NotPickledError
-from dask_async_run.namespace import flat, order
+from dask_async_run.namespace import beside, flat, order
 from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
@@ -48,6 +49,7 @@ from dask_async_run.namespace.modules import identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
     IN_BAND,
     NamespacePickler,
+    Null,
     SeededPickler,
     deeply,
     meets_constants,
@@ -172,16 +174,11 @@ _RUN_BY_LOADING = frozenset(
 """Names of functions that unpickling a notebook object may call."""
 
 
-class _Null:
-    def write(self, data: bytes) -> int:
-        return len(data)
-
-
 def why_not(value: Any, namespace: dict[str, Any]) -> str | None:
     """Answer why a value can't be pickled, None if it can."""
 
     def attempt() -> None:
-        SeededPickler(_Null(), namespace, {}, buffer_callback=lambda b: None).dump(value)
+        SeededPickler(Null(), namespace, {}, buffer_callback=lambda b: None).dump(value)
 
     try:
         with _quiet():
@@ -421,6 +418,9 @@ def _write(
     surroundings = late(captured.files, work.identifiers)
     pickler.dump(("late", _portable(surroundings, namespace, captured.unsent)))
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    _write_beside(pickler, captured, work)
+    _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
+    captured.unsent |= pickler.left_out
     memo = pickler.memo.copy()
     pickler.dump(("order", order.recipes(obj for _, obj in memo.values())))
     pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
@@ -431,6 +431,15 @@ def _write(
     if isinstance(pickler, SeededPickler):
         captured.objects |= pickler.flats.objects
     return captured, work
+
+
+def _write_beside(pickler: NamespacePickler, captured: Captured, work: _Work) -> None:
+    """Write the modules beside the notebook that were met, or that the cell may import."""
+    met = [obj for _, obj in pickler.memo.copy().values() if type(obj) is types.ModuleType]
+    found = beside.reachable(met, work.identifiers)
+    if found:
+        with _quiet():
+            pickler.dump(("beside", found))
 
 
 def _write_axes(pickler: NamespacePickler, namespace: dict[str, Any], axes: Sequence[Axis]) -> None:

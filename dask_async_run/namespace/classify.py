@@ -15,7 +15,7 @@ import types
 import uuid
 from typing import Any
 
-from dask_async_run.namespace import caches, files, generators, opaque
+from dask_async_run.namespace import beside, caches, files, generators, opaque
 from dask_async_run.namespace.containers import (
     CONTAINERS,
     IMMUTABLE,
@@ -80,6 +80,8 @@ def kind_of(obj: Any) -> Kind | None:
     cls = type(obj)
     if cls in ATOMS:
         return None
+    if cls is types.ModuleType:
+        return beside.MODULE if beside.keeps_state(obj) else None
     exact = _EXACT.get(cls)
     if exact is not None:
         # len is a method of a module, [].append is one of a list.
@@ -90,7 +92,7 @@ def kind_of(obj: Any) -> Kind | None:
         return exact
     if cls is types.FunctionType or isinstance(obj, type) or cls is caches.LruCache:
         if _known_by_name(obj):
-            return None
+            return beside.PART if beside.is_from_beside(obj) else None
         if isinstance(obj, type):
             return CLASS
         return FUNCTION if cls is types.FunctionType else LRU_CACHE

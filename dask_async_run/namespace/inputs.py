@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import io
 import re
+import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
+from dask_async_run.namespace.beside import MODULE
 from dask_async_run.namespace.digests import KnownBuffers, address
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import find_module
@@ -96,6 +98,8 @@ class Inputs:
         Of a sweep; else empty.
     objects : dict of int to object
         Memo index to object, atoms aside.
+    beside : list of modules
+        Those beside the notebook that the cell can reach.
     """
 
     names: dict[str, Any]
@@ -104,6 +108,7 @@ class Inputs:
     late: dict[str, Any]
     axes: list[Axis]
     objects: dict[int, Any]
+    beside: list[types.ModuleType]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,19 +137,27 @@ def load_inputs(
     prepare: Callable[[Mapping[str, Any]], None] | None = None,
     keep_classes: bool = False,
     resolve: Callable[[Any], Any] | None = None,
+    keep_modules: bool = False,
 ) -> Inputs:
     """Load an inputs stream; functions get `namespace` as their globals.
 
     `prepare` gets the early surroundings before anything else is loaded.
     """
     unpickler = NamespaceUnpickler(
-        io.BytesIO(stream.data), namespace, stream.buffers, resolve, keep_classes
+        io.BytesIO(stream.data),
+        namespace,
+        stream.buffers,
+        resolve,
+        keep_classes,
+        keep_modules,
+        finalisers=not keep_modules,
     )
     names: dict[str, Any] = {}
     fallbacks: dict[str, Any] = {}
     early: dict[str, Any] = {}
     late: dict[str, Any] = {}
     axes: list[Axis] = []
+    beside: list[types.ModuleType] = []
     with uncollected(), unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
             match item:
@@ -164,12 +177,14 @@ def load_inputs(
                 case ("order", recipes):
                     for elements, how in recipes:
                         fill(elements, how)
+                case ("beside", modules):
+                    beside = modules
                 case ("modules", modules):
                     for module in modules:
                         find_module(module)
     objects = {i: obj for i, obj in unpickler.memo.copy().items() if type(obj) not in ATOMS}
     objects |= unpickler.flats.objects
-    return Inputs(names, fallbacks, early, late, axes, objects)
+    return Inputs(names, fallbacks, early, late, axes, objects, beside)
 
 
 class Chain:
@@ -180,12 +195,13 @@ class Chain:
     namespace : dict
         What is merged into.
     salvaging : bool
-        Load what can be loaded of a result of which something cannot.
+        Load what can be loaded of a result of which something cannot, into a private
+        namespace: modules stay as they are.
     """
 
     def __init__(self, namespace: dict[str, Any], salvaging: bool = False) -> None:
         self._namespace = namespace
-        self._load_result = salvage_result if salvaging else load_result
+        self._salvaging = salvaging
         self.inputs: dict[str, Inputs] = {}
         self.results: dict[str, Loaded] = {}
         self.inherited: list[Inherited] = []
@@ -218,11 +234,21 @@ class Chain:
         self.fall_back(inputs)
         self._namespace.update(inputs.names)
         resolve = self.resolver(inputs, parent.parents)
-        loaded = self._load_result(
-            parent.result.data, parent.result.buffers, self._namespace, resolve, keep_classes=False
+        load = salvage_result if self._salvaging else load_result
+        loaded = load(
+            parent.result.data,
+            parent.result.buffers,
+            self._namespace,
+            resolve,
+            keep_classes=False,
+            keep_modules=self._salvaging,
+            finalisers=not self._salvaging,
         )
         self.results[parent.id] = loaded
-        apply_updates(loaded.updates, resolve)
+        updates = loaded.updates
+        if self._salvaging:  # the namespace is private, modules are everybody's
+            updates = [update for update in updates if update[1] != MODULE.name]
+        apply_updates(updates, resolve)
         self._namespace.update(loaded.bound)
         self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:
@@ -239,6 +265,7 @@ class Chain:
             self._namespace,
             None if prepare is None else lambda early: prepare(early, self.inherited),
             resolve=self.resolver(None, parents),
+            keep_modules=self._salvaging,
         )
 
 
@@ -315,6 +342,8 @@ def restore(
     tokens.update({id(obj): (0, index) for index, obj in loaded.objects.items()})
     before = dict(namespace)
     roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
+    for each in [*chain.inputs.values(), loaded]:
+        roots += each.beside
     baseline = Baseline(roots, tokens, namespace, known)
     atoms = {
         id(value): (-1, number)

@@ -86,7 +86,7 @@ ATOMS: frozenset[type] = frozenset(
         range,
         slice,
     }
-    | {types.ModuleType, types.CodeType, types.GenericAlias}
+    | {types.CodeType, types.GenericAlias}
     | {types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType}
     | {types.MemberDescriptorType}
 )

@@ -10,14 +10,17 @@ from __future__ import annotations
 import collections
 import copyreg
 import inspect
+import sys
 import types
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Mapping
 from operator import attrgetter
 from typing import Any
 
 import tblib
 
 from dask_async_run.namespace.kinds import per_class
+from dask_async_run.namespace.modules import module_name
 
 _CONTAINERS: tuple[type, ...] = (
     collections.OrderedDict,
@@ -94,6 +97,53 @@ def _underneath(cls: type) -> type:
     return next(base for base in cls.__mro__ if base.__module__ != "__main__")
 
 
+def shares_attributes(obj: Any) -> bool:
+    """Whether somebody else holds the very ``__dict__`` of a notebook's instance.
+
+    Another instance (``self.__dict__ = self._shared``), or who asked for ``vars(obj)``.
+    """
+    if not _may_share(type(obj)):
+        return False
+    attributes = obj.__dict__
+    return type(attributes) is dict and sys.getrefcount(attributes) > _ALONE
+
+
+@per_class
+def _may_share(cls: type) -> bool:
+    bases = [base for base in cls.__mro__ if base is not object]
+    own_way = any(hook in vars(base) for base in bases for hook in _HOOKS)
+    return bool(_mine(cls)) and not own_way and bool(cls.__dictoffset__)
+
+
+def reduce_sharing(obj: Any) -> Any:
+    """Reduce an instance of which `shares_attributes` holds: its ``__dict__`` is an object."""
+    maker, args, state, *rest = obj.__reduce_ex__(5)
+    slots = state[1] if isinstance(state, tuple) else None
+    return maker, args, (obj.__dict__, slots), *rest, set_sharing
+
+
+def set_sharing(obj: Any, state: Any) -> None:
+    """Give an instance a ``__dict__`` that others may have too."""
+    attributes, slots = state
+    object.__setattr__(obj, "__dict__", attributes)
+    for name, value in (slots or {}).items():
+        object.__setattr__(obj, name, value)
+
+
+class _Alone:
+    pass
+
+
+def _count() -> int:
+    alone = _Alone()
+    attributes = alone.__dict__
+    return sys.getrefcount(attributes)
+
+
+_ALONE = _count()
+"""References to the ``__dict__`` of an instance that shares it with nobody."""
+
+
 @per_class
 def needs_arguments(cls: type) -> bool:
     """Whether default pickling of a library's class fails: its ``__new__`` wants arguments."""
@@ -113,6 +163,38 @@ def needs_arguments(cls: type) -> bool:
     else:
         return False
     return all(kind is object or kind.__flags__ & _HEAP_TYPE for kind in cls.__mro__)
+
+
+@per_class
+def refuses_as_patsys(cls: type) -> bool:
+    """Whether a class is one of patsy's: what fits a formula (statsmodels) holds such objects."""
+    return module_name(cls).startswith("patsy.") and any(
+        "__getstate__" in vars(base) for base in cls.__mro__ if base is not object
+    )
+
+
+def make_finaliser(
+    obj: Any = None,
+    function: Any = None,
+    args: tuple[Any, ...] = (),
+    keywords: Mapping[str, Any] | None = None,
+    atexit: bool = True,
+) -> Any:
+    """Make a `weakref.finalize`; without an object one that has done its work."""
+    if obj is None:
+        return object.__new__(weakref.finalize)
+    made: Any = weakref.finalize(obj, function, *args, **(keywords or {}))
+    made.atexit = atexit
+    return made
+
+
+def make_dead_reference() -> weakref.ReferenceType[Any]:
+    """Make a weak reference whose target is gone."""
+    return weakref.ref(Gone())
+
+
+class Gone:
+    """What is gone as soon as it is made."""
 
 
 def reduce_bare(obj: Any) -> Any:

@@ -107,9 +107,9 @@ class MemberLoader:
         namespace, _, resolve = base
         how = result.data, result.buffers, namespace, resolve, False
         try:
-            return load_result(*how)
+            return load_result(*how, finalisers=False)
         except Exception:  # noqa: BLE001 - whatever unpickling a user's objects raises
-            return salvage_result(*how)
+            return salvage_result(*how, finalisers=False)
 
 
 def rows(

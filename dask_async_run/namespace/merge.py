@@ -20,9 +20,11 @@ import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Any
 
 from dask_async_run.namespace import files
+from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison
@@ -114,7 +116,7 @@ class Kept:
                 self._objects[index] = obj
             elif isinstance(obj, large):
                 self._large[index] = weakref.ref(obj)
-            elif not _is_internal(obj):
+            elif not _is_internal(obj) and not _names(obj, captured.values):
                 self._objects[index] = obj
                 self._remember(index, obj)
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
@@ -123,6 +125,8 @@ class Kept:
         cls = type(obj)
         if isinstance(obj, type):
             self._classes[index] = dict(vars(obj))
+        elif cls is ModuleType and keeps_state(obj):
+            self._snapshots[index] = MODULE, MODULE.snapshot(obj)
         elif pickles_its_own_way(cls) or is_iterator(cls) or cls in (*TYPES, *files.TYPES):
             kind = kind_of(obj)
             if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE):
@@ -197,6 +201,11 @@ class Kept:
         """Answer ``id`` of the objects that are still here to their memo index."""
         large = {id(obj): i for i, held in self._large.items() if (obj := held()) is not None}
         return {id(obj): index for index, obj in self._objects.items()} | large
+
+
+def _names(obj: Any, values: Mapping[str, Any]) -> bool:
+    """Whether an object is the stream's item that gives a name its value, and would keep it."""
+    return is_item(obj, ("name", "fallback")) and values.get(obj[1], _MISSING) is obj[2]
 
 
 def _is_internal(obj: Any) -> bool:
@@ -384,7 +393,10 @@ class Merger:
                 plan.updates.append(self._whole(update) if overwrite else update)
                 touched.add(id(obj))
                 continue
-            for name in self._names_of(obj, changed):
+            names = self._names_of(obj, changed)
+            if type(obj) is ModuleType and obj not in self._namespace.values():
+                names = [obj.__name__]
+            for name in names:
                 plan.conflicts[name] = why
         for name in changed:
             if name in plan.conflicts or name in plan.bind:

@@ -1,7 +1,6 @@
 """Modules in streams: by name, with the submodules that code mentions.
 
-A module that only exists beside the notebook goes with its own values as they are
-here now; one that exists in no file goes as a whole.
+What goes with those that nobody could import elsewhere is in `beside`.
 """
 
 from __future__ import annotations
@@ -116,19 +115,6 @@ def is_beside(module: types.ModuleType) -> bool:
     return not file.startswith(_INSTALLED) and "site-packages" not in file
 
 
-def own_values(module: types.ModuleType) -> dict[str, Any]:
-    """Answer what a module beside the notebook holds that a new import would not give.
-
-    Functions and classes are what its file says; other modules are not its own.
-    """
-    kinds = (types.ModuleType, types.FunctionType, types.BuiltinFunctionType, type)
-    return {
-        name: value
-        for name, value in vars(module).items()
-        if not (name.startswith("__") and name.endswith("__")) and not isinstance(value, kinds)
-    }
-
-
 def make_module(name: str, registered: bool) -> types.ModuleType:
     """Make a module that exists in no file."""
     there = sys.modules.get(name)
@@ -140,6 +126,15 @@ def make_module(name: str, registered: bool) -> types.ModuleType:
     return module
 
 
+def owner_of(module: types.ModuleType, path: str) -> tuple[Any, str]:
+    """Answer what has the last name of a dotted path: a module, or a class of it, or None."""
+    owner, _, name = path.rpartition(".")
+    return (vars(module).get(owner) if owner else module), name
+
+
 def set_module_state(module: types.ModuleType, values: Mapping[str, Any]) -> None:
-    """Give a module its values."""
-    module.__dict__.update(values)
+    """Give a module values, and its classes attributes (``Tool.made``)."""
+    for path, value in values.items():
+        owner, name = owner_of(module, path)
+        if owner is not None:  # else the file does not say any more that there is such a class
+            setattr(owner, name, value)

@@ -47,6 +47,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import (
+    beside,
     caches,
     databases,
     enums,
@@ -58,7 +59,7 @@ from dask_async_run.namespace import (
     parts,
 )
 from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
-from dask_async_run.namespace.kinds import per_class
+from dask_async_run.namespace.kinds import ATOMS, per_class
 from dask_async_run.namespace.loops import is_loop, is_this_loop, loop_of_this_process
 from dask_async_run.namespace.named import (
     find_shells_part,
@@ -247,7 +248,7 @@ def _reduce_cached_property(value: Any) -> Any:
 def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
     target = reference()
     if target is None:
-        raise TypeError("cannot pickle a weak reference whose target is gone")
+        return making.make_dead_reference, ()
     callback: Any = reference.__callback__
     return weakref.ref, (target,) if callback is None else (target, callback)
 
@@ -388,6 +389,7 @@ def uncollected() -> Iterator[None]:
 _CONSTANTS = (
     ("builtins", "__dict__"),
     ("numpy", "nan"),
+    ("argparse", "SUPPRESS"),
     ("math", "nan"),
     ("math", "inf"),
     ("numpy", "inf"),
@@ -442,8 +444,20 @@ def _in_order(kind: type, state: Any) -> Any:
     """Answer cloudpickle's state of a class, which it sorts, in the order of the class."""
     attributes, slots = state
     attributes.pop("__slotnames__", None)  # copyreg's note, made by pickling an instance
-    ordered = {name: attributes[name] for name in vars(kind) if name in attributes}
-    return ordered | attributes, slots
+    # cloudpickle leaves out what a base class has too: only as long as that has it.
+    inherited = {
+        name
+        for name, value in vars(kind).items()
+        if name not in attributes
+        and any(vars(base).get(name, _NOTHING) is value for base in kind.__mro__[1:])
+    }
+    own = {n: v for n, v in vars(kind).items() if n in inherited - _OF_EVERY_CLASS} | attributes
+    ordered = {name: own[name] for name in vars(kind) if name in own}
+    return ordered | own, slots
+
+
+_NOTHING: Any = object()
+_OF_EVERY_CLASS = {"__module__", "__doc__", "__dict__", "__weakref__", "__slots__", "_abc_impl"}
 
 
 _HEAP_TYPE = 1 << 9
@@ -491,27 +505,10 @@ def _made_here(function: types.FunctionType) -> types.ModuleType | None:
     return module if modules.is_made_here(module) else None
 
 
-def _reduce_module(module: types.ModuleType) -> Any:
-    """By name; what nobody could import, or what has values of its own, with those."""
-    if modules.is_made_here(module):
-        registered = sys.modules.get(module.__name__) is module
-        values = {k: v for k, v in vars(module).items() if k not in _OF_EVERY_MODULE}
-        made = (module.__name__, registered)
-        return modules.make_module, made, values, None, None, modules.set_module_state
-    if modules.is_beside(module) and sys.modules.get(module.__name__) is module:
-        values = modules.own_values(module)
-        named = (module.__name__, module.__file__)
-        return modules.find_module, named, values, None, None, modules.set_module_state
-    return NotImplemented
-
-
 def _reduce_loop(loop: Any) -> Any:
     if not is_this_loop(loop):
         raise TypeError("cannot pickle an event loop of one's own")
     return loop_of_this_process, ()
-
-
-_OF_EVERY_MODULE = ("__builtins__", "__loader__", "__spec__", "__name__")
 
 
 def _through_module(obj: Any) -> Any:
@@ -520,6 +517,11 @@ def _through_module(obj: Any) -> Any:
     if module is None or not modules.is_beside(module):
         return NotImplemented
     return making.get_attribute, (module, obj.__qualname__)
+
+
+class Null:
+    def write(self, data: bytes) -> int:
+        return len(data)
 
 
 class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -553,6 +555,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Those that were written so far: their files are shared, not copied.
     futures : list
         Keys of the Dask futures that were written so far.
+    left_out : dict of str to str
+        Values of modules beside the notebook that can't be pickled, and why.
     """
 
     def __init__(
@@ -577,6 +581,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._shells_parts = shells_parts()
         self._shared = shared
         self.mapped: list[Any] = []
+        self.left_out: dict[str, str] = {}
+        self._within: tuple[Any, ...] = ()
         numpy = sys.modules.get("numpy")
         self._array_types: tuple[type, ...] = ()
         if shared is not None and numpy is not None:
@@ -643,7 +649,11 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             pairs: Any = obj
             return make_own_dict, (kind,), None, None, iter(dict.items(pairs))
         elif kind is types.ModuleType:
-            return _reduce_module(obj)
+            return self._reduce_module(obj)
+        elif kind is weakref.finalize:
+            return self._reduce_finaliser(obj)
+        elif making.refuses_as_patsys(kind):
+            return self._reduce_patsys(obj)
         elif is_loop(kind):
             return _reduce_loop(obj)
         elif making.needs_own_way(kind):
@@ -653,6 +663,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_instance(obj)
         elif making.needs_arguments(kind):
             return making.reduce_bare(obj)
+        elif self._shared is not None and making.shares_attributes(obj):
+            return making.reduce_sharing(obj)
         elif _guards_attributes(kind):
             return _reduce_guarded(obj)
         return NotImplemented
@@ -683,6 +695,55 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._on_code(function)
         made = (function.__code__, where, function.__closure__)
         return make_function, made, (state, slots), None, None, set_function_state
+
+    def _reduce_module(self, module: types.ModuleType) -> Any:
+        """By name; what nobody could import, or what has values of its own, with those."""
+        if not beside.keeps_state(module):
+            return NotImplemented
+        if modules.is_made_here(module):
+            registered = sys.modules.get(module.__name__) is module
+            made: Any = modules.make_module, (module.__name__, registered)
+        else:
+            made = modules.find_module, (module.__name__, module.__file__)
+        if module in self._within:
+            return made
+        values = {}
+        for name, value in beside.own_values(module).items():
+            why = self._why_not(value, module)
+            if why is None:
+                values[name] = value
+            else:
+                self.left_out[f"{module.__name__}.{name}"] = why
+        return *made, values, None, None, modules.set_module_state
+
+    def _reduce_finaliser(self, finaliser: Any) -> Any:
+        alive = finaliser.peek()
+        if alive is None or finaliser in self._within or self._why_not(alive, finaliser):
+            return making.make_finaliser, ()
+        return making.make_finaliser, (*alive, finaliser.atexit)
+
+    def _reduce_patsys(self, obj: Any) -> Any:
+        """Reduce an object of patsy, which refuses; where it looks names up is the namespace."""
+        attributes = dict(vars(obj))
+        if isinstance(spaces := attributes.get("_namespaces"), list):
+            attributes["_namespaces"] = [
+                self._reference if space is self._namespace else space for space in spaces
+            ]
+        return making.make_bare, (type(obj),), attributes, None, None, set_plain_state
+
+    def _why_not(self, value: Any, part_of: Any) -> str | None:
+        """Answer why something can't go along, without which its whole can."""
+        if type(value) in ATOMS:
+            return None
+        probe = NamespacePickler(Null(), self._namespace, buffer_callback=lambda buffer: None)
+        probe._within = (*self._within, part_of)
+        try:
+            probe.dump(value)
+        except RecursionError:
+            raise  # `deeply` tries again
+        except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+            return f"{type(error).__name__}: {error}"
+        return None
 
     @staticmethod
     def _reduce_class(kind: type) -> Any:
@@ -779,6 +840,8 @@ class SeededPickler(NamespacePickler):
         return token
 
 
+_SET_VALUES = modules.__name__, modules.set_module_state.__name__
+_MAKE_FINALISER = making.__name__, making.make_finaliser.__name__
 _LOAD = compile("load()", "<unpickling>", "eval")
 
 
@@ -797,6 +860,11 @@ class NamespaceUnpickler(pickle.Unpickler):
     keep_classes : bool
         Leave classes that this process already has as they are now. A kernel
         wants that, a fresh cell process does not care.
+    keep_modules : bool
+        The same of modules beside the notebook.
+    finalisers : bool
+        Load a `weakref.finalize` as one that is still to be called. Else it is spent: that
+        a copy of an object goes must not do what is to be done when the object does.
 
     Attributes
     ----------
@@ -833,8 +901,12 @@ class NamespaceUnpickler(pickle.Unpickler):
         buffers: Iterable[Buffer] = (),
         resolve: Callable[[Any], Any] | None = None,
         keep_classes: bool = False,
+        keep_modules: bool = False,
+        finalisers: bool = False,
     ) -> None:
         super().__init__(file, buffers=buffers)
+        self._finalisers = finalisers
+        self._known_modules = set(sys.modules.values()) if keep_modules else set()
         self._namespace = namespace
         self._resolve = resolve
         self._keep_classes = keep_classes
@@ -857,6 +929,10 @@ class NamespaceUnpickler(pickle.Unpickler):
                 return self._find_or_make_class
             if name == "set_class_state" and self._keep_classes:
                 return self._set_new_class_state
+        if not self._finalisers and (module, name) == _MAKE_FINALISER:
+            return lambda *unused: making.make_finaliser()
+        if self._known_modules and (module, name) == _SET_VALUES:
+            return self._set_new_modules_values
         return super().find_class(module, name)
 
     def persistent_load(self, token: Any) -> Any:
@@ -877,6 +953,10 @@ class NamespaceUnpickler(pickle.Unpickler):
             self._known_classes.add(known)
             return known  # type: ignore[no-any-return]
         return make_class(maker, args)
+
+    def _set_new_modules_values(self, module: types.ModuleType, values: Any) -> None:
+        if module not in self._known_modules:
+            modules.set_module_state(module, values)
 
     def _set_new_class_state(self, cls: type, state: Any) -> None:
         if cls not in self._known_classes:

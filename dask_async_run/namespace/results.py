@@ -12,6 +12,7 @@ objects that went in stand as tokens (`track.Token`):
 ``("surroundings", dict)``    what it changed of what surrounds it
 ``("error", e)``              the exception that ended it
 ``("note", n, why)``          a name that had to be rebound, and why
+``("late end", n)``           a name whose old value's going is seen, but was not in the cell
 ``("order", list)``           sets that are to be filled in another order
 ``("modules", list)``         submodules that it imported and mentions
 ``("end",)``
@@ -27,6 +28,7 @@ import io
 import os
 import pickle
 import types
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -109,6 +111,9 @@ class Loaded:
     surroundings : dict
     error : BaseException or None
     notes : dict of str to str
+    late_ends : list of str
+        Names whose old value has a ``__del__`` or weak references, which the cell did not see
+        go: all that came in is held until the cell has ended.
     objects : dict of int to object
         Memo index to object, atoms aside: what later tokens may refer to.
     lost : dict of str to str
@@ -123,6 +128,7 @@ class Loaded:
     surroundings: dict[str, Any] = field(default_factory=dict)
     error: BaseException | None = None
     notes: dict[str, str] = field(default_factory=dict)
+    late_ends: list[str] = field(default_factory=list)
     objects: dict[int, Any] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
@@ -148,6 +154,8 @@ class Loaded:
                 self.surroundings.update(part)
             case ("error", error):
                 self.error = error
+            case ("late end", name):
+                self.late_ends.append(name)
             case ("note", name, why):
                 self.notes[name] = why
             case ("order", recipes):
@@ -160,6 +168,14 @@ class Loaded:
                 pass
             case _:
                 raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
+
+
+def _shows_its_end(value: Any) -> bool:
+    """Whether the notebook's code can see that an object goes."""
+    cls = type(value)
+    if cls.__module__ != "__main__" or isinstance(value, type):
+        return False
+    return hasattr(cls, "__del__") or weakref.getweakrefcount(value) > 0
 
 
 # -- writing: in the cell process ---------------------------------------------------
@@ -254,6 +270,8 @@ class ResultWriter:
         items += [(n, ("delete", n)) for n in deleted]
         items += updates
         items.append(("", ("changed", mutated)))
+        gone = (n for n in (*bound, *deleted) if _shows_its_end(before.get(n)))
+        items += [("", ("late end", name)) for name in gone]
         if out:
             items.append(("the last expression's value", ("out", out)))
         items += [
@@ -503,6 +521,8 @@ def load_result(
     namespace: dict[str, Any],
     resolve: Resolve,
     keep_classes: bool,
+    keep_modules: bool = False,
+    finalisers: bool = True,
 ) -> Loaded:
     """Load a result without applying any of it.
 
@@ -514,7 +534,7 @@ def load_result(
         What functions that come back get as their globals.
     resolve : callable
         Answers the object for a token.
-    keep_classes : bool
+    keep_classes, keep_modules, finalisers : bool
         As in `NamespaceUnpickler`.
 
     Raises
@@ -522,7 +542,9 @@ def load_result(
     Exception
         Whatever unpickling the user's objects raises.
     """
-    unpickler = NamespaceUnpickler(io.BytesIO(stream), namespace, buffers, resolve, keep_classes)
+    unpickler = NamespaceUnpickler(
+        io.BytesIO(stream), namespace, buffers, resolve, keep_classes, keep_modules, finalisers
+    )
     loaded = Loaded()
     with uncollected(), unpickler.lending() as lend:
         while (item := unpickler.load())[0] != "end":
@@ -538,6 +560,8 @@ def salvage_result(
     namespace: dict[str, Any],
     resolve: Resolve,
     keep_classes: bool,
+    keep_modules: bool = False,
+    finalisers: bool = True,
 ) -> Loaded:
     """Load what of a result can be loaded; `Loaded.lost` has the rest. As `load_result` else."""
 
@@ -545,7 +569,8 @@ def salvage_result(
         def resolve_past(token: Any) -> Any:
             return past[token] if isinstance(token, int) else resolve(token)
 
-        return NamespaceUnpickler(file, namespace, rest, resolve_past, keep_classes)
+        how = resolve_past, keep_classes, keep_modules, finalisers
+        return NamespaceUnpickler(file, namespace, rest, *how)
 
     loaded = Loaded()
     with make(io.BytesIO(), (), {}).lending() as lend:

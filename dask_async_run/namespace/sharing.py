@@ -5,8 +5,39 @@ from __future__ import annotations
 import mmap
 import pickle
 import sys
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
+
+
+def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Answer which arrays that can be written to have the memory of which pandas objects.
+
+    ``pd.DataFrame(array, copy=False)``: in a copy each has its own.
+
+    Parameters
+    ----------
+    values : mapping
+        By name.
+
+    Returns
+    -------
+    list of (str, str)
+        The array's name and the other's.
+    """
+    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
+    if numpy is None or not hasattr(pandas, "DataFrame"):
+        return []
+    kinds = pandas.DataFrame, pandas.Series  # type: ignore[union-attr]
+    frames = {name: value for name, value in values.items() if isinstance(value, kinds)}
+    return [
+        (name, frame)
+        for name, array in values.items()
+        if isinstance(array, numpy.ndarray) and array.flags.writeable
+        for frame, value in frames.items()
+        for part in getattr(value._mgr, "arrays", ())
+        if isinstance(part, numpy.ndarray) and numpy.may_share_memory(part, array)
+    ]
 
 
 def make_view(

@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from dask_async_run.surroundings.hooks import HOOKS
 from dask_async_run.surroundings.libraries import LIBRARIES, left_open, open_figures, undrawn
 from dask_async_run.surroundings.patches import PATCHES, mentioned
 from dask_async_run.surroundings.process import LOGGING, PROCESS, WARNINGS, path_entries
@@ -58,6 +59,7 @@ SAVERS: tuple[Saver, ...] = (
     *SETTINGS,
     PATCHES,
     *SHELL,
+    *HOOKS,
     LOGGING,
     WARNINGS,
 )

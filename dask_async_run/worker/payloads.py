@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,13 +39,15 @@ class Inputs:
     """What `restore` keeps for `collect`.
 
     `surroundings` are those of the cell's start, None for a job without inputs.
-    `folder` is the cell's working folder, where that is its own.
+    `folder` is the cell's working folder, where that is its own. `finalisers` are those
+    that there were before the cell.
     """
 
     restored: Restored
     store: FrameStore
     surroundings: Mapping[str, Any]
     folder: WorkingFolder | None = None
+    finalisers: frozenset[Any] = frozenset()
 
 
 def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
@@ -77,6 +80,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
         for left in inherited:
             surroundings.inherit(left.changed, left.submitted, early, shell, early=True)
 
+    there = _finalisers()
     restored = restore_names(
         _stream(store, spec.payload),
         shell.user_ns,
@@ -98,7 +102,10 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
     if spec.files:
         folder = WorkingFolder(Path(task["folder"]), spec, store)
         folder.enter()
-    return Inputs(restored, store, surroundings.state(shell), folder)
+    finalisers = _finalisers()
+    for finaliser in finalisers - there:
+        finaliser.atexit = False  # its object is the notebook's
+    return Inputs(restored, store, surroundings.state(shell), folder, finalisers)
 
 
 def collect(
@@ -124,6 +131,7 @@ def collect(
     """
     changes = surroundings.changes(inputs.surroundings, shell)
     figures = surroundings.open_figures()
+    finalisers = _finalisers() - inputs.finalisers
 
     def attempt(largest: int | None) -> tuple[Collected, Payload]:
         collected = collect_names(
@@ -137,7 +145,7 @@ def collect(
             words=_IDENTIFIER.findall(spec.code),
             sources=lambda files: surroundings.sources(files, shell),
             largest=largest,
-            asked=figures.values(),
+            asked=[*figures.values(), *finalisers],
         )
         return collected, inputs.store.put_payload(collected.stream, collected.buffers)
 
@@ -148,6 +156,9 @@ def collect(
         except OSError as full:
             if full.errno not in NO_SPACE or largest == 0:
                 raise
+    for finaliser in finalisers:
+        if id(finaliser) in collected.sent:
+            finaliser.atexit = False  # its object lives on where the result goes
     files: list[str] = []
     if inputs.folder is not None:
         files, frames = inputs.folder.collect()
@@ -179,6 +190,11 @@ def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent
     members = [member_of(message, result(message["result"])) for message in task["members"]]
     loader = MemberLoader(parents, _stream(store, spec.payload))
     return table(members, loader, spec.only, spec.sweep["frame"])
+
+
+def _finalisers() -> frozenset[Any]:
+    """Answer every `weakref.finalize` of this process that is still to be called."""
+    return frozenset(getattr(weakref.finalize, "_registry", ()))
 
 
 def _displayed(shell: Any) -> tuple[Any, ...]:

@@ -178,6 +178,23 @@ def test_a_file_that_is_mapped_to_be_written_to_is_told_by_name(kernel: RemoteKe
     assert value(kernel, "float(held['m'][0])") == 2.0
 
 
+@pytest.mark.contract(3, 17)
+def test_a_frame_on_an_arrays_memory_is_told_by_both_names(kernel: RemoteKernel) -> None:
+    """Before the cell runs in which a change of one is not seen in the other."""
+    do(
+        kernel,
+        "import numpy as np, pandas as pd\nnumbers = np.zeros((2, 2))\n"
+        "frame = pd.DataFrame(numbers, columns=list('ab'), copy=False); lone = pd.Series([1.0])",
+    )
+    told = submit(kernel, "sharing", "numbers[0] = 7; n = frame.size + lone.size")
+    assert "numbers and frame have the same memory here" in told
+    assert "lone have" not in told
+    do(kernel, "%async_gather sharing")
+    assert value(kernel, "float(frame.iloc[0, 0])") == 7.0
+    assert "same memory" not in submit(kernel, "reading", "n = numbers.sum() + frame.size")
+    do(kernel, "%async_gather reading")
+
+
 @pytest.mark.contract(9)
 def test_only_the_notebooks_own_changes_of_the_environment_go(kernel: RemoteKernel) -> None:
     """What the kernel's process was started with is not part of what is sent."""
