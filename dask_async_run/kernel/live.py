@@ -28,9 +28,9 @@ from dask_async_run.kernel.live_card import (
     summary_text,
 )
 from dask_async_run.kernel.live_place import Place, find_place, make_place
-from dask_async_run.kernel.live_screen import Line
 from dask_async_run.kernel.session import Session
 from dask_async_run.registry import Registry
+from dask_async_run.screen import Line
 
 MOST = 20
 """Views that are live at once; the oldest one makes place for the next."""

@@ -12,9 +12,10 @@ from html import escape
 
 from dask_async_run.glimpse import Picture
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.live_progress import Progress, find_progress
-from dask_async_run.kernel.live_screen import Line, screen
-from dask_async_run.kernel.tables import COLOURS, bytes_text, job_facts, state_html
+from dask_async_run.kernel.tables import job_facts, state_html
+from dask_async_run.looks import COLOURS, bytes_text, span
+from dask_async_run.progress import Progress, find_progress
+from dask_async_run.screen import Line, screen
 from dask_async_run.sweeps import ended_members, others, seconds_left, size
 
 LINES = 15
@@ -152,18 +153,6 @@ def summary_text(shown: Shown) -> str:
 def lines_of(text: str) -> list[Line]:
     """Answer the lines of a glimpse's text that a card can need."""
     return screen(text)[-LINES - 1 :]
-
-
-def span(seconds: float) -> str:
-    """Say a span of time so that one sees it pass: "3 min 05 s"."""
-    seconds = max(0, int(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds // 60 % 60:02} min"
-    return f"{seconds // 86400} d {seconds // 3600 % 24} h"
 
 
 def _how_long(shown: Shown) -> str:
