@@ -294,6 +294,7 @@ class ClientOps:
             self._journal.delete(view.id)
             self._registry.cluster.unpublish(view.id)
             self._registry.cluster.release(view.id)
+            self._registry.ring(view.id)
         await self._registry.committed()
         self._registry.collect()
 

@@ -12,8 +12,8 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -41,6 +41,7 @@ from dask_async_run.scheduler.events import (
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.machine import Machine
 from dask_async_run.scheduler.saver import Saver
+from dask_async_run.scheduler.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class Live:
     batch: int = 0
     beats: int = 0
     parents: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
 
 
 class JobRegistry:
@@ -139,6 +141,8 @@ class JobRegistry:
     news, changes : Bell
         Ring with a job's id when it has something new, outputs or a change of state;
         `changes` only for a change of state. After the commit.
+    watchers : list of callable
+        Each is called with the ids of the jobs that `news` rings for, forgotten ones too.
     created : JobSpec or None
         The latest job's, which need not be read from the journal to be submitted.
     problem : str
@@ -165,6 +169,7 @@ class JobRegistry:
         self.machine = Machine()
         self.live: dict[str, Live] = {}
         self.changes, self.news = Bell(), Bell()
+        self.watchers: list[Callable[[set[str]], None]] = []
         self._rung: set[str] = set()
         self._changed: set[str] = set()
         self._to_save: list[str] = []  # as soon as it is committed
@@ -333,6 +338,9 @@ class JobRegistry:
             commit.set_result(None)
         for job in rung:
             self.news.ring(job)
+        if rung:
+            for tell in self.watchers:
+                tell(rung)
         for job in changed:
             self.changes.ring(job)
         self._committed += self._to_save
