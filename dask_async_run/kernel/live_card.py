@@ -7,7 +7,7 @@ that need not: the text's place never shrinks, lines do not wrap, numbers have o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from dask_async_run.glimpse import Picture
@@ -52,6 +52,8 @@ class Shown:
         Lines that the text's place has had already.
     note : str
         Something to be said beside the state: that the connection is lost.
+    page : str
+        Where the dashboard shows it; empty: nowhere.
     """
 
     view: JobView
@@ -60,6 +62,7 @@ class Shown:
     now: float = 0.0
     height: int = 0
     note: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +128,7 @@ def submitted(view: JobView) -> tuple[str, str]:
 
 def summary(shown: Shown) -> Card:
     """Answer the card of a job that has ended, or is not watched any more: no height to keep."""
+    shown = replace(shown, page="")  # the server may be another one when it is read
     picture = shown.picture
     if picture is not None and len(picture.data) > SAVED_PICTURE:
         picture = None
@@ -199,7 +203,7 @@ def _head(shown: Shown) -> str:
 
 
 def _facts(shown: Shown) -> str:
-    return f'<div style="line-height:1.45">{job_facts(shown.view)}</div>'
+    return f'<div style="line-height:1.45">{job_facts(shown.view, shown.page)}</div>'
 
 
 def _bar(progress: Progress) -> str:

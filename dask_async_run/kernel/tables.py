@@ -28,8 +28,15 @@ def state_html(view: JobView) -> str:
     )
 
 
-def job_facts(view: JobView) -> str:
-    """Answer the HTML of what a job takes along and brings back."""
+def job_facts(view: JobView, page: str = "") -> str:
+    """Answer the HTML of what a job takes along and brings back, and of where it is seen.
+
+    Parameters
+    ----------
+    view : JobView
+    page : str
+        Its web address; empty: it has none.
+    """
     rows = []
     if view.input_names:
         went = ", ".join(
@@ -47,6 +54,9 @@ def job_facts(view: JobView) -> str:
     if view.after and State(view.state) is State.PENDING:
         rows.append(("waits for", f"{len(view.after)} job{'s' * (len(view.after) > 1)}"))
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
+    if page:
+        seen = f'<a href="{escape(page)}" target="_blank" rel="noopener">on the dashboard</a>'
+        rows.append(("see it", seen))
     style = 'style="text-align:left;vertical-align:top;padding:1px 12px 1px 0'
     label_style = f"{style};opacity:.7;white-space:nowrap;vertical-align:top"
     listed = "".join(

@@ -84,6 +84,7 @@ class ClientOps:
             "state_folder": str(self._registry.folder),
             "host_token": self._registry.token,
             "python": list(sys.version_info[:3]),
+            "page": self._registry.page,
         }
 
     async def create(self, spec: Message) -> Message:

@@ -150,6 +150,7 @@ class RegistryHost:
         scheduler.handlers["async_run"] = self.handle
         self.registry.start()
         self._page = _mounted(scheduler, self.registry, client_ops if acting else None)
+        self.registry.page = self._page.path if self._page is not None else ""
 
     async def handle(self, do: str, body: bytes) -> bytes:
         """Run the operation `do`; the scheduler's handler for all calls of the registry.

@@ -145,6 +145,8 @@ class JobRegistry:
         Each is called with the ids of the jobs that `news` rings for, forgotten ones too.
     created : JobSpec or None
         The latest job's, which need not be read from the journal to be submitted.
+    page : str
+        The jobs' page among the pages of Dask's dashboard; empty: there is none.
     problem : str
         Why the last commit failed; empty if it did not.
     disk_limit : int or None
@@ -178,6 +180,7 @@ class JobRegistry:
         self.closed = False
         self.created: JobSpec | None = None
         self.problem = ""
+        self.page = ""
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.collector = Collector(self.store)

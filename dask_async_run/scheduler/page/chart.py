@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bokeh.models import ColumnDataSource, NumeralTickFormatter
+from bokeh.models import ColumnDataSource
 from bokeh.plotting import figure
 
-from dask_async_run.scheduler.page.clock import local_times
+from dask_async_run.scheduler.page.ticks import local_times
 
 
 class Chart:
@@ -18,13 +18,13 @@ class Chart:
     ----------
     title : str
     colour : str
-    form : str
-        Of the numbers, as `NumeralTickFormatter` has it.
+    ticks : TickFormatter
+        Says the numbers.
     """
 
-    def __init__(self, title: str, colour: str, form: str) -> None:
+    def __init__(self, title: str, colour: str, ticks: Any) -> None:
         self._source = ColumnDataSource({"time": [], "value": []})
-        self.root = self._figure(title, colour, form)
+        self.root = self._figure(title, colour, ticks)
 
     def show(self, times: Sequence[float], values: Sequence[float]) -> None:
         """Show these samples: all that is new is sent, or all if it is another series."""
@@ -35,7 +35,7 @@ class Chart:
         elif len(times) > known:
             self._source.stream({"time": list(times[known:]), "value": list(values[known:])})
 
-    def _figure(self, title: str, colour: str, form: str) -> Any:
+    def _figure(self, title: str, colour: str, ticks: Any) -> Any:
         plot = figure(
             title=title,
             height=110,
@@ -53,7 +53,7 @@ class Chart:
         plot.y_range.start = 0
         plot.grid.grid_line_color = "rgba(128,128,128,0.25)"
         plot.xgrid.grid_line_color = None
-        plot.yaxis.formatter = NumeralTickFormatter(format=form)
+        plot.yaxis.formatter = ticks
         plot.yaxis.ticker.desired_num_ticks = 3
         plot.xaxis.ticker.desired_num_ticks = 4
         plot.title.text_color = "#7d7d7d"

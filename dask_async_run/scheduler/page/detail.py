@@ -60,12 +60,10 @@ def output(text: str, height: int = LINES) -> str:
     if progress is not None and progress.percent < 100:
         del lines[progress.line]
     shown = "\n".join(line.html or " " for line in lines[-height:])
+    if not shown:
+        return '<p class="muted">No output yet.</p>'
     # The wrapper shows its end, also when there is more.
-    return (
-        f'<div class="tail" tabindex="0"><pre>{shown}</pre></div>'
-        if shown
-        else '<p class="muted">No output yet.</p>'
-    )
+    return f'<div class="tail" tabindex="0"><pre>{shown}</pre></div>'
 
 
 def source(text: str) -> str:

@@ -40,6 +40,8 @@ class Mounted:
         The application that has Dask's own pages.
     """
 
+    path = PATH
+
     def __init__(
         self,
         scheduler: Scheduler,

@@ -18,6 +18,7 @@ from dask_async_run.scheduler.page.board import Board
 from dask_async_run.scheduler.page.chart import Chart
 from dask_async_run.scheduler.page.style import HTML, WIDGET
 from dask_async_run.scheduler.page.table import Table
+from dask_async_run.scheduler.page.ticks import plain, sizes
 from dask_async_run.scheduler.page.timeline import Timeline
 
 TICK = 400
@@ -249,8 +250,8 @@ class Page:
             actions = Row(self._cancel, self._rerun, name="actions")
         else:
             actions = Row(Div(text=NOT_YOURS, stylesheets=[html]), name="actions")
-        self._memory = Chart("Memory", "#2f7fd6", "0 bd")
-        self._cpu = Chart("CPU, %", "#9a7200", "0")
+        self._memory = Chart("Memory", "#2f7fd6", sizes())
+        self._cpu = Chart("CPU, %", "#9a7200", plain())
         self._usage = Column(
             self._memory.root,
             self._cpu.root,

@@ -62,6 +62,7 @@ _SHARED = """
 HTML = (
     _SHARED
     + """
+.bk-clearfix { display:block !important; width:100%; }
 .muted { color:var(--ar-muted); }
 .facts { display:flex; flex-wrap:wrap; gap:2px 14px; align-items:baseline; font-size:14px;
   font-variant-numeric:tabular-nums; }
@@ -72,7 +73,8 @@ h2 { font-size:13px; font-weight:600; margin:0 0 4px; color:var(--ar-muted); }
 .tail { display:flex; flex-direction:column-reverse; max-height:300px; overflow:auto;
   background:var(--ar-soft); border-radius:4px; width:0; min-width:100%; }
 .tail pre { overflow:visible; max-height:none; width:max-content; min-width:100%; }
-pre { width:0; min-width:100%; box-sizing:border-box; margin:0; padding:8px 10px; max-height:300px; overflow:auto; background:var(--ar-soft);
+pre { width:0; min-width:100%; box-sizing:border-box; margin:0; padding:8px 10px;
+  max-height:300px; overflow:auto; background:var(--ar-soft);
   border-radius:4px; font:12.5px/1.45 ui-monospace, Menlo, Consolas, monospace; white-space:pre;
   color:var(--ar-ink); }
 img { max-width:100%; max-height:360px; background:#fff; border-radius:4px; }
@@ -94,7 +96,9 @@ select.bk-input option { background:var(--ar-panel); color:var(--ar-ink); }
   border:1px solid var(--ar-line); font-size:14px; padding:5px 12px; }
 .bk-btn:hover:not([disabled]) { background:var(--ar-soft); color:var(--ar-ink); }
 .bk-btn:focus-visible { outline:2px solid var(--ar-accent); outline-offset:1px; }
-.bk-btn[disabled] { opacity:.45; }
+.bk-btn[disabled], .bk-btn[disabled]:hover { opacity:.45; background:var(--ar-panel);
+  color:var(--ar-ink); border-color:var(--ar-line); }
+select.bk-input { appearance:auto; background-image:none; padding-right:6px; }
 .bk-btn-danger { color:var(--ar-danger); border-color:var(--ar-danger); }
 """
 
@@ -104,13 +108,15 @@ TABLE = (
 :host { --ar-font:13px Helvetica, Arial, sans-serif; }
 .bk-data-table, .slick-viewport, .slick-pane, .grid-canvas { background:var(--ar-panel); }
 .bk-data-table { border:none; font:var(--ar-font); z-index:0; }
-.slick-header, .slick-header-columns { background:var(--ar-soft) !important; }
+.slick-header, .slick-header-columns { background:var(--ar-soft) !important;
+  border-color:var(--ar-line) !important; }
 .slick-header-column.ui-state-default, .slick-header-column {
   background:var(--ar-soft) !important; color:var(--ar-muted) !important; font-weight:600;
-  border-right:none !important; border-bottom:1px solid var(--ar-line) !important; height:26px;
+  border-right:none !important; border-bottom:1px solid var(--ar-line) !important; height:28px;
   padding:5px 8px 3px; }
 .slick-header-column-sorted { font-style:normal !important; color:var(--ar-ink) !important; }
-.slick-sort-indicator { background:none !important; width:auto; height:auto; margin-left:4px; }
+.slick-sort-indicator { background:none !important; width:auto; height:auto; position:absolute;
+  top:5px; right:3px; margin:0; }
 .slick-sort-indicator-desc::after { content:"▾"; }
 .slick-sort-indicator-asc::after { content:"▴"; }
 .slick-row { background:var(--ar-panel); color:var(--ar-ink); }
@@ -145,7 +151,9 @@ TEMPLATE = (
   </div>
   <section class="bare" aria-label="Jobs">{{ embed(roots.table) }}</section>
   <section aria-label="The selected job">
-    <div class="line"><div class="facts">{{ embed(roots.facts) }}</div>{{ embed(roots.actions) }}</div>
+    <div class="line">
+      <div class="facts">{{ embed(roots.facts) }}</div>{{ embed(roots.actions) }}
+    </div>
     <div role="alert">{{ embed(roots.question) }}</div>
     <div class="two">
       <div>{{ embed(roots.output) }}{{ embed(roots.picture) }}</div>

@@ -82,10 +82,16 @@ const find = (views) => {
     if (inner) { return inner }
   }
 }
+if (window.innerWidth < 1000) {
+  for (const column of table.columns) {
+    if (["notebook", "cpu", "where"].includes(column.field)) { column.visible = false }
+  }
+}
+const shown = table.columns.filter((column) => column.visible).length
 const begin = (attempts) => {
   const view = find(Object.values(Bokeh.index.roots ?? Bokeh.index))
   const grid = view?.grid
-  if (grid == null) {
+  if (grid == null || grid.getColumns().length !== shown) {
     if (attempts > 0) { setTimeout(() => begin(attempts - 1), 100) }
     return
   }

@@ -10,9 +10,9 @@ from bokeh.plotting import figure
 
 from dask_async_run.job import State
 from dask_async_run.looks import COLOURS, span
-from dask_async_run.scheduler.page.clock import local_times
 from dask_async_run.scheduler.page.feed import Feed
 from dask_async_run.scheduler.page.rows import Row, Span
+from dask_async_run.scheduler.page.ticks import local_times
 
 COLUMNS = (
     *("id", "name", "notebook", "state", "where", "line", "begin", "end", "middle", "took"),
