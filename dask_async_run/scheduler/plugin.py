@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -24,6 +23,7 @@ from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
 from dask_async_run.scheduler.frame_ops import FrameOps
 from dask_async_run.scheduler.kept import KeptKeys
+from dask_async_run.scheduler.metrics import told
 from dask_async_run.scheduler.places import Place, Places, Where, python_of
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.scheduler.tasks import Tasks
@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "dask-async-run"
 TELL_TIMEOUT = 10.0
+
+LOOK = 2.0
+"""Seconds between two looks whether the plugin is still wanted; it takes less to be added."""
 
 
 class RegistryPlugin(SchedulerPlugin):
@@ -80,9 +83,6 @@ class RegistryPlugin(SchedulerPlugin):
             host = RegistryHost(scheduler, folder, self.run, self.acting)
             host.registry.disk_limit = self.disk_limit
         self.host = host
-        # Dask tells nobody that a plugin was unregistered: it only lets go of it.
-        loop = asyncio.get_running_loop()
-        weakref.finalize(self, _call, loop, host.unregistered).atexit = False
 
     async def close(self) -> None:
         host, self.host = self.host, None
@@ -150,6 +150,8 @@ class RegistryHost:
         scheduler.handlers["async_run"] = self.handle
         self.registry.start()
         self._page = _mounted(scheduler, self.registry, client_ops if acting else None)
+        self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_whether_wanted)
+        self._end_metrics = told(self.registry)
         self.registry.page = self._page.path if self._page is not None else ""
 
     async def handle(self, do: str, body: bytes) -> bytes:
@@ -172,18 +174,24 @@ class RegistryHost:
             problem = f"the registry failed at {do!r}: {type(error).__name__}: {error}"
             return pack({"error": ["ServerError", [problem]]})
 
-    def unregistered(self) -> None:
-        """Close if the scheduler has let go of the plugin, and of any like it."""
-        if NAME not in self._scheduler.plugins and not self.registry.closed:
+    def _look_whether_wanted(self) -> None:
+        """Close when the plugin was unregistered, of which Dask tells nobody."""
+        if self._scheduler.extensions.get(NAME) is not self:
+            return
+        if NAME in self._scheduler.plugins:
+            self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_whether_wanted)
+        else:
             self._closing = asyncio.create_task(self.close())
 
     async def close(self) -> None:
         if self._scheduler.extensions.get(NAME) is not self:
             return
+        self._looking.cancel()
         del self._scheduler.extensions[NAME]
         del self._scheduler.handlers["async_run"]
         if self._page is not None:
             self._page.remove()
+        self._end_metrics()
         await self.tasks.close()
         await self.registry.close()
 
@@ -284,11 +292,6 @@ class RegistryHost:
             client != own and not client.startswith("Client-worker-")
             for client in self._scheduler.client_comms
         )
-
-
-def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
-    with suppress(RuntimeError):  # the loop is closed
-        loop.call_soon_threadsafe(function)
 
 
 def _mounted(scheduler: Scheduler, registry: JobRegistry, ops: ClientOps | None) -> Any:

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,6 +146,8 @@ class JobRegistry:
         Each is called with the ids of the jobs that `news` rings for, forgotten ones too.
     created : JobSpec or None
         The latest job's, which need not be read from the journal to be submitted.
+    ended : Counter of State
+        How many jobs have ended in each state since the start, members of sweeps left out.
     page : str
         The jobs' page among the pages of Dask's dashboard; empty: there is none.
     problem : str
@@ -181,6 +184,7 @@ class JobRegistry:
         self.created: JobSpec | None = None
         self.problem = ""
         self.page = ""
+        self.ended: Counter[State] = Counter()
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.collector = Collector(self.store)
@@ -252,6 +256,7 @@ class JobRegistry:
                     self._changed.add(record.id)
                     self._tell_sweep(record.sweep)
                     if record.state.terminal:
+                        self.ended[record.state] += not record.sweep
                         live = self.live.pop(record.id, None)
                         if live is not None and live.tail:
                             self.journal.store_tail(record.id, live.tail)

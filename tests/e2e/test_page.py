@@ -146,14 +146,14 @@ def test_filters_and_keys(page: Any, session: Session) -> None:
     session.run("1", name="good").wait()
     row(page, "bad", "failed", "ZeroDivisionError").wait_for()
     row(page, "good", "finished").wait_for()
-    page.get_by_label("State").select_option("failed")
+    page.get_by_label("State", exact=True).select_option("failed")
     gone(page, "good")
     row(page, "bad").wait_for()
-    page.get_by_label("State").select_option("all states")
+    page.get_by_label("State", exact=True).select_option("all states")
     row(page, "good").wait_for()
-    page.get_by_label("Job").fill("GOO")
+    page.get_by_placeholder("part of a name").fill("GOO")
     gone(page, "bad")
-    page.get_by_label("Job").fill("")
+    page.get_by_placeholder("part of a name").fill("")
     row(page, "bad").wait_for()
     row(page, "good").click()
     section(page).get_by_text("✔ finished").wait_for()
@@ -173,6 +173,10 @@ def test_dasks_own_pages_lead_there(page: Any, session: Session) -> None:
     listed = page.evaluate("fetch('individual-plots.json').then(found => found.json())")
     assert listed["Individual Async Run"] == "/individual-async-run"
     assert "/individual-progress" in listed.values()
+    metrics = page.evaluate("fetch('metrics').then(found => found.text())")
+    assert 'dask_async_run_jobs{state="running"} ' in metrics
+    assert 'dask_async_run_jobs_ended_total{state="lost"} ' in metrics
+    assert "dask_scheduler_workers" in metrics
 
 
 def test_nobody_else_sees_it(session: Session) -> None:

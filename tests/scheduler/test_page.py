@@ -154,7 +154,7 @@ def test_a_board_sleeps_while_nobody_looks() -> None:
     """Nothing is heard of jobs, and nothing kept, before it is opened."""
     registry: Any = SimpleNamespace(watchers=[])
     board = Board(registry, lambda worker: "")
-    assert (registry.watchers, board.rows, board.since(0)) == ([], {}, [])
+    assert (registry.watchers, board.rows, board.since(0, 9)) == ([], {}, ([], 0))
 
 
 @pytest.mark.parametrize("name", ["train", "cell-7", "lr-0.1", "grid_search", "2024-01-run"])

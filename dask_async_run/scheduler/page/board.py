@@ -31,7 +31,7 @@ SPANS = 2000
 BITE = 0.01
 """Seconds of work after which others have a turn."""
 
-AT_ONCE = 20
+AT_ONCE = 10
 """Jobs that are read in one go."""
 
 TICK = 0.25
@@ -102,14 +102,15 @@ class Board:
             self.registry.watchers.remove(self._note)
             self._reset()
 
-    def since(self, version: int) -> list[str]:
-        """Ids of the jobs that changed after a version, the latest first."""
+    def since(self, version: int, most: int) -> tuple[list[str], int]:
+        """Answer the next jobs that changed after a version, and which version these make."""
         found = []
         for job in reversed(self._changes):
             if self._changes[job] <= version:
                 break
             found.append(job)
-        return found
+        found = found[-most:]  # the latest is first
+        return found, self._changes[found[0]] if found else version
 
     def _note(self, jobs: set[str]) -> None:
         self._noted.update(dict.fromkeys(jobs))
@@ -129,8 +130,8 @@ class Board:
             row = self.rows.get(job)
             if row is not None and row["elapsed"] != (seconds := elapsed(started, None, now)):
                 self._put(job, {**row, "elapsed": seconds})
-        while (jobs := list(self._next())) and time.perf_counter() < end:
-            self._read(jobs, now)
+        while (self._noted or self._backlog) and time.perf_counter() < end:
+            self._read(list(self._next()), now)
 
     def _next(self) -> Iterator[str]:
         """Take the jobs that are to be read next: first those that something happened to."""
@@ -143,7 +144,7 @@ class Board:
                 yield self._backlog.pop()
 
     def _read(self, jobs: list[str], now: float) -> None:
-        views = [JobView.from_message(row) for row in self.registry.rows(jobs=jobs)]
+        views = [JobView.from_message(row) for row in self.registry.rows(wanted=jobs)]
         for view in views:
             self._show(view, now)
         for job in set(jobs) - {view.id for view in views}:  # forgotten

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
+from bokeh.core.properties import without_property_validation
 from bokeh.document import Document
 from bokeh.models import Button, Column, CustomJS, Div, InlineStyleSheet, Row, Select
 
@@ -23,6 +24,9 @@ from dask_async_run.scheduler.page.timeline import Timeline
 
 TICK = 400
 """Milliseconds between two looks at the board."""
+
+AT_ONCE = 200
+"""Rows that are sent in one go at most: the page is there at once, and the rest follows."""
 
 READ = 1024 * 1024
 """Bytes of a selected job's latest outputs that are read at most."""
@@ -81,10 +85,10 @@ class Page:
 
     # --- up to date ---
 
+    @without_property_validation
     def tick(self) -> None:
         now = time.time()
-        changed = self._board.since(self._version)
-        self._version = self._board.version
+        changed, self._version = self._board.since(self._version, AT_ONCE)
         if changed:
             self.table.show(self._board.rows, changed)
             self._sum_up()
@@ -273,6 +277,11 @@ class Page:
         asking = Row(
             self._question, self._yes, self._no, name="question", sizing_mode="stretch_width"
         )
+        # Before they belong to a document: Bokeh does not hear of it afterwards.
+        self._cancel.on_click(lambda: self._ask("cancel"))
+        self._rerun.on_click(lambda: self._ask("rerun"))
+        self._yes.on_click(self._do)
+        self._no.on_click(lambda: self._ask(""))
         for root in (
             *(self._summary, self._facts, self._output, self._source, self._pictures, self._usage),
             *(actions, asking, window, self.table.root, *self.table.widgets, self.timeline.root),
@@ -289,10 +298,6 @@ class Page:
                 WINDOWS[new], self._board.spans, time.time()
             ),
         )
-        self._cancel.on_click(lambda: self._ask("cancel"))
-        self._rerun.on_click(lambda: self._ask("rerun"))
-        self._yes.on_click(self._do)
-        self._no.on_click(lambda: self._ask(""))
         self._document.js_on_event(
             "document_ready", CustomJS(args=self.table.begin.args, code=self.table.begin.code)
         )
