@@ -71,13 +71,18 @@ def test_a_feed_sends_what_changed() -> None:
     feed = Feed(("id", "n"))
     sent: list[str] = []
     source: Any = feed.source
-    for name in ("patch", "stream"):
+
+    def noting(name: str) -> Any:
         whole = getattr(source, name)
-        object.__setattr__(
-            source,
-            name,
-            lambda data, name=name, whole=whole: (sent.append(f"{name} {data}"), whole(data)),
-        )
+
+        def note(data: Any) -> None:
+            sent.append(f"{name} {data}")
+            whole(data)
+
+        return note
+
+    for name in ("patch", "stream"):
+        object.__setattr__(source, name, noting(name))
     rows = {job: {"id": job, "n": 1} for job in ("a", "b")}
     feed.update(rows)
     feed.select(["b"])
