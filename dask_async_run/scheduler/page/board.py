@@ -75,6 +75,7 @@ class Board:
         self._backlog: list[str] = []  # these are there since before; the next one last
         self._running: dict[str, float] = {}  # when each began
         self._names: dict[str, str] = {}
+        self._versions: dict[tuple[str, str], tuple[int, str]] = {}  # the latest of each name
 
     @property
     def loading(self) -> bool:
@@ -166,9 +167,19 @@ class Board:
                 del self.spans[min(self.spans, key=lambda job: self.spans[job].started)]
         if view.of:
             return  # a sweep is one row
+        self._see_version(view)
         record = self.registry.machine.records.get(view.id)
         waits = [self.label(job) for job in sorted(record.after)] if record else []
         self._put(view.id, row_of(view, self._progress(view), waits, where, now))
+
+    def _see_version(self, view: JobView) -> None:
+        """Have the job read again that was the latest one of this name until now."""
+        name = (view.notebook, view.name)
+        version, job = self._versions.get(name, (0, ""))
+        if view.version > version:
+            self._versions[name] = (view.version, view.id)
+            if job:
+                self._noted[job] = None
 
     def _put(self, job: str, row: Row) -> None:
         if self.rows.get(job) != row:
