@@ -75,6 +75,7 @@ class Board:
         self._backlog: list[str] = []  # these are there since before; the next one last
         self._running: dict[str, float] = {}  # when each began
         self._names: dict[str, str] = {}
+        self._bars: dict[str, Progress] = {}
         self._versions: dict[tuple[str, str], tuple[int, str]] = {}  # the latest of each name
 
     @property
@@ -160,6 +161,7 @@ class Board:
             self._running[view.id] = view.started
         else:
             self._running.pop(view.id, None)
+            self._bars.pop(view.id, None)
         if (span := span_of(view, where)) is not None and self.spans.get(view.id) != span:
             self.spans[view.id] = span
             self._changed(view.id)
@@ -217,4 +219,8 @@ class Board:
             ((number, unpack_output(packed)) for number, packed in latest),
             live.tail if live is not None else "",
         )
-        return find_progress(screen(end.text[-TEXT:]))
+        found = find_progress(screen(end.text[-TEXT:]))
+        # A bar is away for a moment when something is printed.
+        if found is not None:
+            self._bars[view.id] = found
+        return self._bars.get(view.id)

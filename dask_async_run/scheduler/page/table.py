@@ -70,7 +70,7 @@ _SHOWN = (
     ("cpu", "CPU", 56, _PERCENT),
     ("where", "Where", 110, _TEXT),
     ("says", "Says", 230, _TEXT),
-    ("submitted", "Submitted", 84, _TIME),
+    ("submitted", "Submitted", 100, _TIME),
 )
 
 _BEGIN = """\
