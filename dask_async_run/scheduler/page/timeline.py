@@ -73,6 +73,7 @@ class Timeline:
         begin = now - self._window
         wanted = [spans[job] for job in changed if job in spans]
         wanted += [spans[job] for job in self._running if job in spans]
+        wanted.sort(key=lambda run: run.ended is None)  # an end makes place for what began
         rows = {
             run.id: self._bar(run, now) for run in wanted if run.ended is None or run.ended > begin
         }
