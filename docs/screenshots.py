@@ -121,7 +121,7 @@ def _page_picture(address: str, name: str, width: int, dark: bool) -> None:
         page.set_default_timeout(120_000)
         page.goto(address)
         page.locator(".slick-row", has_text="train").filter(has_text="running").click()
-        page.get_by_text("epoch 10:").wait_for()
+        page.locator("pre", has_text="epoch 10:").first.wait_for()
         page.locator(".slick-row", has_text="members").wait_for()
         page.wait_for_timeout(6000)  # for the charts to have a line
         page.mouse.move(0, 0)
