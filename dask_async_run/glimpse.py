@@ -96,6 +96,7 @@ class Ending:
     _length: int = 0
     _updated: set[str] = field(default_factory=set)
     _begins: dict[str, str] = field(default_factory=dict)
+    _overwritten: set[str] = field(default_factory=set)
     _next: str = ""
     _cleared: bool = False
 
@@ -127,11 +128,15 @@ class Ending:
 
     def _stream(self, name: str, text: str, follower: str) -> None:
         """Add text; what comes right after it is of the stream `follower`, or no text."""
-        overwritten = self._begins.get(name) == "\r"
-        self._begins[name] = text[:1]
-        if overwritten and follower != name:
+        if self._begins.get(name) == "\r" and follower != name:
             # A progress bar on stderr: a line on stdout comes between, and not behind it.
-            text = text[: text.rfind("\n") + 1]
+            self._overwritten.add(name)
+        self._begins[name] = text[:1]
+        if name in self._overwritten:
+            begun = text.rfind("\n") + 1
+            text = text[:begun]
+            if begun:  # else the line goes on in what comes before
+                self._overwritten.discard(name)
         self._put(text)
 
     def _display(self, number: int, output: Message) -> None:

@@ -1,6 +1,7 @@
 """Make the README's pictures from a real run in JupyterLab, in Chromium, light and dark.
 
-    python docs/screenshots.py
+    python docs/screenshots.py          # all
+    python docs/screenshots.py page     # only those of the jobs' page on the dashboard
 
 Submits, reloads the page, restarts the kernel, gathers; a picture is only written when
 what it shows has happened. Needs the test extra and Chromium.
@@ -53,7 +54,86 @@ max(curve)""",
 )
 
 
+FIGURE = """\
+import matplotlib.pyplot as plt
+fig, axes = plt.subplots(figsize=(6, 2.4))
+axes.plot([x**0.5 for x in range(100)])
+display(fig)
+plt.close(fig)
+"""
+TRAIN_SLOWLY = """\
+import time
+from tqdm import tqdm
+
+weights = bytearray(120_000_000)
+for epoch in tqdm(range(1, 301), desc="epochs"):
+    if epoch % 10 == 0:
+        tqdm.write(f"epoch {epoch}: accuracy {0.97 - 0.5 / epoch:.3f}")
+    sum(weights[:9_000_000])
+    time.sleep(0.4)
+score = 0.965
+"""
+REGRID = """\
+import time
+for step in range(400):
+    print("step", step)
+    time.sleep(0.5)
+"""
+JOBS = {
+    "digits.ipynb": {
+        "load": "rows = list(range(100_000))\nprint(len(rows), 'rows')",
+        "curve": FIGURE,
+        "train": TRAIN_SLOWLY,
+        "report": "print(score)",
+    },
+    "weather.ipynb": {
+        "download": "raise TimeoutError('no answer from the archive')",
+        "regrid": REGRID,
+    },
+}
+SWEEP = {"rate": [0.1, 0.01], "depth": range(8)}
+PICTURES = (("", 1180, False), ("-dark", 1180, True), ("-narrow", 800, False))
+
+
+def jobs_page() -> None:
+    """Make the pictures of the jobs' page on the dashboard."""
+    import dask_async_run
+
+    with tempfile.TemporaryDirectory(prefix="dask-async-run-docs-") as home:
+        os.environ["DASK_ASYNC_RUN_STATE"] = f"{home}/state"
+        os.environ["DASK_ASYNC_RUN_RUNTIME"] = f"{home}/run"
+        try:
+            with dask_async_run.connect(workers=3) as session:
+                for notebook, jobs in JOBS.items():
+                    session._inner.notebook = notebook
+                    for name, code in jobs.items():
+                        session.run(code, name=name)
+                sweep = "import time\ntime.sleep(9)\nloss = rate * depth"
+                session.run(sweep, name="lr", sweep=SWEEP)
+                for suffix, width, dark in PICTURES:
+                    _page_picture(session._inner.page(), f"5-page{suffix}", width, dark)
+        finally:
+            stop_server()
+
+
+def _page_picture(address: str, name: str, width: int, dark: bool) -> None:
+    with browser_page(width, 1000, dark) as page:
+        page.set_default_timeout(120_000)
+        page.goto(address)
+        page.locator(".slick-row", has_text="train").filter(has_text="running").click()
+        page.locator("pre", has_text="epoch 10:").first.wait_for()
+        page.locator(".slick-row", has_text="members").wait_for()
+        page.wait_for_timeout(6000)  # for the charts to have a line
+        page.mouse.move(0, 0)
+        end = page.get_by_role("region", name="Timeline").bounding_box()
+        clip = {"x": 0, "y": 0, "width": width, "height": end["y"] + end["height"] + 14}
+        page.screenshot(path=ROOT / "docs" / f"{name}.png", clip=clip, full_page=True)
+
+
 def main() -> None:
+    if sys.argv[1:] == ["page"]:
+        jobs_page()
+        return
     with tempfile.TemporaryDirectory(prefix="dask-async-run-docs-") as home:
         folder = Path(home, "notebooks")
         folder.mkdir()
@@ -77,6 +157,7 @@ def main() -> None:
                     _story(LabNotebook(page, address, NOTEBOOK).open(), folder, suffix)
                 finally:
                     stop_server()
+    jobs_page()
 
 
 def _story(notebook: LabNotebook, folder: Path, suffix: str) -> None:

@@ -47,6 +47,11 @@ CASES = [
         "1",
     ),
     Case(
+        "a bar that was cleared before something is printed",
+        [bar("a\n\r1 %"), bar("\r   \r"), text("b\n"), bar("\r1 %"), bar("\r2 %")],
+        "a\nb\n\r1 %\r2 %",
+    ),
+    Case(
         "a bar that does not go on",
         [bar("was\n\r1 %"), text("a\n"), bar("x\n")],
         "was\n\r1 %a\nx\n",

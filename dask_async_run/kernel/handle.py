@@ -12,8 +12,9 @@ from dask_async_run.job import JobResult, JobView, Message, State
 from dask_async_run.kernel.gathering import Gatherer, describe
 from dask_async_run.kernel.record import names_after
 from dask_async_run.kernel.session import Session
-from dask_async_run.kernel.tables import bytes_text, job_card
+from dask_async_run.kernel.tables import job_card
 from dask_async_run.kernel.waiting import Waiting
+from dask_async_run.looks import bytes_text
 from dask_async_run.messages import plain
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.provenance import provenance

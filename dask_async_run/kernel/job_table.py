@@ -13,7 +13,8 @@ from html import escape
 from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.tables import BORDER, SIGNS, bytes_text, listed, state_html
+from dask_async_run.kernel.tables import BORDER, listed, state_html
+from dask_async_run.looks import SIGNS, bytes_text
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
 

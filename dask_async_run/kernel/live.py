@@ -28,9 +28,9 @@ from dask_async_run.kernel.live_card import (
     summary_text,
 )
 from dask_async_run.kernel.live_place import Place, find_place, make_place
-from dask_async_run.kernel.live_screen import Line
 from dask_async_run.kernel.session import Session
 from dask_async_run.registry import Registry
+from dask_async_run.screen import Line
 
 MOST = 20
 """Views that are live at once; the oldest one makes place for the next."""
@@ -65,6 +65,7 @@ class Watched:
     height: int = 0
     due: float = 0.0
     note: str = ""
+    page: str = ""
 
     def see(self, glimpse: Glimpse) -> None:
         self.mark = glimpse.mark
@@ -78,7 +79,9 @@ class Watched:
 
     @property
     def shown(self) -> Shown:
-        return Shown(self.view, self.lines, self.picture, time.time(), self.height, self.note)
+        return Shown(
+            self.view, self.lines, self.picture, time.time(), self.height, self.note, self.page
+        )
 
     def show(self) -> None:
         card = live_card(self.shown)
@@ -242,12 +245,14 @@ class Live:
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._follower: Follower | None = None
+        self._page: Callable[[str], str] = lambda _: ""
         self.wanted: dict[str, None] = {}
 
     def use(self, session: Session) -> None:
         """Follow what is watched by a new session."""
         watched = self._follower.stop() if self._follower is not None else []
         self._follower = Follower(session, watched)
+        self._page = session.page
 
     def show(self, view: JobView, notify: bool) -> None:
         """Show a job under the cell that runs now, and follow it.
@@ -261,7 +266,7 @@ class Live:
         follower = self._follower
         assert follower is not None  # a job comes from a session
         place = make_place(self._shell, view.id, **self._buttons(view.id), notify=notify)
-        watched = Watched(place, view, since=time.monotonic())
+        watched = Watched(place, view, since=time.monotonic(), page=self._page(view.id))
         place.begin(live_card(watched.shown), *submitted(view))
         follower.watch(watched)
 
@@ -281,7 +286,7 @@ class Live:
             ring = notify and not State(view.state).terminal
             place = find_place(self._shell, view.id, **self._buttons(view.id), notify=ring)
             if place is not None:
-                watched = Watched(place, view, since=time.monotonic())
+                watched = Watched(place, view, since=time.monotonic(), page=self._page(view.id))
                 place.show(live_card(watched.shown))
                 follower.watch(watched)
 

@@ -7,14 +7,15 @@ that need not: the text's place never shrinks, lines do not wrap, numbers have o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 from dask_async_run.glimpse import Picture
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.live_progress import Progress, find_progress
-from dask_async_run.kernel.live_screen import Line, screen
-from dask_async_run.kernel.tables import COLOURS, bytes_text, job_facts, state_html
+from dask_async_run.kernel.tables import job_facts, state_html
+from dask_async_run.looks import COLOURS, bytes_text, span
+from dask_async_run.progress import Progress, find_progress
+from dask_async_run.screen import Line, screen
 from dask_async_run.sweeps import ended_members, others, seconds_left, size
 
 LINES = 15
@@ -51,6 +52,8 @@ class Shown:
         Lines that the text's place has had already.
     note : str
         Something to be said beside the state: that the connection is lost.
+    page : str
+        Where the dashboard shows it; empty: nowhere.
     """
 
     view: JobView
@@ -59,6 +62,7 @@ class Shown:
     now: float = 0.0
     height: int = 0
     note: str = ""
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ def submitted(view: JobView) -> tuple[str, str]:
 
 def summary(shown: Shown) -> Card:
     """Answer the card of a job that has ended, or is not watched any more: no height to keep."""
+    shown = replace(shown, page="")  # the server may be another one when it is read
     picture = shown.picture
     if picture is not None and len(picture.data) > SAVED_PICTURE:
         picture = None
@@ -152,18 +157,6 @@ def summary_text(shown: Shown) -> str:
 def lines_of(text: str) -> list[Line]:
     """Answer the lines of a glimpse's text that a card can need."""
     return screen(text)[-LINES - 1 :]
-
-
-def span(seconds: float) -> str:
-    """Say a span of time so that one sees it pass: "3 min 05 s"."""
-    seconds = max(0, int(seconds))
-    if seconds < 60:
-        return f"{seconds} s"
-    if seconds < 3600:
-        return f"{seconds // 60} min {seconds % 60:02} s"
-    if seconds < 86400:
-        return f"{seconds // 3600} h {seconds // 60 % 60:02} min"
-    return f"{seconds // 86400} d {seconds // 3600 % 24} h"
 
 
 def _how_long(shown: Shown) -> str:
@@ -210,7 +203,7 @@ def _head(shown: Shown) -> str:
 
 
 def _facts(shown: Shown) -> str:
-    return f'<div style="line-height:1.45">{job_facts(shown.view)}</div>'
+    return f'<div style="line-height:1.45">{job_facts(shown.view, shown.page)}</div>'
 
 
 def _bar(progress: Progress) -> str:

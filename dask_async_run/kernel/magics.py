@@ -323,7 +323,7 @@ class AsyncRun(Magics):
     @line_magic
     @_magic(options.DASHBOARD)
     def async_dashboard(self, arguments: argparse.Namespace) -> Any:
-        link = self.session.dashboard
+        link = self.session.page() or self.session.dashboard
         if link is None:
             print("This server has no dashboard.")
             return None
@@ -455,7 +455,7 @@ class AsyncRun(Magics):
             title="This notebook has no jobs." if not arguments.all else "",
             sort=arguments.sort,
             reverse=arguments.reverse,
-            dashboard=(self.session.dashboard or "") if looking else "",
+            dashboard=(self.session.page() or self.session.dashboard or "") if looking else "",
             everybody=list(everybody.values()),
             more=max(0, more),
         )

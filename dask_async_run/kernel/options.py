@@ -369,7 +369,11 @@ FORGET = _with_jobs(
     "%async_forget train@1\n%async_forget 'cell-*'",
     needed=True,
 )
-DASHBOARD = Parser("%async_dashboard", "Show the link to the Dask dashboard.", "%async_dashboard")
+DASHBOARD = Parser(
+    "%async_dashboard",
+    "Show the link to the page of all jobs on Dask's dashboard.",
+    "%async_dashboard",
+)
 
 
 _FLAGS = {

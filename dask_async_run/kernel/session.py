@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode, urljoin
 
 from distributed import Client
 from distributed.comm.addressing import get_address_host
@@ -101,6 +102,7 @@ class Session:
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
+        self._page = str(hello.get("page", ""))  # an older server has none
         self.store = RecalledFrames(
             FrameStore(folder / "frames")
             if sees(folder, hello["host_token"])
@@ -145,6 +147,19 @@ class Session:
             host = get_address_host(self.address)
             link = f"http://{host}:{port}/status" if port else None
         return str(link) if link else None
+
+    def page(self, job: str = "") -> str:
+        """Web address of the page of all jobs, or of one by its id; empty: there is none.
+
+        Of our own server's, good for some minutes.
+        """
+        link = self.dashboard
+        if not link or not self._page:
+            return ""
+        path, _, query = link.partition("?")
+        shown = urlencode({"job": job}) if job else ""
+        query = "&".join(filter(None, (shown, query)))
+        return urljoin(path, self._page) + (f"?{query}" if query else "")
 
     def jobs(self, wanted: Iterable[str] = ()) -> list[JobView]:
         """Answer this notebook's jobs, or those that are named, in order of submission."""

@@ -13,39 +13,10 @@ from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.gathering import describe
+from dask_async_run.looks import COLOURS, SIGNS, bytes_text
 from dask_async_run.sweeps import described
 
-SIGNS: dict[State, str] = {
-    State.PENDING: "○",
-    State.RUNNING: "▶",
-    State.FINISHED: "✔",
-    State.FAILED: "✘",
-    State.CANCELLED: "■",
-    State.TIMED_OUT: "◔",
-    State.LOST: "?",
-}
-
-# Four to one against white and against black at least: a saved page does not know which it is on.
-COLOURS: dict[State, str] = {
-    State.PENDING: "#7d7d7d",
-    State.RUNNING: "#2f7fd6",
-    State.FINISHED: "#2b8a3e",
-    State.FAILED: "#d93f3f",
-    State.CANCELLED: "#9a7200",
-    State.TIMED_OUT: "#9a7200",
-    State.LOST: "#d93f3f",
-}
-
 BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,.4))"
-
-
-def bytes_text(count: float) -> str:
-    """Say a number of bytes: "1.2 MB"."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def listed(names: Sequence[str], most: int = 4) -> str:
@@ -63,8 +34,15 @@ def state_html(view: JobView) -> str:
     )
 
 
-def job_facts(view: JobView) -> str:
-    """Answer the HTML of what a job takes along and brings back."""
+def job_facts(view: JobView, page: str = "") -> str:
+    """Answer the HTML of what a job takes along and brings back, and of where it is seen.
+
+    Parameters
+    ----------
+    view : JobView
+    page : str
+        Its web address; empty: it has none.
+    """
     rows = []
     if view.input_names:
         went = ", ".join(
@@ -82,6 +60,9 @@ def job_facts(view: JobView) -> str:
     if view.after and State(view.state) is State.PENDING:
         rows.append(("waits for", f"{len(view.after)} job{'s' * (len(view.after) > 1)}"))
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
+    if page:
+        seen = f'<a href="{escape(page)}" target="_blank" rel="noopener">on the dashboard</a>'
+        rows.append(("see it", seen))
     style = 'style="text-align:left;vertical-align:top;padding:1px 12px 1px 0'
     label_style = f"{style};opacity:.7;white-space:nowrap;vertical-align:top"
     table = "".join(

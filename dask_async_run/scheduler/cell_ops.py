@@ -118,6 +118,8 @@ class CellOps:
             live.pid = info.get("pid") or live.pid
             live.memory = info.get("memory") or live.memory
             live.cpu = info.get("cpu") or 0.0
+            if live.memory:
+                live.usage.add(now, live.memory, live.cpu)
             live.last_line = info.get("last_line") or live.last_line
         self._journal.progress(job, live.outputs, live.last_line, live.pid)
         if tail is not None:

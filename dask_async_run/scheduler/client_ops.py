@@ -87,6 +87,7 @@ class ClientOps:
             "state_folder": str(self._registry.folder),
             "host_token": self._registry.token,
             "python": list(sys.version_info[:3]),
+            "page": self._registry.page,
         }
 
     async def create(self, spec: Message) -> Message:
@@ -301,6 +302,7 @@ class ClientOps:
             self._journal.delete(view.id)
             self._registry.cluster.unpublish(view.id)
             self._registry.cluster.release(view.id)
+            self._registry.ring(view.id)
         await self._registry.committed()
         self._registry.collect()
         self._registry.stores.tidy()

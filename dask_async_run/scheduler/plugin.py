@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
 from dask_async_run.scheduler.frame_ops import FrameOps
 from dask_async_run.scheduler.kept import KeptKeys
+from dask_async_run.scheduler.metrics import told
 from dask_async_run.scheduler.places import Place, Places, Where, python_of
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.scheduler.tasks import Tasks
@@ -31,6 +33,9 @@ logger = logging.getLogger(__name__)
 
 NAME = "dask-async-run"
 TELL_TIMEOUT = 10.0
+
+LOOK = 2.0
+"""Seconds between two looks whether the plugin is still wanted; it takes less to be added."""
 
 
 class RegistryPlugin(SchedulerPlugin):
@@ -48,6 +53,9 @@ class RegistryPlugin(SchedulerPlugin):
         What a job's Dask task calls, with the job's id; importable on the workers.
     disk_limit : int or None
         Bytes of frames that jobs may name until no more are taken.
+    acting : bool
+        Whether whoever sees the jobs' page on the dashboard may cancel and rerun jobs: only
+        where nobody but the user sees it.
     """
 
     name = NAME
@@ -58,10 +66,12 @@ class RegistryPlugin(SchedulerPlugin):
         state_folder: str | None = None,
         run: Callable[[str], Any] = run_cell,
         disk_limit: int | None = None,
+        acting: bool = False,
     ) -> None:
         self.state_folder = state_folder
         self.run = run
         self.disk_limit = disk_limit
+        self.acting = acting
         self.host: RegistryHost | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -70,7 +80,7 @@ class RegistryPlugin(SchedulerPlugin):
         host = scheduler.extensions.get(NAME)
         if host is None:
             folder = Path(self.state_folder) if self.state_folder else _default_folder(scheduler)
-            host = RegistryHost(scheduler, folder, self.run)
+            host = RegistryHost(scheduler, folder, self.run, self.acting)
             host.registry.disk_limit = self.disk_limit
         self.host = host
 
@@ -115,7 +125,9 @@ class RegistryHost:
     Implements `dask_async_run.scheduler.registry.Cluster`.
     """
 
-    def __init__(self, scheduler: Scheduler, folder: Path, run: Callable[[str], Any]) -> None:
+    def __init__(
+        self, scheduler: Scheduler, folder: Path, run: Callable[[str], Any], acting: bool = False
+    ) -> None:
         self._scheduler = scheduler
         folders.private_folder(folder, folders.STATE_VARIABLE)
         self.registry = JobRegistry(folder, self)
@@ -124,10 +136,11 @@ class RegistryHost:
             self._workers, self.registry.machine.cells, self.registry.machine.is_pending
         )
         self._kept = KeptKeys(scheduler)
+        client_ops = ClientOps(self.registry)
         self._operations = {
             name: getattr(operations, name)
             for operations in (
-                ClientOps(self.registry),
+                client_ops,
                 CellOps(self.registry),
                 FrameOps(self.registry),
             )
@@ -136,6 +149,10 @@ class RegistryHost:
         scheduler.extensions[NAME] = self
         scheduler.handlers["async_run"] = self.handle
         self.registry.start()
+        self._page = _mounted(scheduler, self.registry, client_ops if acting else None)
+        self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_whether_wanted)
+        self._end_metrics = told(self.registry)
+        self.registry.page = self._page.path if self._page is not None else ""
 
     async def handle(self, do: str, body: bytes) -> bytes:
         """Run the operation `do`; the scheduler's handler for all calls of the registry.
@@ -157,11 +174,24 @@ class RegistryHost:
             problem = f"the registry failed at {do!r}: {type(error).__name__}: {error}"
             return pack({"error": ["ServerError", [problem]]})
 
+    def _look_whether_wanted(self) -> None:
+        """Close when the plugin was unregistered, of which Dask tells nobody."""
+        if self._scheduler.extensions.get(NAME) is not self:
+            return
+        if NAME in self._scheduler.plugins:
+            self._looking = asyncio.get_running_loop().call_later(LOOK, self._look_whether_wanted)
+        else:
+            self._closing = asyncio.create_task(self.close())
+
     async def close(self) -> None:
         if self._scheduler.extensions.get(NAME) is not self:
             return
+        self._looking.cancel()
         del self._scheduler.extensions[NAME]
         del self._scheduler.handlers["async_run"]
+        if self._page is not None:
+            self._page.remove()
+        self._end_metrics()
         await self.tasks.close()
         await self.registry.close()
 
@@ -262,6 +292,20 @@ class RegistryHost:
             client != own and not client.startswith("Client-worker-")
             for client in self._scheduler.client_comms
         )
+
+
+def _mounted(scheduler: Scheduler, registry: JobRegistry, ops: ClientOps | None) -> Any:
+    """Put the jobs' page on the dashboard, if the scheduler has one: then Bokeh is there."""
+    if "distributed.dashboard.scheduler" not in sys.modules:
+        return None
+    try:
+        from dask_async_run.scheduler.page.mounting import mount
+
+        return mount(scheduler, registry, ops)
+    except Exception:
+        # Jobs do not depend on a page; another version of Dask may have other insides.
+        logger.exception("the jobs' page could not be put on the dashboard")
+        return None
 
 
 def _default_folder(scheduler: Scheduler) -> Path:

@@ -170,6 +170,12 @@ class JournalReader:
         )
         return [[*row[:4], bool(row[4])] for row in rows]
 
+    def latest_ids(self, most: int, members: bool = False) -> list[str]:
+        """Ids of the jobs that were submitted last, the latest first: members, too, or none."""
+        which = "" if members else f"WHERE {_NO_MEMBER}"
+        rows = self._all(f"SELECT id FROM jobs j {which} ORDER BY number DESC LIMIT ?", most)
+        return [row["id"] for row in rows]
+
     def count(self, notebook: str | None = None) -> int:
         """How many jobs there are: all, or a notebook's; a sweep is one."""
         sql = f"SELECT COUNT(*) FROM jobs j WHERE {_NO_MEMBER}"

@@ -12,8 +12,9 @@ import math
 import os
 import secrets
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,6 +43,7 @@ from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.machine import Machine
 from dask_async_run.scheduler.saver import Saver
 from dask_async_run.scheduler.stores import Stores
+from dask_async_run.scheduler.usage import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,7 @@ class Live:
     batch: int = 0
     beats: int = 0
     parents: tuple[str, ...] = ()
+    usage: Usage = field(default_factory=Usage)
 
 
 class JobRegistry:
@@ -140,8 +143,14 @@ class JobRegistry:
     news, changes : Bell
         Ring with a job's id when it has something new, outputs or a change of state;
         `changes` only for a change of state. After the commit.
+    watchers : list of callable
+        Each is called with the ids of the jobs that `news` rings for, forgotten ones too.
     created : JobSpec or None
         The latest job's, which need not be read from the journal to be submitted.
+    ended : Counter of State
+        How many jobs have ended in each state since the start, members of sweeps left out.
+    page : str
+        The jobs' page among the pages of Dask's dashboard; empty: there is none.
     problem : str
         Why the last commit failed; empty if it did not.
     disk_limit : int or None
@@ -166,6 +175,7 @@ class JobRegistry:
         self.machine = Machine()
         self.live: dict[str, Live] = {}
         self.changes, self.news = Bell(), Bell()
+        self.watchers: list[Callable[[set[str]], None]] = []
         self._rung: set[str] = set()
         self._changed: set[str] = set()
         self._to_save: list[str] = []  # as soon as it is committed
@@ -174,6 +184,8 @@ class JobRegistry:
         self.closed = False
         self.created: JobSpec | None = None
         self.problem = ""
+        self.page = ""
+        self.ended: Counter[State] = Counter()
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.stores = Stores(self)
@@ -248,6 +260,7 @@ class JobRegistry:
                     self._changed.add(record.id)
                     self._tell_sweep(record.sweep)
                     if record.state.terminal:
+                        self.ended[record.state] += not record.sweep
                         live = self.live.pop(record.id, None)
                         if live is not None and live.tail:
                             self.journal.store_tail(record.id, live.tail)
@@ -337,6 +350,9 @@ class JobRegistry:
             commit.set_result(None)
         for job in rung:
             self.news.ring(job)
+        if rung:
+            for tell in self.watchers:
+                tell(rung)
         for job in changed:
             self.changes.ring(job)
         self._committed += self._to_save

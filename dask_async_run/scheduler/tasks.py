@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection
+from pathlib import PurePath
 from typing import Any
 
 from distributed import Client, Future
@@ -30,6 +31,8 @@ PUBLISH_DELAY = 0.05
 CLOSE_TIMEOUT = 5.0
 
 UNPUBLISH_AT_ONCE = 50
+
+HYPHEN = "\u2011"
 
 
 class Tasks:
@@ -294,11 +297,13 @@ def dask_key(spec: JobSpec, count: int) -> str:
     """Dask key of a job's task: readable, unique, and grouped by the job's (sweep's) name.
 
     Dask's dashboard and its memory of how long tasks take go by what stands before the
-    first word with a digit after a ``-``.
+    first word with a digit after a ``-``: so another hyphen, which looks the same, is in
+    names. Where there is little place Dask shows the beginning, so the job comes first. The
+    notebook is there so that a function of the user's own with that name is another task.
     """
     group = spec.name.partition("[")[0] if spec.of else spec.name
-    name = plain(f"{spec.notebook[-60:]}/{group[:60]}")  # Dask cannot send others
-    return f"{name}-{spec.id}-{count}"
+    name = f"{group[:60]} in {PurePath(spec.notebook).stem[-40:]}".replace("-", HYPHEN)
+    return f"{plain(name)}-{spec.id}-{count}"  # Dask cannot send others
 
 
 def published_name(spec: JobSpec) -> str:

@@ -76,7 +76,9 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
     web = cluster.scheduler.http_server
     door.shut(cluster.scheduler.http_application, secret, web.port)
     async with Client(cluster, asynchronous=True, set_as_default=False) as client:
-        await client.register_plugin(RegistryPlugin(str(state), disk_limit=options.disk_bytes))
+        await client.register_plugin(
+            RegistryPlugin(str(state), disk_limit=options.disk_bytes, acting=True)
+        )
         await client.register_plugin(CellPlugin())
         await client.submit(os.getpid, pure=False)
 

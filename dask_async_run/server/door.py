@@ -73,12 +73,17 @@ def shut(application: Any, secret: str, port: int) -> None:
     name, value = f"dask_async_run_{port}", _sign(secret, "cookie")
     find = application.find_handler
 
+    def let_in(request: Any) -> bool:
+        held = request.cookies.get(name)
+        return held is not None and hmac.compare_digest(held.value.encode(), value.encode())
+
     class Door(RequestHandler):
         """Answers who has no cookie: gives one for a good code."""
 
         def prepare(self) -> None:
             given = self.get_query_argument("code", "")
-            if self.request.method == "GET" and is_good(secret, given):
+            # One that was let in is not kept out by an old link.
+            if self.request.method == "GET" and (is_good(secret, given) or let_in(self.request)):
                 self.set_cookie(name, value, httponly=True, samesite="Lax")
                 left = {
                     key: self.get_query_arguments(key)
@@ -97,9 +102,7 @@ def shut(application: Any, secret: str, port: int) -> None:
             """Nothing is done here that a forged request could use."""
 
     def find_handler(request: Any, **kwargs: Any) -> Any:
-        held = request.cookies.get(name)
-        let_in = held is not None and hmac.compare_digest(held.value.encode(), value.encode())
-        if request.path in _OPEN or (let_in and "code" not in request.query_arguments):
+        if request.path in _OPEN or ("code" not in request.query_arguments and let_in(request)):
             return find(request, **kwargs)
         return application.get_handler_delegate(request, Door)
 

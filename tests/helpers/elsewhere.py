@@ -89,7 +89,7 @@ def packages_for(python: str) -> dict[str, str]:
 
 @contextmanager
 def dask_elsewhere(
-    tmp_path: Path, python: str = sys.executable, threads: int = 2
+    tmp_path: Path, python: str = sys.executable, threads: int = 2, dashboard: bool = False
 ) -> Iterator[Elsewhere]:
     """Start a scheduler that alone sees its state folder, and a worker.
 
@@ -100,6 +100,8 @@ def dask_elsewhere(
         Whose Dask it is.
     threads : int
         Of each worker.
+    dashboard : bool
+        Whether the scheduler has Dask's pages.
     """
     hidden = tmp_path / "hidden"
     file = tmp_path / "scheduler.json"
@@ -122,7 +124,8 @@ def dask_elsewhere(
     scheduler = start(
         *namespace(),
         *("sh", "-c", HIDE, str(hidden)),
-        *(*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"),
+        *(*dask, "scheduler", "--host", "127.0.0.1", "--port", "0"),
+        *(("--dashboard-address", "127.0.0.1:0") if dashboard else ("--no-dashboard",)),
         *("--scheduler-file", str(file)),
         DASK_ASYNC_RUN_STATE=str(hidden),
     )

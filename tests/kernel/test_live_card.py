@@ -13,11 +13,11 @@ from dask_async_run.kernel.live_card import (
     Shown,
     lines_of,
     live_card,
-    span,
     submitted,
     summary,
     summary_text,
 )
+from dask_async_run.looks import span
 
 RUNNING = JobView(
     id="a" * 32,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 from tqdm import tqdm
 
-from dask_async_run.kernel.live_progress import Progress, find_progress
-from dask_async_run.kernel.live_screen import screen
+from dask_async_run.progress import Progress, find_progress
+from dask_async_run.screen import screen
 
 tqdm.monitor_interval = 0  # else it leaves a thread behind
 

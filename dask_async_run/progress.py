@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dask_async_run.kernel.live_screen import Line
+from dask_async_run.screen import Line
 
 _NUMBER = r"\d[\d.,]*[kKMGTi]*B?"
 _TQDM = re.compile(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from tqdm import tqdm
 
-from dask_async_run.kernel.live_screen import Style, restyled, screen
+from dask_async_run.screen import Style, restyled, screen
 
 tqdm.monitor_interval = 0  # else it leaves a thread behind
 

@@ -1,0 +1,1 @@
+"""The jobs' page on Dask's dashboard; imports Bokeh, so only where there is a dashboard"""
