@@ -53,7 +53,7 @@ class Feed:
 
     def update(self, rows: Mapping[str, Row], gone: Iterable[str] = ()) -> None:
         """Show rows that are new or have changed, and not those that are gone."""
-        left = [job for job in gone if job in self._rows]
+        left = self._rows.keys() & set(gone)
         if left:
             kept = {job: row for job, row in self._rows.items() if job not in left}
             self.replace({**kept, **rows})
