@@ -212,11 +212,19 @@ class LabNotebook:
         self._ready()
 
     def _ready(self) -> None:
-        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
-        self._wait_for_status(idle=True)
+        """Wait for the kernel; a page that never hears of its own is loaded again, once."""
+        from playwright.sync_api import TimeoutError as PageTimeoutError
 
-    def _wait_for_status(self, idle: bool) -> None:
-        """Wait until the kernel is idle, or until it is not there for a while."""
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        try:
+            self._wait_for_status(idle=True, timeout=60_000)
+        except PageTimeoutError:
+            self.page.reload()
+            self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+            self._wait_for_status(idle=True)
+
+    def _wait_for_status(self, idle: bool, timeout: float | None = None) -> None:
+        """Wait until the kernel is idle, or until it is not there for a while; in ms."""
         # The toolbar's indicator says "idle" before there is a connection; these do not.
         if self.classic:
             status = self.page.locator(
@@ -228,7 +236,7 @@ class LabNotebook:
             words = "Idle" if idle else "Restarting|Starting|Unknown"
             status = self.page.locator(".jp-StatusBar-TextItem")
             status = status.filter(has_text=re.compile(rf"\| ({words})"))
-        status.first.wait_for(state="attached")
+        status.first.wait_for(state="attached", timeout=timeout)
 
     def restart(self) -> None:
         """Restart the kernel by the menu, as a person does, and wait until it is there again."""
