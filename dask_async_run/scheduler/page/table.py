@@ -56,8 +56,8 @@ _TIME = (
     "<% const then = new Date(value * 1000); const today = "
     "then.toDateString() === new Date().toDateString(); %>"
     '<span title="<%- then.toLocaleString() %>"><%- today ? then.toLocaleTimeString([], '
-    "{hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23'}) : then.toLocaleDateString([], "
-    "{month: 'short', day: 'numeric'}) %></span>"
+    "{hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23'}) "
+    ": then.toLocaleDateString([], {month: 'short', day: 'numeric'}) %></span>"
 )
 
 _SHOWN = (
