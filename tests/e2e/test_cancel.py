@@ -54,16 +54,17 @@ CASES = [
     ),
     Case(
         "ignoring",
-        "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(1000)",
+        "time.sleep(1000)",
         "SIGTERM",
         raises=True,
+        before="signal.signal(signal.SIGINT, signal.SIG_IGN)",
     ),
     Case(
         "stubborn",
-        "[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)]\n"
         "while True: time.sleep(1)",
         "SIGKILL",
         raises=False,
+        before="[signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)]",
     ),
 ]
 

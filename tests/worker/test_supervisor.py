@@ -114,13 +114,14 @@ STOPS = [
     Stop("busy loop", "print('go')\nwhile True: pass"),
     Stop(
         "long operation in C",
-        "import numpy as np\na = np.random.rand(6000, 6000)\nprint('go')\nnp.linalg.svd(a)",
+        "import numpy as np, threading\na = np.random.rand(6000, 6000)\n"
+        "threading.Timer(0.5, print, ['go']).start()\nnp.linalg.svd(a)",
         by="SIGKILL",  # which no code of Python can come before
         grace=0.3,
     ),
     Stop(
         "swallows it",
-        "import time\nprint('go')\nwhile True:\n    try: time.sleep(1000)\n    except: pass",
+        "import time\nwhile True:\n    try: print('go'); time.sleep(1000)\n    except: pass",
         by="SIGTERM",
         grace=0.3,
     ),
@@ -133,7 +134,8 @@ STOPS = [
     ),
     Stop(
         "stopped process",
-        "print('go', flush=True)\nimport os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
+        "import os, subprocess, time\n"
+        "subprocess.Popen(['sh', '-c', f'kill -STOP {os.getpid()}; echo go'])\ntime.sleep(1000)",
         by="SIGKILL",
         grace=0.3,
     ),
@@ -200,8 +202,9 @@ def test_what_was_bound_before_a_cancel_is_kept(cells: Cells) -> None:
 def test_what_was_bound_is_kept_of_a_cell_that_swallows_interrupts(cells: Cells) -> None:
     """A bare `except` in a loop that trains for hours costs nobody the night's work."""
     code = (
-        "import time\nseen = 0\nprint('go')\n"
-        "while True:\n    try:\n        time.sleep(1000)\n    except:\n        seen += 1"
+        "import time\nseen = 0\n"
+        "while True:\n    try:\n        print('go')\n        time.sleep(1000)\n"
+        "    except:\n        seen += 1"
     )
     run = cells.start(code, grace=0.3)
     run.wait_for_text("go")
