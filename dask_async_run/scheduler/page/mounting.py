@@ -76,7 +76,7 @@ class Mounted:
         for page in list(self._pages):
             page.end("The jobs of this cluster are not kept any more.")
         self._pages.clear()
-        self._application.stop()
+        self._application.stop(wait=False)  # what waits cannot be called in the event loop
 
     def _open(self, document: Document) -> None:
         arguments = document.session_context.request.arguments
