@@ -6,12 +6,14 @@ import json
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
 
 import pytest
 from distributed import Client
+from playwright.sync_api import TimeoutError as PageTimeoutError
 
 import dask_async_run
 from dask_async_run.kernel.api import Session
@@ -155,10 +157,17 @@ def test_filters_and_keys(page: Any, session: Session) -> None:
     gone(page, "bad")
     page.get_by_placeholder("part of a name").fill("")
     row(page, "bad").wait_for()
-    row(page, "good").click()
-    section(page).get_by_text("✔ finished").wait_for()
-    page.keyboard.press("ArrowDown")
-    section(page).get_by_text("ZeroDivisionError").first.wait_for()
+
+    def walked() -> bool:
+        row(page, "good").click()
+        section(page).get_by_text("✔ finished").wait_for()
+        page.keyboard.press("ArrowDown")
+        below = section(page).get_by_text("ZeroDivisionError").first
+        with suppress(PageTimeoutError):  # the key came while the rows were drawn again
+            below.wait_for(timeout=10_000)
+        return bool(below.is_visible())
+
+    wait_for(walked, TIMEOUT)
     page.goto(jobs_page(session) + f"?job={session.jobs()[-1].id[:8]}")
     section(page).get_by_text("✔ finished").wait_for()
 
