@@ -38,7 +38,10 @@ POLL = 25.0
 
 PATIENCE = 60.0
 """Seconds after which a scheduler that is connected, but silent, is said to be so."""
-_CARRYING = ("write_frame", "read_frame")
+_UNHURRIED = frozenset(
+    ("write_frame", "read_frame", "complete_frame", "check_store", "recall", "restore")
+)
+"""What takes as long as a network, a store or a disk does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ class Registry:
         ``call(do=..., body=...)`` calls the scheduler's handler ``async_run``.
     patience : float or None
         Seconds that it may take to answer; None: for ever, where somebody's results depend on
-        it. A frame's bytes take as long as the network does.
+        it. What a network, a store or a disk has to do takes as long as it takes.
 
     Raises
     ------
@@ -567,7 +570,7 @@ class Registry:
 
     async def _ask(self, do: str, **arguments: Any) -> Any:
         body = pack(arguments)
-        limit = None if self._patience is None or do in _CARRYING else self._patience
+        limit = None if self._patience is None or do in _UNHURRIED else self._patience
         if limit is not None:
             limit += arguments.get("wait") or arguments.get("timeout") or 0.0
         silence = asyncio.timeout(limit)

@@ -388,10 +388,10 @@ def test_what_may_be_asked_twice_is_asked_again_when_the_connection_breaks() -> 
 
 
 def test_a_scheduler_that_is_silent_is_a_clear_error() -> None:
-    """Whoever has a frame to bring, or a long poll, waits longer."""
+    """A long poll, a frame, and what a store brings back, may take longer."""
 
     async def call(do: str, body: bytes) -> bytes:
-        await asyncio.sleep(0.2 if do in ("read_frame", "wait") else 1000)
+        await asyncio.sleep(1000 if do == "jobs" else 0.2)
         return pack({"answer": b"" if do == "read_frame" else []})
 
     async def main() -> None:
@@ -400,6 +400,8 @@ def test_a_scheduler_that_is_silent_is_a_clear_error() -> None:
             await registry.jobs()
         assert await registry.read_frame("digest", 0) == b""
         assert await registry.wait(["a"], timeout=5.0) == []
+        await registry.recall(["digest"])
+        assert not await registry.restore("/store")
 
     asyncio.run(main())
 
