@@ -84,8 +84,10 @@ def reachable(found: Iterable[types.ModuleType], words: Collection[str]) -> list
     """
     pending = [module for module in found if keeps_state(module)]
     for name, module in list(sys.modules.items()):
-        mentioned = all(part in words for part in name.split("."))
-        if mentioned and type(module) is types.ModuleType and keeps_state(module):
+        # Of the thousands that are loaded hardly one is mentioned, and each submission asks.
+        if name.partition(".")[0] not in words or type(module) is not types.ModuleType:
+            continue
+        if all(part in words for part in name.split(".")) and keeps_state(module):
             pending.append(module)
     seen: dict[str, types.ModuleType] = {}
     while pending:
