@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from bokeh.models import ColumnDataSource
-from bokeh.plotting import figure
 
-from dask_async_run.scheduler.page.ticks import local_times
+from dask_async_run.scheduler.page.ticks import time_figure
 
 
 class Chart:
@@ -36,22 +35,10 @@ class Chart:
             self._source.stream({"time": list(times[known:]), "value": list(values[known:])})
 
     def _figure(self, title: str, colour: str, ticks: Any) -> Any:
-        plot = figure(
-            title=title,
-            height=110,
-            x_axis_type="datetime",
-            toolbar_location=None,
-            tools="",
-            sizing_mode="stretch_width",
-            background_fill_color=None,
-            border_fill_color=None,
-            outline_line_color=None,
-            min_border_right=12,
-        )
+        plot = time_figure(title=title, height=110)
         plot.varea("time", 0, "value", source=self._source, fill_color=colour, fill_alpha=0.25)
         plot.line("time", "value", source=self._source, line_color=colour, line_width=2)
         plot.y_range.start = 0
-        plot.grid.grid_line_color = "rgba(128,128,128,0.25)"
         plot.xgrid.grid_line_color = None
         plot.yaxis.formatter = ticks
         plot.yaxis.ticker.desired_num_ticks = 3
@@ -60,11 +47,4 @@ class Chart:
         plot.title.text_font_size = "12px"
         plot.title.text_font_style = "normal"
         plot.x_range.range_padding = 0
-        plot.xaxis.formatter = local_times()
-        for axis in plot.axis:
-            axis.axis_line_color = None
-            axis.major_tick_line_color = None
-            axis.minor_tick_line_color = None
-            axis.major_label_text_color = "#7d7d7d"
-            axis.major_label_text_font_size = "11px"
         return plot

@@ -1,8 +1,11 @@
-"""What stands at the axes: times of the browser's own zone, sizes, whole numbers."""
+"""Figures over time, and what stands at their axes: times of the browser's own zone, sizes."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from bokeh.models import CustomJSTickFormatter, NumeralTickFormatter
+from bokeh.plotting import figure
 
 _CODE = """\
 const wide = ticks.length > 1 ? ticks[ticks.length - 1] - ticks[0] : 0
@@ -34,3 +37,27 @@ def sizes() -> CustomJSTickFormatter:
 def plain() -> NumeralTickFormatter:
     """Answer a formatter of whole numbers."""
     return NumeralTickFormatter(format="0")
+
+
+def time_figure(**options: Any) -> Any:
+    """Answer an empty figure over time, that looks like a part of the page, light or dark."""
+    plot = figure(
+        x_axis_type="datetime",
+        toolbar_location=None,
+        tools="",
+        sizing_mode="stretch_width",
+        background_fill_color=None,
+        border_fill_color=None,
+        outline_line_color=None,
+        min_border_right=12,
+        **options,
+    )
+    plot.grid.grid_line_color = "rgba(128,128,128,0.25)"
+    plot.xaxis.formatter = local_times()
+    for axis in plot.axis:
+        axis.axis_line_color = None
+        axis.major_tick_line_color = None
+        axis.minor_tick_line_color = None
+        axis.major_label_text_color = "#7d7d7d"
+        axis.major_label_text_font_size = "11px"
+    return plot

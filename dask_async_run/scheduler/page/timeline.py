@@ -6,13 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bokeh.models import FactorRange, HoverTool, Range1d, TapTool
-from bokeh.plotting import figure
 
 from dask_async_run.job import State
 from dask_async_run.looks import COLOURS, span
 from dask_async_run.scheduler.page.feed import Feed
 from dask_async_run.scheduler.page.rows import Row, Span
-from dask_async_run.scheduler.page.ticks import local_times
+from dask_async_run.scheduler.page.ticks import time_figure
 
 COLUMNS = (
     *("id", "name", "notebook", "state", "where", "line", "begin", "end", "middle", "took"),
@@ -63,6 +62,7 @@ class Timeline:
     def __init__(self) -> None:
         self.feed = Feed(COLUMNS)
         self._lanes = Lanes()
+        self._running: set[str] = set()
         self._window = 600.0
         self._lines = FactorRange()
         self._range = Range1d(0, 1)
@@ -131,22 +131,8 @@ class Timeline:
             "label": run.name[:room] if room >= 2 else "",
         }
 
-    _running: set[str] = frozenset()  # type: ignore[assignment]
-
     def _figure(self) -> Any:
-        plot = figure(
-            height=76,
-            x_range=self._range,
-            y_range=self._lines,
-            x_axis_type="datetime",
-            toolbar_location=None,
-            tools="",
-            sizing_mode="stretch_width",
-            background_fill_color=None,
-            border_fill_color=None,
-            outline_line_color=None,
-            min_border_right=12,
-        )
+        plot = time_figure(height=76, x_range=self._range, y_range=self._lines)
         bars = plot.hbar(
             y="line",
             left="begin",
@@ -175,15 +161,7 @@ class Timeline:
             HoverTool(renderers=[bars], tooltips=[*told, ("where", "@where")]),
             TapTool(renderers=[bars]),
         )
-        plot.grid.grid_line_color = "rgba(128,128,128,0.25)"
         plot.ygrid.grid_line_color = None
-        plot.xaxis.formatter = local_times()
-        for axis in plot.axis:
-            axis.axis_line_color = None
-            axis.major_tick_line_color = None
-            axis.minor_tick_line_color = None
-            axis.major_label_text_color = "#7d7d7d"
-            axis.major_label_text_font_size = "12px"
         return plot
 
 
