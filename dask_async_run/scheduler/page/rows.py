@@ -81,7 +81,7 @@ def row_of(
         "cpu": round(view.cpu) if running and view.memory else NONE,
         "where": where,
         "says": (_rest(progress) if running and progress else says(view, waits, now))[:SAYS],
-        "submitted": round(view.submitted),
+        "submitted": view.submitted,
     }
 
 

@@ -96,12 +96,48 @@ const begin = (attempts) => {
     return
   }
   const column = grid.getColumns().find((each) => each.field === "submitted")
-  // A table draws again when there are rows more, but not when one has changed.
-  let waiting = false
-  table.source.patching.connect(() => {
+  // Rows are other elements when they were drawn again: a click in the midst of it would be none.
+  const draw = view.updateGrid.bind(view)
+  let pressed = null, waiting = false
+  const release = () => {
+    clearTimeout(pressed)
+    pressed = null
+    if (waiting) { again() }
+  }
+  // Keys go on from the selected row, wherever it is now; a click on the row that is where it
+  // was before selects that one.
+  const follow = () => {
+    const active = grid.getActiveCell(), rows = grid.getSelectedRows(), shown = grid.getViewport()
+    if (active == null || (rows.length === 1 && rows[0] === active.row)) { return }
+    view._in_selection_update = true
+    try {
+      if (rows.length === 1 && shown.top <= rows[0] && rows[0] <= shown.bottom) {
+        grid.setActiveCell(rows[0], active.cell)
+      } else {
+        grid.resetActiveCell()
+      }
+    } finally {
+      view._in_selection_update = false
+    }
+  }
+  const again = () => {
+    waiting = pressed != null
     if (!waiting) {
-      waiting = true
-      requestAnimationFrame(() => { waiting = false; view.updateGrid() })
+      draw()
+      follow()
+    }
+  }
+  view.updateGrid = again
+  view.el.addEventListener("pointerdown", () => { pressed = setTimeout(release, 3000) })
+  for (const end of ["pointerup", "pointercancel"]) {
+    window.addEventListener(end, () => { if (pressed != null) { setTimeout(release) } })
+  }
+  // A table draws again when there are rows more, but not when one has changed.
+  let patched = false
+  table.source.patching.connect(() => {
+    if (!patched) {
+      patched = true
+      requestAnimationFrame(() => { patched = false; view.updateGrid() })
     }
   })
   grid.setSortColumns([{columnId: column.id, sortAsc: false}])
