@@ -28,7 +28,7 @@ import xxhash
 
 from dask_async_run.errors import FrameError, StoreError
 from dask_async_run.folders import check_private_folder
-from dask_async_run.frames import Frame, FrameStore
+from dask_async_run.frames import Frame, FrameStore, size_of
 from dask_async_run.incoming import PIECE, Incoming
 from dask_async_run.job import Payload
 
@@ -89,15 +89,18 @@ class UrlStore:
             if self._read("README") != text:
                 raise OSError("what was written cannot be read again")
 
+    def has_frame(self, digest: str) -> bool:
+        """Answer whether a frame is there, as long as it should be."""
+        with self._explained():
+            return self._size(f"frames/{digest}") == size_of(digest)
+
     def put_frame(self, digest: str, file: Path) -> None:
         """Write a frame, if it is not there."""
         with self._explained():
-            name = f"frames/{digest}"
-            size = file.stat().st_size
-            if self._size(name) != size:
-                self._write(name, file)
-                if self._size(name) != size:
-                    raise OSError(f"{name} did not arrive as it should")
+            if not self.has_frame(digest):
+                self._write(f"frames/{digest}", file)
+                if not self.has_frame(digest):
+                    raise OSError(f"frames/{digest} did not arrive as it should")
 
     def fetch_frame(self, digest: str, store: FrameStore) -> None:
         """Bring a frame into a frame store.

@@ -172,16 +172,14 @@ class Storer:
 
     def _put(self, journal: JournalReader, job: str, place: str) -> None:
         store = self._at(place)
-        for digest in journal.frames(job):
-            if self._over:
-                raise StoreError(place, "the scheduler ended before all was there")
-            recall(journal, self._store, [digest])
-            self._store.verify(digest, size_of(digest))
-            store.put_frame(digest, self._store.path(digest))
+        self._put_frames(journal, job, store)
         record = record_of(journal, job)
         if record is None:
             return  # forgotten meanwhile: what it has left is removed as all that is
         store.put_record(job, record)
+        # Who has taken in other jobs from there may have removed one that was there already,
+        # before there was a record that needs it.
+        self._put_frames(journal, job, store)
         if not journal.known([job]):
             store.remove([f"jobs/{job}"])
             return
@@ -189,6 +187,16 @@ class Storer:
             self._begun.add((job, place))  # it is written again at its end
         else:
             self._done(job, place, "")
+
+    def _put_frames(self, journal: JournalReader, job: str, store: UrlStore) -> None:
+        for digest in journal.frames(job):
+            if self._over:
+                raise StoreError(store.place, "the scheduler ended before all was there")
+            if store.has_frame(digest):
+                continue
+            recall(journal, self._store, [digest])
+            self._store.verify(digest, size_of(digest))
+            store.put_frame(digest, self._store.path(digest))
 
     def _remove(self) -> bool:
         """Remove what nobody needs any more; whether nothing is left to do."""

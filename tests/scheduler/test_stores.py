@@ -16,6 +16,7 @@ from dask_async_run.job import JobSpec, JobView, Payload
 from dask_async_run.scheduler import storer as storer_module
 from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.journal import Journal
+from dask_async_run.stores import UrlStore
 from dask_async_run.sweeps import member_id
 from registry_site import Site
 from scripted import job_spec
@@ -66,6 +67,12 @@ def names(runs: Path) -> set[str]:
     found = {str(path.relative_to(next(runs.iterdir()))) for path in runs.glob("*/*/*")}
     assert not any(name.endswith(".part") for name in found)
     return found
+
+
+def removed(state: Path, spec: JobSpec) -> bool:
+    """Whether a forgotten job's record is removed from its stores, and that is written."""
+    with Journal.open_readonly(state / "journal.sqlite") as journal:
+        return f"jobs/{spec.id}" not in [name for _, name in journal.leavings()]
 
 
 @contextmanager
@@ -147,7 +154,8 @@ def test_another_server_takes_in_what_a_store_has(
             assert not FrameStore(tmp_path / "elsewhere" / "frames").has(digest)
             second.registry.fetch_frame(digest, size_of(digest))
         second.registry.forget([child.id])
-        wait_for(lambda: not list(runs.glob(f"*/jobs/{child.id}")), 60)
+        wait_for(lambda: removed(tmp_path / "elsewhere", child), 60)
+        assert not list(runs.glob(f"*/jobs/{child.id}"))
         # Nobody here knows what the job needs that could not be taken in: all frames stay.
         damaged.unlink()
         assert {*expected} <= {path.name for path in runs.glob("*/frames/*")}
@@ -200,6 +208,23 @@ def test_forgetting_removes_what_no_other_job_names(
     assert {f"frames/{digest}" for digest in frames_of(site, two)} <= names(runs)
     site.registry.forget([two.id])
     wait_for(lambda: names(runs) == {"jobs/notes.txt"}, 60)
+
+
+def test_a_frame_that_another_server_removes_meanwhile_is_brought_again(
+    site: Site, state: Path, runs: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was there, no record said yet that it is needed, and who had taken in its job forgot."""
+    put_record = UrlStore.put_record
+
+    def late(store: UrlStore, job: str, record: bytes) -> None:
+        for path in runs.glob("*/frames/*"):
+            path.unlink()
+        put_record(store, job, record)
+
+    monkeypatch.setattr(UrlStore, "put_record", late)
+    spec = submit(site, state, url)
+    stored(site, spec)
+    assert names(runs) == {f"jobs/{spec.id}", *(f"frames/{d}" for d in frames_of(site, spec))}
 
 
 def test_what_is_wrong_with_a_store_fails_no_job_and_is_tried_again(
