@@ -311,6 +311,7 @@ class Registry:
         gathered: bool | None = None,
         latest: int | None = None,
         sweep: str | None = None,
+        owner: str = "",
     ) -> list[JobView]:
         """Jobs in order of submission: all, those of a notebook, those in some states.
 
@@ -327,10 +328,13 @@ class Registry:
         sweep : str or None
             Only the members of the sweep with this id, which are not listed else, unless
             they are `wanted`.
+        owner : str
+            Only of this user of a cluster that several have.
         """
         listed = None if states is None else [str(state) for state in states]
         words = None if wanted is None else list(wanted)
         options: Message = {"wanted": words, "gathered": gathered, "latest": latest, "sweep": sweep}
+        options["owner"] = owner or None
         chosen = {name: value for name, value in options.items() if value is not None}
         answer = await self._ask("jobs", notebook=notebook, states=listed, **chosen)
         return [_view(message) for message in answer]
@@ -349,9 +353,10 @@ class Registry:
             for job, notebook, name, version, latest in answer
         ]
 
-    async def count(self, notebook: str | None = None) -> int:
-        """How many jobs there are: all, or a notebook's."""
-        answer: int = await self._ask("count", notebook=notebook)
+    async def count(self, notebook: str | None = None, owner: str = "") -> int:
+        """How many jobs there are: all, a notebook's, or a user's."""
+        chosen = {"owner": owner} if owner else {}
+        answer: int = await self._ask("count", notebook=notebook, **chosen)
         return answer
 
     async def show(self, job: str) -> JobView:
@@ -634,8 +639,11 @@ class SyncRegistry:
         gathered: bool | None = None,
         latest: int | None = None,
         sweep: str | None = None,
+        owner: str = "",
     ) -> list[JobView]:
-        return self._sync(self._registry.jobs, notebook, states, wanted, gathered, latest, sweep)
+        return self._sync(
+            self._registry.jobs, notebook, states, wanted, gathered, latest, sweep, owner
+        )
 
     def labels(self, wanted: Iterable[str] = ()) -> list[JobView]:
         return self._sync(self._registry.labels, wanted)
@@ -643,8 +651,8 @@ class SyncRegistry:
     def collected(self, sweep: str) -> list[Message]:
         return self._sync(self._registry.collected, sweep)
 
-    def count(self, notebook: str | None = None) -> int:
-        return self._sync(self._registry.count, notebook)
+    def count(self, notebook: str | None = None, owner: str = "") -> int:
+        return self._sync(self._registry.count, notebook, owner)
 
     def show(self, job: str) -> JobView:
         return self._sync(self._registry.show, job)

@@ -71,3 +71,22 @@ def test_a_member_is_not_taken_for_a_pattern() -> None:
     for choose in (select, lambda views, wanted: resolve(views, wanted, "n.ipynb")):
         assert choose([member, other], ["lr[3]"]) == [member]
         assert choose([other], ["lr[3]"]) == [other]
+
+
+def test_jobs_of_other_users_are_meant_in_full_only() -> None:
+    """Whoever cancels ``train`` and has none must not cancel somebody else's."""
+    alices = JobView(id="a" * 32, notebook="~alice/n.ipynb", name="train")
+    bobs = JobView(id="b" * 32, notebook="~bob/n.ipynb", name="train")
+    second = JobView(id="c" * 32, notebook="~bob/m.ipynb", name="train")
+    views = [alices, bobs, second]
+    assert resolve(views, ["train"], "~bob/n.ipynb") == [bobs]
+    assert resolve(views, ["train"], "~alice/other.ipynb") == [alices]
+    for name in ("train", "t*", "*", "n.ipynb/train"):
+        with pytest.raises(NoSuchJobError):
+            resolve(views, [name], "~carol/n.ipynb")
+    assert resolve(views, ["~alice/n.ipynb/train"], "~carol/n.ipynb") == [alices]
+    assert resolve(views, ["bbbbbb"], "~carol/n.ipynb") == [bobs]
+    with pytest.raises(JobStateError, match="ambiguous"):
+        resolve(views, ["train"], "~bob/other.ipynb")
+    # A server of one's own may have taken in what was made elsewhere.
+    assert resolve([alices], ["train"], "n.ipynb") == [alices]

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
-from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.tables import BORDER, listed, state_html
 from dask_async_run.looks import SIGNS, bytes_text
+from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
 
@@ -130,9 +130,11 @@ class JobTable:
         self._dashboard = dashboard
         self._more = f"and {more:,} more: %async_jobs --last all" if more else ""
         several = len({view.notebook for view in views}) > 1
+        known = (*everybody, *views)
+        notebooks = short_names(view.notebook for view in known)
         self._labels = {
-            view.id: f"{PurePath(view.notebook).name}/{view.label}" if several else view.label
-            for view in (*everybody, *views)
+            view.id: f"{notebooks[view.notebook]}/{view.label}" if several else view.label
+            for view in known
         }
         self._waiting: dict[str, list[str]] = {}
         for view in everybody or views:

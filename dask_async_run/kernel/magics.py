@@ -439,12 +439,13 @@ class AsyncRun(Magics):
     @_magic(options.JOBS)
     def async_jobs(self, arguments: argparse.Namespace) -> JobTable:
         session, more = self.session, 0
-        if arguments.jobs and not arguments.all:
+        if arguments.jobs and not (arguments.all or arguments.everyone):
             views = session.jobs(arguments.jobs)
         else:
-            notebook = None if arguments.all else session.notebook
-            views = session.registry.jobs(notebook, latest=arguments.last)
-            more = session.registry.count(notebook) - len(views)
+            notebook = None if arguments.all or arguments.everyone else session.notebook
+            owner = "" if arguments.everyone else session.owner
+            views = session.registry.jobs(notebook, latest=arguments.last, owner=owner)
+            more = session.registry.count(notebook, owner) - len(views)
         unended = session.registry.jobs(states=_UNENDED)
         parents = {job for view in unended for job in view.after}
         everybody = {view.id: view for view in unended}
@@ -452,7 +453,7 @@ class AsyncRun(Magics):
         looking = audience(self.shell) is Audience.PAGE
         return JobTable(
             views,
-            title="This notebook has no jobs." if not arguments.all else "",
+            title="" if arguments.all or arguments.everyone else "This notebook has no jobs.",
             sort=arguments.sort,
             reverse=arguments.reverse,
             dashboard=(self.session.page() or self.session.dashboard or "") if looking else "",

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from dask_async_run.errors import NoSuchJobError
 from dask_async_run.job import JobView
+from dask_async_run.owners import names_owner, owner_of
 from dask_async_run.selection import select_one
+
+_ID = re.compile("[0-9a-f]{6,32}")
 
 
 def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> list[JobView]:
     """Answer the jobs that are named, in order of submission, each once.
 
     A name means this notebook's job; only where it has none, another notebook's
-    (``notebook/name``, an id, or a name that is unique among them).
+    (``notebook/name``, an id, or a name that is unique among them). Jobs of other users
+    are meant only by an id, or where it is said whose they are.
 
     Parameters
     ----------
@@ -32,6 +37,9 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
         A name means jobs of several other notebooks.
     """
     own = [view for view in views if view.notebook == notebook]
+    owner = owner_of(notebook)
+    # On a server of one's own all are one's own, also those that came with a store.
+    owners = [view for view in views if owner in ("", owner_of(view.notebook))]
     found: set[str] = set()
     for name in wanted:
         matching = [view.id for view in own if _is_label(name, view)]
@@ -39,9 +47,10 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
             matching = [view.id for view in own if _fits(name, view)]
         if not matching:
             try:
-                matching = [select_one(views, name).id]
+                everybodys = names_owner(name) or _ID.fullmatch(name)
+                matching = [select_one(views if everybodys else owners, name).id]
             except NoSuchJobError:
-                labels = sorted({view.name for view in own} | {view.name for view in views})
+                labels = sorted({view.name for view in owners})
                 raise NoSuchJobError(name, labels) from None
         found.update(matching)
     return [view for view in views if view.id in found]

@@ -315,6 +315,11 @@ JOBS = _with_jobs(
 )
 JOBS.add_argument("--all", action="store_true", help="of all notebooks")
 JOBS.add_argument(
+    "--everyone",
+    action="store_true",
+    help="of all users of a cluster that somebody else runs, too",
+)
+JOBS.add_argument(
     "--last",
     type=at_most,
     default=LISTED,

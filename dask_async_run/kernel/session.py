@@ -33,6 +33,7 @@ from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
+from dask_async_run.owners import current_owner, owned
 from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
@@ -62,6 +63,11 @@ class Session:
 
     Attributes
     ----------
+    owner : str
+        Who this is among the users of a cluster that somebody else runs; empty on a server of
+        one's own.
+    notebook : str
+        The name under which this notebook's jobs are kept.
     state_folder : str
         Where the registry keeps its jobs, on the scheduler's machine.
     store : RecalledFrames
@@ -94,7 +100,8 @@ class Session:
         self.address = address_of(client)
         self.registry = SyncRegistry(client)
         self.remote = KernelsObjects(client)
-        self.notebook = notebook_id(namespace)
+        self.owner = "" if connection is not None else current_owner()
+        self.notebook = owned(notebook_id(namespace), self.owner)
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}

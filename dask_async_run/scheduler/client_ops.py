@@ -157,10 +157,12 @@ class ClientOps:
         gathered: bool | None = None,
         latest: int | None = None,
         sweep: str | None = None,
+        owner: str = "",
     ) -> list[Message]:
         found: list[Message] = []
         after = 0
         chosen: Any = {"wanted": wanted, "gathered": gathered, "latest": latest, "sweep": sweep}
+        chosen["owner"] = owner
         while rows := self._registry.rows(notebook, states, after=after, limit=PAGE, **chosen):
             found += rows
             after = rows[-1]["number"]
@@ -172,8 +174,8 @@ class ClientOps:
     async def labels(self, wanted: Sequence[str] = ()) -> list[list[Any]]:
         return self._journal.labels(wanted)
 
-    async def count(self, notebook: str | None = None) -> int:
-        return self._journal.count(notebook)
+    async def count(self, notebook: str | None = None, owner: str = "") -> int:
+        return self._journal.count(notebook, owner)
 
     async def show(self, job: str) -> Message:
         return self._registry.row(job)

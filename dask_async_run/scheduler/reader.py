@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import plain, unpack
+from dask_async_run.owners import owned
 from dask_async_run.scheduler.schema import DAMAGE, unreadable
 from dask_async_run.sweeps import member_spec
 
@@ -34,6 +35,8 @@ FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number
 """
 
 _NO_MEMBER = "NOT EXISTS (SELECT 1 FROM members m WHERE m.number = j.number)"
+
+_OF_OWNER = "instr(j.notebook, ?) = 1"
 
 
 class JournalReader:
@@ -73,6 +76,7 @@ class JournalReader:
         gathered: bool | None = None,
         latest: int | None = None,
         sweep: str | None = None,
+        owner: str = "",
     ) -> list[Message]:
         """Jobs as `JobView` messages, with their ``number`` too, in order of submission.
 
@@ -95,6 +99,8 @@ class JournalReader:
             however many others there are.
         sweep : str or None
             Only the members of the sweep with this id.
+        owner : str
+            Only those of this user; empty: of all.
 
         Notes
         -----
@@ -116,6 +122,9 @@ class JournalReader:
             if chosen is not None:
                 conditions.append(f"{column} IN (SELECT value FROM json_each(?))")
                 values.append(json.dumps(list(chosen)))
+        if owner:
+            conditions.append(_OF_OWNER)
+            values.append(plain(owned("", owner)))
         if gathered is not None:
             conditions.append("j.gathered = ?")
             values.append(gathered)
@@ -176,13 +185,15 @@ class JournalReader:
         rows = self._all(f"SELECT id FROM jobs j {which} ORDER BY number DESC LIMIT ?", most)
         return [row["id"] for row in rows]
 
-    def count(self, notebook: str | None = None) -> int:
-        """How many jobs there are: all, or a notebook's; a sweep is one."""
+    def count(self, notebook: str | None = None, owner: str = "") -> int:
+        """How many jobs there are: all, a notebook's, or a user's; a sweep is one."""
         sql = f"SELECT COUNT(*) FROM jobs j WHERE {_NO_MEMBER}"
-        if notebook is None:
-            row = self._one(sql)
-        else:
+        if notebook is not None:
             row = self._one(f"{sql} AND j.notebook = ?", plain(notebook))
+        elif owner:
+            row = self._one(f"{sql} AND {_OF_OWNER}", plain(owned("", owner)))
+        else:
+            row = self._one(sql)
         return int(row[0]) if row else 0
 
     def known(self, jobs: Iterable[str]) -> set[str]:

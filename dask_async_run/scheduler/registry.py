@@ -430,10 +430,11 @@ class JobRegistry:
         gathered: bool | None = None,
         latest: int | None = None,
         sweep: str | None = None,
+        owner: str = "",
     ) -> list[Message]:
         """As `JournalReader.rows`, with what is only known while a job runs."""
         rows = self.journal.rows(
-            notebook, states, jobs, after, limit, wanted, gathered, latest, sweep
+            notebook, states, jobs, after, limit, wanted, gathered, latest, sweep, owner
         )
         for row in rows:
             live = self.live.get(row["id"])

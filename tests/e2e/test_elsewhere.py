@@ -124,3 +124,30 @@ def test_a_worker_of_another_python_gets_no_cells(
     said = "waits for a worker with Python"
     wait_for(lambda: said in kernel.do("%async_jobs there").text, 30)
     kernel.do("%async_cancel there")
+
+
+@pytest.mark.timeout(240)
+def test_two_users_share_a_cluster(elsewhere: Elsewhere, open_kernel: OpenKernel) -> None:
+    """Their notebooks have the same path and their jobs the same name; each has their own."""
+    connect = f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}"
+    alice, bob = (open_kernel(JUPYTERHUB_USER=user) for user in ("alice", "bob"))
+    for kernel, value in ((alice, 1), (bob, 2)):
+        kernel.do(connect)
+        kernel.do(f"%%async_run --name train\nprint('hello from {value}')\nmine = {value}")
+    alice.do("%%async_run --name only\nn = 1")
+    for kernel, value in ((alice, 1), (bob, 2)):
+        assert f"hello from {value}" in kernel.do("%async_gather").text
+        assert kernel.do("print(mine)").stdout == f"{value}\n"
+        listed = kernel.do("%async_jobs --all").text
+        assert "train" in listed
+        assert "story.ipynb" not in listed
+        assert ("only" in listed) == (kernel is alice)
+    listed = bob.do("%async_jobs --everyone").text
+    for job in ("alice: story.ipynb/train", "alice: story.ipynb/only", "bob: story.ipynb/train"):
+        assert job in listed
+    told = bob.run("%async_forget only").text
+    assert "NoSuchJobError" in told
+    path = str(alice.cwd / alice.notebook).lstrip("/")
+    assert "hello from 1" in bob.do(f"%async_attach ~alice/{path}/train").text
+    bob.do(f"%async_gather ~alice/{path}/only")
+    assert bob.do("print(mine, n)").stdout == "2 1\n"

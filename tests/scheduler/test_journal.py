@@ -19,6 +19,7 @@ import pytest
 from dask_async_run.errors import ServerError
 from dask_async_run.job import JobResult, JobSpec, Payload, State
 from dask_async_run.messages import pack
+from dask_async_run.owners import owned
 from dask_async_run.scheduler import schema
 from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.journal import Journal
@@ -514,6 +515,18 @@ def test_the_latest_jobs_cost_the_same_among_thousands(journal: Journal) -> None
     assert steps(journal, listed) <= 1.2 * few + 1
     assert journal.count() == 2_001
     assert journal.count("other") == 0
+
+
+def test_jobs_are_listed_by_owner(journal: Journal) -> None:
+    """Whose name begins with another's, or has signs that SQL knows, too."""
+    for owner in ("al", "al%", "alice", "al", ""):
+        spec = job_spec("a", notebook=owned("n.ipynb", owner))
+        version = journal.next_version(spec.notebook, spec.name)
+        journal.create(Record(spec.id, spec.notebook, spec.name, version), spec, 1.0)
+    for owner, count in (("al", 2), ("al%", 1), ("alice", 1), ("bob", 0), ("", 5)):
+        assert len(journal.rows(owner=owner)) == journal.count(owner=owner) == count
+    assert len(journal.rows(owner="al", latest=1)) == 2  # none has ended
+    assert journal.rows("~alice/n.ipynb", owner="al") == []
 
 
 def test_what_jobs_are_called_is_what_their_views_say(journal: Journal) -> None:

@@ -15,7 +15,7 @@ from dask_async_run.progress import Progress
 from dask_async_run.scheduler.page import detail
 from dask_async_run.scheduler.page.board import Board
 from dask_async_run.scheduler.page.feed import Feed
-from dask_async_run.scheduler.page.rows import COLUMNS, NONE, Span, notebook_name, row_of, span_of
+from dask_async_run.scheduler.page.rows import COLUMNS, NONE, Span, row_of, span_of
 from dask_async_run.scheduler.page.timeline import Lanes, Timeline
 from dask_async_run.scheduler.tasks import HYPHEN, dask_key
 from dask_async_run.scheduler.usage import MOST, Usage
@@ -152,7 +152,6 @@ def test_nothing_of_a_cell_is_markup() -> None:
         assert "<img src=x" not in part
         assert '"<' not in part
     assert 'sandbox=""' in parts[-1]
-    assert notebook_name("/a/b.ipynb") == "b.ipynb"
 
 
 def test_a_board_sleeps_while_nobody_looks() -> None:

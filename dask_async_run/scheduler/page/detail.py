@@ -14,8 +14,9 @@ from urllib.parse import quote
 from dask_async_run.glimpse import Picture
 from dask_async_run.job import JobView, State
 from dask_async_run.looks import SIGNS, bytes_text, span
+from dask_async_run.owners import short_name
 from dask_async_run.progress import find_progress
-from dask_async_run.scheduler.page.rows import notebook_name, says
+from dask_async_run.scheduler.page.rows import says
 from dask_async_run.screen import screen
 from dask_async_run.sweeps import described
 
@@ -36,7 +37,7 @@ def facts(view: JobView, waits: Sequence[str], where: str, now: float) -> str:
         f"<b>{escape(view.label)}</b>",
         f'<span class="s {state}">{SIGNS[state]} {state}{_how_long(view, now)}</span>',
     ]
-    muted = [escape(notebook_name(view.notebook)), escape(f"on {where}") if where else ""]
+    muted = [escape(short_name(view.notebook)), escape(f"on {where}") if where else ""]
     if state is State.RUNNING and view.memory:
         muted += [f"{bytes_text(view.memory)} memory", f"{view.cpu:.0f} % CPU"]
     if view.pid and state is State.RUNNING:

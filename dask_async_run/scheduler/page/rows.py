@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePath
 from typing import Any
 
 from dask_async_run.job import JobView, State
 from dask_async_run.looks import SIGNS, span
+from dask_async_run.owners import short_name
 from dask_async_run.progress import Progress
 from dask_async_run.sweeps import ended_members, size, standing
 
@@ -73,7 +73,7 @@ def row_of(
         "sign": SIGNS[State(view.state)],
         "state": str(view.state),
         "name": view.label,
-        "notebook": notebook_name(view.notebook),
+        "notebook": short_name(view.notebook),
         "progress": percent,
         "bar": said,
         "elapsed": elapsed(view.started, view.ended, now),
@@ -106,16 +106,11 @@ def says(view: JobView, waits: Sequence[str], now: float) -> str:
     return view.reason or view.last_line
 
 
-def notebook_name(notebook: str) -> str:
-    """Answer what a notebook is called in a list: a path's last part."""
-    return PurePath(notebook).name or notebook
-
-
 def span_of(view: JobView, where: str) -> Span | None:
     """Answer a job's place in the timeline; None: it has not begun, or is only its members'."""
     if view.started is None or not view.worker or (view.sweep and not view.of):
         return None
-    notebook = notebook_name(view.notebook)
+    notebook = short_name(view.notebook)
     return Span(
         view.id, view.label, notebook, view.state, view.worker, where, view.started, view.ended
     )

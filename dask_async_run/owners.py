@@ -1,0 +1,61 @@
+"""Whose jobs are whose, on a cluster that several users share.
+
+There notebooks are kept as ``~alice/home/alice/train.ipynb``: two users' notebooks of the
+same path, as ``/home/jovyan/Untitled.ipynb`` is on a hub, are two notebooks. On a server of
+one's own there is one user, and no owner is said.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Iterable
+from pathlib import PurePath
+
+_SIGN = "~"
+
+
+def current_owner() -> str:
+    """Answer who runs this process: the hub's user, where there is a hub, or the system's."""
+    hub = os.environ.get("JUPYTERHUB_USER", "").strip()
+    if hub:
+        return _clean(hub)
+    try:
+        return _clean(getpass.getuser())
+    except (KeyError, OSError):  # a container may run as a number that nobody has
+        return f"user-{os.getuid()}"
+
+
+def owned(notebook: str, owner: str) -> str:
+    """Answer the name under which an owner's notebook is kept; an empty owner is none."""
+    return f"{_SIGN}{owner}/{notebook}" if owner else notebook
+
+
+def owner_of(notebook: str) -> str:
+    """Answer whose a notebook is; empty: of the one user that there is."""
+    first, rest, _ = notebook.partition("/")
+    return first[len(_SIGN) :] if rest and first.startswith(_SIGN) else ""
+
+
+def names_owner(wanted: str) -> bool:
+    """Whether the name of a job says whose it is."""
+    return bool(owner_of(wanted))
+
+
+def short_name(notebook: str) -> str:
+    """Answer what a notebook is called in a list: its owner, and a path's last part."""
+    name = PurePath(notebook).name or notebook
+    owner = owner_of(notebook)
+    return f"{owner}: {name}" if owner else name
+
+
+def short_names(notebooks: Iterable[str]) -> dict[str, str]:
+    """Answer what notebooks are called in one list: without owners where there is but one."""
+    listed = set(notebooks)
+    if len({owner_of(notebook) for notebook in listed}) > 1:
+        return {notebook: short_name(notebook) for notebook in listed}
+    return {notebook: PurePath(notebook).name or notebook for notebook in listed}
+
+
+def _clean(user: str) -> str:
+    return user.replace("/", "_").replace("\\", "_").strip()
