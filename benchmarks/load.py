@@ -117,25 +117,24 @@ class Load:
 
     @contextmanager
     def attached(self, views: list[JobView]) -> Iterator[None]:
-        """Follow jobs, each in a thread, as fast as their output comes."""
+        """Follow jobs in turns in a thread, as `%async_attach` does, as their output comes."""
         over = threading.Event()
         registry = self.session.registry
 
-        def follow(job: str) -> None:
-            seen = 0
+        def follow() -> None:
+            seen = dict.fromkeys((view.id for view in views), 0)
             while not over.is_set():
-                news = registry.outputs(job, seen, 1.0)
-                seen = max([seen, *(output.seq for output in news.outputs)])
+                for job in seen:
+                    news = registry.outputs(job, seen[job], 0.02)
+                    seen[job] = max([seen[job], *(output.seq for output in news.outputs)])
 
-        threads = [threading.Thread(target=follow, args=(view.id,)) for view in views]
-        for thread in threads:
-            thread.start()
+        thread = threading.Thread(target=follow)
+        thread.start()
         try:
             yield
         finally:
             over.set()
-            for thread in threads:
-                thread.join()
+            thread.join()
 
 
 def _ms(work: Callable[[], object]) -> float:

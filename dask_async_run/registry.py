@@ -36,6 +36,9 @@ CONNECTION_ERRORS = (OSError, TimeoutError, ValueError)
 POLL = 25.0
 """Seconds that one call waits in the scheduler; longer waits are several calls."""
 
+_NO_CONNECTION = "Timed out trying to connect"
+"""How Dask's error begins when nothing was sent yet."""
+
 PATIENCE = 60.0
 """Seconds after which a scheduler that is connected, but silent, is said to be so."""
 _UNHURRIED = frozenset(
@@ -155,15 +158,27 @@ class Registry:
         self._patience = patience
 
     @classmethod
-    def of_client(cls, client: Client, patience: float = PATIENCE) -> Registry:
-        """Return the registry of a client's scheduler; for the client's event loop."""
+    def of_client(
+        cls, client: Client, patience: float = PATIENCE, alive: Callable[[], bool] | None = None
+    ) -> Registry:
+        """Return the registry of a client's scheduler; for the client's event loop.
+
+        `alive` tells, where that can be found out without asking it, whether the scheduler's
+        process lives: then a connection that takes long is tried again.
+        """
 
         async def call(**kwargs: Any) -> Any:
-            # Looked up at each call: a client that reconnects has another `scheduler`, and
-            # one that is closed has none.
-            if client.scheduler is None:
-                raise OSError("this client is closed")
-            return await client.scheduler.async_run(**kwargs)
+            while True:
+                # Looked up at each call: a client that reconnects has another `scheduler`, and
+                # one that is closed has none.
+                if client.scheduler is None:
+                    raise OSError("this client is closed")
+                try:
+                    return await client.scheduler.async_run(**kwargs)
+                except OSError as error:
+                    sent = not str(error).startswith(_NO_CONNECTION)
+                    if sent or alive is None or not alive():
+                        raise
 
         return cls(call, patience)
 
@@ -585,7 +600,7 @@ class Registry:
         except CONNECTION_ERRORS as error:
             if silence.expired():
                 raise errors.ServerError(
-                    f"the scheduler has not answered for {limit:.0f} s, though it is connected. "
+                    f"the scheduler has not answered for {limit:.0f} s, though it is there. "
                     "Jobs go on; try again later."
                     + (" This one may have been submitted." if do == "create" else "")
                 ) from None
@@ -613,13 +628,18 @@ class SyncRegistry:
     client : Client
         A synchronous one. ``KeyboardInterrupt`` gets through while a method waits; the
         scheduler does not notice.
-    patience : float
+    patience, alive
         See `Registry`.
     """
 
-    def __init__(self, client: Client, patience: float = PATIENCE) -> None:
+    def __init__(
+        self,
+        client: Client,
+        patience: float = PATIENCE,
+        alive: Callable[[], bool] | None = None,
+    ) -> None:
         self._client = client
-        self._registry = Registry.of_client(client, patience)
+        self._registry = Registry.of_client(client, patience, alive)
         self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urljoin
@@ -98,7 +99,8 @@ class Session:
         self.cluster = cluster
         self._owns = owns
         self.address = address_of(client)
-        self.registry = SyncRegistry(client)
+        alive = None if connection is None else partial(_lives, connection)
+        self.registry = SyncRegistry(client, alive=alive)
         self.remote = KernelsObjects(client)
         self.owner = "" if connection is not None else current_owner()
         self.notebook = owned(notebook_id(namespace), self.owner)
@@ -207,6 +209,14 @@ class Session:
         self.registry.settle()
         if self._owns:
             self.client.close()
+
+
+def _lives(connection: Connection) -> bool:
+    """Whether a server's process lives, without asking it: it may have much to do."""
+    try:
+        return find(connection.name) == connection
+    except ServerError:
+        return False
 
 
 def gone(name: str) -> ServerGoneError:

@@ -1,0 +1,54 @@
+"""A server that is there, but slow: who asks it waits."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import dask_async_run
+from dask_async_run.errors import ServerError
+from observer import stop_server
+
+
+@pytest.fixture
+def session(folders: Any) -> Iterator[Any]:
+    """A session whose connections must be made within a second, as far as Dask is concerned."""
+    try:
+        with dask_async_run.connect(workers=1) as session:
+            session._inner.client.rpc.timeout = 1.0
+            yield session._inner
+    finally:
+        stop_server()
+
+
+def calls(session: Any) -> list[Any]:
+    """Ask side by side, for which there is not more than one connection so far."""
+    with ThreadPoolExecutor(3) as pool:
+        return [pool.submit(session.registry.count) for _ in range(3)]
+
+
+def test_a_server_that_has_no_time_to_connect_is_tried_again(session: Any) -> None:
+    """As on a machine whose processors are busy with a hundred cells."""
+    server = session.connection.pid
+    go_on = threading.Timer(4.0, os.kill, (server, signal.SIGCONT))
+    os.kill(server, signal.SIGSTOP)
+    go_on.start()
+    try:
+        assert [asked.result(60) for asked in calls(session)] == [0, 0, 0]
+    finally:
+        go_on.join()
+
+
+def test_a_server_that_died_is_told_at_once(session: Any) -> None:
+    """It is not tried again and again."""
+    os.kill(session.connection.pid, signal.SIGKILL)
+    for asked in calls(session):
+        error = asked.exception(30)
+        assert isinstance(error, ServerError)
+        assert "%async_run_server" in str(error)
