@@ -21,6 +21,8 @@ RICH = 64 * 2**20
 GLIMPSE = 8 * 1024
 """Characters of the tail that are shown while the cell runs."""
 LAST_LINE = 200
+PIECE = 4096
+"""Characters up to which pieces of text are joined at once: each takes some memory by itself."""
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -125,7 +127,11 @@ class _Tail:
         if output["output_type"] == "clear_output" and not output["wait"]:
             self._outputs.clear()
             self._sizes = {True: 0, False: 0}
-        self._outputs.append(output)
+        last = self._outputs[-1] if self._outputs else None
+        if last is not None and _continues(last, output) and len(last["text"]) < PIECE:
+            self._outputs[-1] = stream(last["name"], last["text"] + output["text"])
+        else:
+            self._outputs.append(output)
         self._sizes[is_text] += output_size(output)
         while self._sizes[is_text] > self._limits[is_text]:
             self._drop_oldest(is_text)
@@ -193,7 +199,7 @@ def output_size(output: Output) -> int:
 def _append(batch: list[Output], output: Output) -> None:
     """Append to a batch; what the output makes invisible leaves it.
 
-    Text joins text of the same stream (as a list, so that many small pieces cost no
+    Text joins text of the same stream (as a list of pieces, so that much text costs no
     copying). A cleared output is not shown any more; an updated display only as last
     updated. At 20 batches a second nobody misses what came between.
     """
@@ -202,8 +208,12 @@ def _append(batch: list[Output], output: Output) -> None:
     if last is not None and last["output_type"] == "clear_output" and last["wait"]:
         del batch[:-1]
     if kind == "stream":
-        if last is not None and last["output_type"] == kind and last["name"] == output["name"]:
-            last["pieces"].append(output["text"])
+        if last is not None and _continues(last, output):
+            pieces = last["pieces"]
+            if len(pieces[-1]) < PIECE:
+                pieces[-1] += output["text"]
+            else:
+                pieces.append(output["text"])
         else:
             batch.append({**output, "pieces": [output["text"]]})
         return
@@ -217,6 +227,12 @@ def _append(batch: list[Output], output: Output) -> None:
             if other["output_type"] != kind or other["transient"].get("display_id") != place
         ]
     batch.append(output)
+
+
+def _continues(last: Output, output: Output) -> bool:
+    """Whether an output is more text of the stream that the last one was of."""
+    kind = "stream"
+    return last["output_type"] == output["output_type"] == kind and last["name"] == output["name"]
 
 
 def _joined(output: Output) -> Output:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -78,6 +80,25 @@ def test_a_text_that_just_fits_loses_nothing() -> None:
     recorder = Recorder(head=10, tail=5)
     recorder.text("stdout", "0123456789abcde")
     assert text(everything(recorder)) == "0123456789abcde"
+
+
+@pytest.mark.parametrize("head", [1, 300_000])
+def test_short_lines_take_not_much_more_memory_than_their_text(head: int) -> None:
+    """A hundred cells that print to one worker: also while what is to be recorded waits."""
+    recorder = Recorder(head=head, tail=200_000)
+    count = (head + 200_000) // 33
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            recorder.text("stdout", f"line {number:06} of a cell in a hurry\n")
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    recorder.close()
+    (whole,) = recorder.take()[0]
+    lines = whole["text"].splitlines()
+    assert lines == [f"line {number:06} of a cell in a hurry" for number in range(count)]
+    assert taken < 1.3 * (head + 200_000)
 
 
 def test_the_tail_is_shown_while_it_is_held_back() -> None:
