@@ -36,7 +36,14 @@ from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session, gone, open_again, open_session
 from dask_async_run.kernel.settings import Quantity
-from dask_async_run.kernel.submission import as_typed, numbered, pending_names, prepare, submit
+from dask_async_run.kernel.submission import (
+    as_typed,
+    numbered,
+    pending_names,
+    prepare,
+    stale_names,
+    submit,
+)
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
 from dask_async_run.namespace.analyse import analyse
@@ -524,10 +531,9 @@ class AsyncRun(Magics):
                 return
             source = self.shell.transform_cell(code)
             analysis = analyse(source, self.shell.transform_cell)
-            reads = analysis.reads.keys() - analysis.discarded
+            stale = stale_names(self._session, pending, analysis.reads.keys() - analysis.discarded)
         except (SyntaxError, AsyncRunError):
             return
-        stale = {name: pending[name] for name in reads if name in pending}
         if not stale:
             return
         if self.pending == "wait":

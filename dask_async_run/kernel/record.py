@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from dask_async_run.frames import FrameStore, content_digest
-from dask_async_run.job import JobResult, JobSpec, Payload
+from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
@@ -50,6 +50,8 @@ class Record:
         The table of a sweep that had not ended, as it was bound here last.
     mutable : frozenset of int
         ``id`` of the objects that the cell may change in place.
+    ended : JobView or None
+        The job as it was when it had ended, once that was seen: only forgetting changes it.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Record:
         self.settled = False
         self.partial: Any = None
         self.mutable: frozenset[int] = frozenset()
+        self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace
         self._original: Inputs | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from dask_async_run.errors import (
 )
 from dask_async_run.folders import sees
 from dask_async_run.frames import FrameStore
-from dask_async_run.job import JobView
+from dask_async_run.job import JobView, State
 from dask_async_run.kernel.names import resolve
 from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
@@ -194,6 +194,38 @@ class Session:
             for record in self.records.values()
             if record.id not in self.gathered and not record.spec.of
         ]
+
+    def views_of(self, records: Sequence[Record]) -> dict[str, JobView]:
+        """Answer the jobs that there are of some records, by id.
+
+        Of those that are known to have ended the scheduler is not asked again: submitting costs
+        the same however many jobs were not gathered. See `drop_forgotten`.
+        """
+        open_ = [record.id for record in records if record.ended is None]
+        views = {view.id: view for view in self.registry.jobs(wanted=open_)} if open_ else {}
+        for record in records:
+            if record.ended is not None:
+                views[record.id] = record.ended
+            elif record.id in views and State(views[record.id].state).terminal:
+                record.ended = views[record.id]
+        return views
+
+    def drop_forgotten(self, records: Iterable[Record]) -> bool:
+        """Find out whether somebody forgot jobs of which was said that they have ended.
+
+        Returns
+        -------
+        bool
+            Some were: `views_of` does not answer them any more.
+        """
+        ended = [record for record in records if record.ended is not None]
+        if not ended:
+            return False
+        there = {view.id for view in self.registry.jobs(wanted=[record.id for record in ended])}
+        gone = [record for record in ended if record.id not in there]
+        for record in gone:
+            record.ended = None
+        return bool(gone)
 
     def compare(self, modules: Iterable[str]) -> None:
         """Say, once, what of some modules' packages is not the same on somebody else's cluster."""

@@ -153,6 +153,8 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
         ordered = _ordered(session, parents)
         if sharing:
             captured = _capture(session, wanted, _seeds(ordered, sharing))
+    if session.drop_forgotten(parents.values()):
+        return _prepare(session, code, options)
     ordered = _ordered(session, parents)
     names = {name: pending[name].makers[-1].spec.name for name in elsewhere}
     after = [record.id for record in ordered]
@@ -206,8 +208,7 @@ def pending_names(session: Session) -> dict[str, PendingName]:
     waiting = session.waiting()
     if not waiting:
         return {}
-    ids = [record.id for record in waiting]
-    views = {view.id: view for view in session.registry.jobs(wanted=ids)}
+    views = session.views_of(waiting)
     found: dict[str, PendingName] = {}
     for record in waiting:
         view = views.get(record.id)
@@ -225,6 +226,17 @@ def pending_names(session: Session) -> dict[str, PendingName]:
             else:
                 found[name].makers.append(record)
     return found
+
+
+def stale_names(
+    session: Session, pending: Mapping[str, PendingName], reads: Iterable[str]
+) -> dict[str, PendingName]:
+    """Answer which of the names that a cell reads here are pending ones."""
+    reads = frozenset(reads)
+    stale = {name: made for name, made in pending.items() if name in reads}
+    if session.drop_forgotten(record for made in stale.values() for record in made.makers):
+        return stale_names(session, pending_names(session), reads)
+    return stale
 
 
 def _wanted(
@@ -305,7 +317,7 @@ def _sharing(session: Session, captured: Captured) -> list[Record]:
     mine = mutable_objects(captured, captured.values)
     alive = {
         view.id
-        for view in session.registry.jobs(wanted=[record.id for record in candidates])
+        for view in session.views_of(candidates).values()
         if view.state in (State.PENDING, State.RUNNING, State.FINISHED)
     }
     return [

@@ -231,8 +231,9 @@ def _append(batch: list[Output], output: Output) -> None:
 
 def _continues(last: Output, output: Output) -> bool:
     """Whether an output is more text of the stream that the last one was of."""
-    kind = "stream"
-    return last["output_type"] == output["output_type"] == kind and last["name"] == output["name"]
+    if last["output_type"] != "stream" or output["output_type"] != "stream":
+        return False
+    return bool(last["name"] == output["name"])
 
 
 def _joined(output: Output) -> Output:

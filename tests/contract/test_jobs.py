@@ -53,6 +53,20 @@ def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: Rem
     assert value(kernel, "a") == ["made"]
 
 
+@pytest.mark.contract(11)
+def test_what_somebody_else_forgot_is_pending_no_more(kernel: RemoteKernel) -> None:
+    """This kernel knew that it had finished; from a shell it was forgotten."""
+    do(kernel, "import sys\nx = 'here'")
+    submit(kernel, "maker", "x = 'made'")
+    do(kernel, "%async_wait maker")
+    assert "maker makes it" in do(kernel, "x")
+    do(kernel, "!{sys.executable} -m dask_async_run forget maker")
+    assert "maker" not in do(kernel, "x")
+    submit(kernel, "reader", "y = x")
+    do(kernel, "%async_gather reader")
+    assert value(kernel, "y") == "here"
+
+
 @pytest.mark.contract(11, 7)
 def test_surroundings_of_a_pending_job_are_inherited(kernel: RemoteKernel) -> None:
     """What an earlier job draws, sets and changes around it is where the later one begins."""
