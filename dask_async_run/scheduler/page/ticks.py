@@ -10,7 +10,7 @@ from bokeh.plotting import figure
 _CODE = """\
 const wide = ticks.length > 1 ? ticks[ticks.length - 1] - ticks[0] : 0
 const then = new Date(tick)
-const time = {hour: "2-digit", minute: "2-digit"}
+const time = {hour: "2-digit", minute: "2-digit", hourCycle: "h23"}
 if (wide > 86400e3) { return then.toLocaleString([], {weekday: "short", ...time}) }
 return then.toLocaleTimeString([], wide < 240e3 ? {...time, second: "2-digit"} : time)
 """
