@@ -36,6 +36,9 @@ CONNECTION_ERRORS = (OSError, TimeoutError, ValueError)
 POLL = 25.0
 """Seconds that one call waits in the scheduler; longer waits are several calls."""
 
+CONNECTING = 30.0
+"""Seconds in which a scheduler that lives has to take a connection: Dask's own default."""
+
 _NO_CONNECTION = "Timed out trying to connect"
 """How Dask's error begins when nothing was sent yet."""
 
@@ -164,10 +167,11 @@ class Registry:
         """Return the registry of a client's scheduler; for the client's event loop.
 
         `alive` tells, where that can be found out without asking it, whether the scheduler's
-        process lives: then a connection that takes long is tried again.
+        process lives: then a connection that takes long is tried again, for `CONNECTING`.
         """
 
         async def call(**kwargs: Any) -> Any:
+            until = time.monotonic() + CONNECTING
             while True:
                 # Looked up at each call: a client that reconnects has another `scheduler`, and
                 # one that is closed has none.
@@ -177,7 +181,7 @@ class Registry:
                     return await client.scheduler.async_run(**kwargs)
                 except OSError as error:
                     sent = not str(error).startswith(_NO_CONNECTION)
-                    if sent or alive is None or not alive():
+                    if sent or alive is None or time.monotonic() > until or not alive():
                         raise
 
         return cls(call, patience)
@@ -600,7 +604,7 @@ class Registry:
         except CONNECTION_ERRORS as error:
             if silence.expired():
                 raise errors.ServerError(
-                    f"the scheduler has not answered for {limit:.0f} s, though it is there. "
+                    f"the scheduler has not answered for {limit:.0f} s, though it is connected. "
                     "Jobs go on; try again later."
                     + (" This one may have been submitted." if do == "create" else "")
                 ) from None

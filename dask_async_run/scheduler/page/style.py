@@ -98,7 +98,8 @@ select.bk-input option { background:var(--ar-panel); color:var(--ar-ink); }
 .bk-btn:focus-visible { outline:2px solid var(--ar-accent); outline-offset:1px; }
 .bk-btn[disabled], .bk-btn[disabled]:hover { opacity:.45; background:var(--ar-panel);
   color:var(--ar-ink); border-color:var(--ar-line); }
-select.bk-input { appearance:auto; background-image:none; padding-right:6px; }
+select.bk-input { appearance:auto; color-scheme:light dark; background-image:none;
+  padding-right:6px; }
 .bk-btn-danger { color:var(--ar-danger); border-color:var(--ar-danger); }
 """
 
