@@ -32,21 +32,15 @@ def owned(notebook: str, owner: str) -> str:
 
 
 def owner_of(notebook: str) -> str:
-    """Answer whose a notebook is; empty: of the one user that there is."""
+    """Answer whose a notebook is, or a job by its full name; empty: it is not said."""
     first, rest, _ = notebook.partition("/")
     return first[len(_SIGN) :] if rest and first.startswith(_SIGN) else ""
 
 
-def names_owner(wanted: str) -> bool:
-    """Whether the name of a job says whose it is."""
-    return bool(owner_of(wanted))
-
-
 def short_name(notebook: str) -> str:
     """Answer what a notebook is called in a list: its owner, and a path's last part."""
-    name = PurePath(notebook).name or notebook
     owner = owner_of(notebook)
-    return f"{owner}: {name}" if owner else name
+    return f"{owner}: {_last_part(notebook)}" if owner else _last_part(notebook)
 
 
 def short_names(notebooks: Iterable[str]) -> dict[str, str]:
@@ -54,7 +48,11 @@ def short_names(notebooks: Iterable[str]) -> dict[str, str]:
     listed = set(notebooks)
     if len({owner_of(notebook) for notebook in listed}) > 1:
         return {notebook: short_name(notebook) for notebook in listed}
-    return {notebook: PurePath(notebook).name or notebook for notebook in listed}
+    return {notebook: _last_part(notebook) for notebook in listed}
+
+
+def _last_part(notebook: str) -> str:
+    return PurePath(notebook).name or notebook
 
 
 def _clean(user: str) -> str:

@@ -60,8 +60,13 @@ def _is_label(name: str, view: JobView) -> bool:
     return name in labels or name in (f"{view.notebook}/{label}" for label in labels)
 
 
+def is_id(name: str, view: JobView) -> bool:
+    """Whether `name` is a job's id, or its beginning."""
+    return len(name) >= _SHORTEST_ID and view.id.startswith(name)
+
+
 def _fits(name: str, view: JobView) -> bool:
-    if len(name) >= _SHORTEST_ID and view.id.startswith(name):
+    if is_id(name, view):
         return True
     # As a pattern it means the latest ones, unless it asks for versions.
     if any(sign in name for sign in "*?["):

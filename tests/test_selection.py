@@ -86,6 +86,11 @@ def test_jobs_of_other_users_are_meant_in_full_only() -> None:
             resolve(views, [name], "~carol/n.ipynb")
     assert resolve(views, ["~alice/n.ipynb/train"], "~carol/n.ipynb") == [alices]
     assert resolve(views, ["bbbbbb"], "~carol/n.ipynb") == [bobs]
+    # A name may look like the beginning of an id, and an id be one's own.
+    facade = JobView(id="d" * 32, notebook="~bob/n.ipynb", name="facade")
+    with pytest.raises(NoSuchJobError):
+        resolve([facade], ["facade"], "~carol/n.ipynb")
+    assert resolve([facade], ["dddddd"], "~bob/other.ipynb") == [facade]
     with pytest.raises(JobStateError, match="ambiguous"):
         resolve(views, ["train"], "~bob/other.ipynb")
     # A server of one's own may have taken in what was made elsewhere.

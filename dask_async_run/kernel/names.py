@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from dask_async_run.errors import NoSuchJobError
 from dask_async_run.job import JobView
-from dask_async_run.owners import names_owner, owner_of
-from dask_async_run.selection import select_one
-
-_ID = re.compile("[0-9a-f]{6,32}")
+from dask_async_run.owners import owner_of
+from dask_async_run.selection import is_id, select_one
 
 
 def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> list[JobView]:
@@ -37,9 +34,9 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
         A name means jobs of several other notebooks.
     """
     own = [view for view in views if view.notebook == notebook]
-    owner = owner_of(notebook)
     # On a server of one's own all are one's own, also those that came with a store.
-    owners = [view for view in views if owner in ("", owner_of(view.notebook))]
+    owner = owner_of(notebook)
+    ours = [view for view in views if owner in ("", owner_of(view.notebook))]
     found: set[str] = set()
     for name in wanted:
         matching = [view.id for view in own if _is_label(name, view)]
@@ -47,10 +44,11 @@ def resolve(views: Sequence[JobView], wanted: Iterable[str], notebook: str) -> l
             matching = [view.id for view in own if _fits(name, view)]
         if not matching:
             try:
-                everybodys = names_owner(name) or _ID.fullmatch(name)
-                matching = [select_one(views if everybodys else owners, name).id]
+                others = [view for view in views if owner_of(name) or is_id(name, view)]
+                reachable = {view.id: view for view in (*ours, *others)}
+                matching = [select_one(list(reachable.values()), name).id]
             except NoSuchJobError:
-                labels = sorted({view.name for view in owners})
+                labels = sorted({view.name for view in ours})
                 raise NoSuchJobError(name, labels) from None
         found.update(matching)
     return [view for view in views if view.id in found]
