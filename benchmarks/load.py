@@ -1,6 +1,6 @@
 """What a server does under load: how long calls take then, and what its process holds.
 
-One server, whose journal has 10,000 jobs,
+``python benchmarks/load.py --markdown docs/load.md``. One server, whose journal has 10,000 jobs,
 with a second worker that runs 100 cells side by side; everything on this machine. Each row
 is a state of affairs, in which the same calls are made.
 """

@@ -353,7 +353,7 @@ class Registry:
         listed = None if states is None else [str(state) for state in states]
         words = None if wanted is None else list(wanted)
         options: Message = {"wanted": words, "gathered": gathered, "latest": latest, "sweep": sweep}
-        options["owner"] = owner or None
+        options |= {"owner": owner or None}
         chosen = {name: value for name, value in options.items() if value is not None}
         answer = await self._ask("jobs", notebook=notebook, states=listed, **chosen)
         return [_view(message) for message in answer]

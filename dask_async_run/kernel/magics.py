@@ -446,10 +446,11 @@ class AsyncRun(Magics):
     @_magic(options.JOBS)
     def async_jobs(self, arguments: argparse.Namespace) -> JobTable:
         session, more = self.session, 0
-        if arguments.jobs and not (arguments.all or arguments.everyone):
+        everywhere = arguments.all or arguments.everyone
+        if arguments.jobs and not everywhere:
             views = session.jobs(arguments.jobs)
         else:
-            notebook = None if arguments.all or arguments.everyone else session.notebook
+            notebook = None if everywhere else session.notebook
             owner = "" if arguments.everyone else session.owner
             views = session.registry.jobs(notebook, latest=arguments.last, owner=owner)
             more = session.registry.count(notebook, owner) - len(views)
@@ -460,7 +461,7 @@ class AsyncRun(Magics):
         looking = audience(self.shell) is Audience.PAGE
         return JobTable(
             views,
-            title="" if arguments.all or arguments.everyone else "This notebook has no jobs.",
+            title="" if everywhere else "This notebook has no jobs.",
             sort=arguments.sort,
             reverse=arguments.reverse,
             dashboard=(self.session.page() or self.session.dashboard or "") if looking else "",

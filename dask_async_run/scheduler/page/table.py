@@ -128,7 +128,10 @@ const begin = (attempts) => {
     }
   }
   view.updateGrid = again
-  view.el.addEventListener("pointerdown", () => { pressed = setTimeout(release, 3000) })
+  view.el.addEventListener("pointerdown", () => {
+    clearTimeout(pressed)
+    pressed = setTimeout(release, 3000)
+  })
   for (const end of ["pointerup", "pointercancel"]) {
     window.addEventListener(end, () => { if (pressed != null) { setTimeout(release) } })
   }
