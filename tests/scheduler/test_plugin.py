@@ -60,6 +60,8 @@ def test_a_job_runs_and_everything_about_it_is_told(site: Site, tmp_path: Path) 
     assert result.payload["stream"] == b"r"
     assert view.result is not None
     assert view.result["payload"]["stream"] == b""
+    # From here on nothing about it changes.
+    wait_for(lambda: site.registry.show(spec.id).saved)
     assert site.registry.show(spec.id) == site.registry.jobs("nb")[0]
 
 
