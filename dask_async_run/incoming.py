@@ -17,6 +17,7 @@ from dask_async_run.frames import PART, FrameStore, digest_of
 PIECE = 8 * 1024 * 1024
 """Bytes of one piece: what a message between machines carries at most."""
 
+_READ = os.O_RDONLY | os.O_NOFOLLOW
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -47,7 +48,7 @@ class Incoming:
         """Make up a name for a transfer."""
         return uuid.uuid4().hex
 
-    def write(self, offset: int, piece: bytes) -> None:
+    def write(self, offset: int, piece: bytes | memoryview) -> None:
         """Write a piece where it belongs; the same piece again does no harm."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
         descriptor = os.open(self._part, flags, 0o600)
@@ -82,3 +83,21 @@ class Incoming:
     def abandon(self) -> None:
         """Remove what has come so far."""
         self._part.unlink(missing_ok=True)
+
+
+def read_piece(store: FrameStore, digest: str, offset: int) -> bytes:
+    """Read the piece of a frame that begins at `offset`, to be sent to another machine.
+
+    Raises
+    ------
+    FrameError
+        There is no such frame.
+    """
+    try:
+        descriptor = os.open(store.path(digest), _READ)
+    except FileNotFoundError:
+        raise FrameError(digest, f"is missing from {store.folder}") from None
+    try:
+        return os.pread(descriptor, PIECE, offset)
+    finally:
+        os.close(descriptor)

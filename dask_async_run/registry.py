@@ -23,6 +23,7 @@ from dask_async_run.frames import Frame
 from dask_async_run.glimpse import Glimpse
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import dask_key, pack, unpack, unpack_output
+from dask_async_run.peers import Peers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -501,10 +502,30 @@ class Registry:
         """
         await self._ask("forget", jobs=list(jobs))
 
-    async def missing_frames(self, digests: Sequence[str]) -> list[str]:
-        """Which frames the store does not have; the others are marked as used now."""
-        answer: list[str] = await self._ask("missing_frames", digests=list(digests))
+    async def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
+        """Which frames the store does not have; the others are marked as used now.
+
+        Parameters
+        ----------
+        held : bool
+            Whether one is not missing either that a worker has and passes on.
+        """
+        answer: list[str] = await self._ask("missing_frames", digests=list(digests), held=held)
         return answer
+
+    async def frame_places(self, size: int) -> list[str]:
+        """Addresses of workers that a frame of `size` bytes may be brought to, the best first."""
+        answer: list[str] = await self._ask("frame_places", size=size)
+        return answer
+
+    async def holders(self, digests: Sequence[str]) -> dict[str, list[str]]:
+        """By digest, the addresses of the workers that have copies of frames."""
+        answer: dict[str, list[str]] = await self._ask("holders", digests=list(digests))
+        return answer
+
+    async def held(self, worker: str, digests: Sequence[str], gone: Sequence[str] = ()) -> None:
+        """Tell which frames a worker has copies of, and which ones it has no more."""
+        await self._ask_again("held", worker=worker, digests=list(digests), gone=list(gone))
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         """Send a piece of a frame; see `dask_async_run.incoming`."""
@@ -644,6 +665,7 @@ class SyncRegistry:
     ) -> None:
         self._client = client
         self._registry = Registry.of_client(client, patience, alive)
+        self._carrier = FrameCarrier(self._registry, Peers(client.rpc))
         self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:
@@ -742,16 +764,16 @@ class SyncRegistry:
     def forget(self, jobs: Iterable[str]) -> None:
         self._sync(self._registry.forget, jobs)
 
-    def missing_frames(self, digests: Sequence[str]) -> list[str]:
-        return self._sync(self._registry.missing_frames, digests)
+    def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
+        return self._sync(self._registry.missing_frames, digests, held)
 
-    def send_frame(self, frame: Frame, view: memoryview) -> None:
-        """Send a frame's bytes, if the store does not have them; see `FrameCarrier`."""
-        self._sync(FrameCarrier(self._registry).send, frame, view)
+    def place_frame(self, frame: Frame, view: memoryview) -> None:
+        """Bring a frame's bytes where a job can use them; see `FrameCarrier`."""
+        self._sync(self._carrier.place, frame, view)
 
     def fetch_frame(self, digest: str, size: int) -> bytearray:
         """Fetch a frame's bytes."""
-        return self._sync(FrameCarrier(self._registry).fetch, digest, size)
+        return self._sync(self._carrier.fetch, digest, size)
 
     def check_store(self, url: str) -> Message:
         return self._sync(self._registry.check_store, url)

@@ -95,7 +95,9 @@ class ClientOps:
         if self._journal.known([job.id]):
             return self._registry.row(job.id)
         place = await self._registry.stores.checked(job.store)
-        await self._registry.stores.at_hand(job.payload.digests)
+        # What a worker has passes on to the store by itself.
+        held = self._registry.holders.of
+        await self._registry.stores.at_hand(d for d in job.payload.digests if not held(d))
         self._check(job)
         if job.futures:
             await self._keep(job)
@@ -387,8 +389,9 @@ class ClientOps:
             raise JobStateError(spec.name, "part of a sweep", advice)
         self._check_exist([*spec.after, *spec.parents])
         for digest in spec.payload.digests:
-            if not self._registry.store.has(digest):
-                raise FrameError(digest, f"is missing from {self._registry.store.folder}")
+            if not (self._registry.store.has(digest) or self._registry.holders.of(digest)):
+                folder = self._registry.store.folder
+                raise FrameError(digest, self._registry.holders.missing(digest, folder))
 
     def _check_room(self) -> None:
         limit = self._registry.disk_limit

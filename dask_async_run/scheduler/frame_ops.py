@@ -2,31 +2,56 @@
 
 A kernel or a worker on another machine sends what is missing and fetches what it needs
 in pieces. So inputs and results are as durable as on one machine: files beside the
-journal. The work is done in threads; the scheduler's memory holds a few pieces.
+journal. The work is done in threads; the scheduler's memory holds a few pieces. Large frames
+go between kernels and workers, who ask here where (`dask_async_run.carrier`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Sequence
 
 from dask_async_run.errors import FrameError
-from dask_async_run.incoming import PIECE, Incoming
+from dask_async_run.incoming import Incoming, read_piece
 from dask_async_run.scheduler.registry import JobRegistry
+
+PLACES = 3
+"""Workers that are proposed for a frame: who cannot reach one of them reaches none, likely."""
 
 
 class FrameOps:
     """Operations on the registry's frame store."""
 
-    NAMES = ("missing_frames", "write_frame", "complete_frame", "read_frame")
+    NAMES = (
+        "missing_frames",
+        "write_frame",
+        "complete_frame",
+        "read_frame",
+        "frame_places",
+        "holders",
+        "held",
+    )
 
     def __init__(self, registry: JobRegistry) -> None:
         self._registry = registry
         self._store = registry.store
+        self._holders = registry.holders
 
-    async def missing_frames(self, digests: Sequence[str]) -> list[str]:
-        return [digest for digest in digests if not self._store.use(digest)]
+    async def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
+        missing = [digest for digest in digests if not self._store.use(digest)]
+        return [digest for digest in missing if not (held and self._holders.of(digest))]
+
+    async def frame_places(self, size: int) -> list[str]:
+        return self._registry.cluster.frame_places()[:PLACES]
+
+    async def holders(self, digests: Sequence[str]) -> dict[str, list[str]]:
+        return {digest: self._holders.of(digest) for digest in digests}
+
+    async def held(self, worker: str, digests: Sequence[str], gone: Sequence[str] = ()) -> None:
+        # One that has left the cluster meanwhile is not connected to.
+        if self._registry.cluster.places(worker):
+            self._holders.add(worker, digests)
+        self._holders.drop(worker, gone)
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).write, offset, piece)
@@ -36,14 +61,6 @@ class FrameOps:
 
     async def read_frame(self, digest: str, offset: int) -> bytes:
         await self._registry.stores.at_hand([digest])
-        return await asyncio.to_thread(self._read, digest, offset)
-
-    def _read(self, digest: str, offset: int) -> bytes:
-        try:
-            descriptor = os.open(self._store.path(digest), os.O_RDONLY | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            raise FrameError(digest, f"is missing from {self._store.folder}") from None
-        try:
-            return os.pread(descriptor, PIECE, offset)
-        finally:
-            os.close(descriptor)
+        if not self._store.has(digest):
+            raise FrameError(digest, self._holders.missing(digest, self._store.folder))
+        return await asyncio.to_thread(read_piece, self._store, digest, offset)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
@@ -93,13 +93,32 @@ class Places:
         self._crowded: dict[str, JobSpec] = {}
         self._kept: dict[str, tuple[JobSpec, str]] = {}
 
-    def assign(self, spec: JobSpec) -> Where:
-        """Answer where a job's task may go; if that is not everywhere, `moved` looks again."""
+    def assign(self, spec: JobSpec, near: Sequence[str] = ()) -> Where:
+        """Answer where a job's task may go; if that is not everywhere, `moved` looks again.
+
+        Parameters
+        ----------
+        near : sequence of str
+            Addresses of workers that have its inputs, the best first: it goes there if there
+            is a place now. Bringing them elsewhere is better than waiting for one.
+        """
         self.forget(spec.id)
+        if place := self._free_among(near, spec):
+            self._kept[spec.id] = spec, place
+            return frozenset({place})
         where = self._where(spec)
         if where is not None:
             self._limited[spec.id] = spec, where
         return where
+
+    def best(self) -> list[str]:
+        """Answer the addresses of all workers that can run cells, the least busy first."""
+        taken = self._taken()
+
+        def load(place: Place) -> tuple[float, str]:
+            return max(taken[place.address], place.tasks) / max(1, place.threads), place.address
+
+        return [place.address for place in sorted(self._workers(), key=load) if place.able]
 
     def crowd_out(self, spec: JobSpec) -> None:
         """Have a job wait for the next place, since the worker that it came to has none."""
@@ -128,7 +147,7 @@ class Places:
             del self._kept[job]
         self._crowded = lost | self._crowded
         moved += ((spec, frozenset[str]()) for spec in lost.values())
-        taken = Counter(self._cells()) + Counter(place for _, place in self._kept.values())
+        taken = self._taken()
         for spec in list(self._crowded.values()):
             free = [p for p in workers.values() if taken[p.address] < p.threads and _fits(p, spec)]
             if free:
@@ -152,6 +171,25 @@ class Places:
         if any(place.is_meant(spec.workers) for place in self._workers()):
             return f"waits for a worker with Python {'.'.join(map(str, HERE))}: none has it"
         return why_nowhere({}, spec.workers, {})
+
+    def _taken(self) -> Counter[str]:
+        """How many cells each worker runs or has a place kept for."""
+        return Counter(self._cells()) + Counter(place for _, place in self._kept.values())
+
+    def _free_among(self, near: Sequence[str], spec: JobSpec) -> str:
+        """Answer the first of some workers that has a place for a job, or nothing.
+
+        A job that asks for resources goes where Dask finds them free.
+        """
+        if not near or spec.resources:
+            return ""
+        workers = {place.address: place for place in self._workers()}
+        taken = self._taken()
+        for place in filter(None, map(workers.get, near)):
+            busy = max(taken[place.address], place.tasks)
+            if busy < place.threads and _fits(place, spec):
+                return place.address
+        return ""
 
     def _where(self, spec: JobSpec) -> Where:
         workers = self._workers()

@@ -110,9 +110,11 @@ class RegistryPlugin(SchedulerPlugin):
     def valid_workers_downscaling(
         self, scheduler: Scheduler, workers: list[WorkerState]
     ) -> list[WorkerState]:
-        """Keep workers that run a cell: an adaptive cluster would lose it with them."""
-        busy = self.host.registry.machine.cells() if self.host is not None else {}
-        return [worker for worker in workers if worker.address not in busy]
+        """Keep workers that run a cell or alone have an input: both would be lost with them."""
+        if self.host is None:
+            return list(workers)
+        busy, alone = self.host.registry.machine.cells(), self.host.registry.only_there
+        return [w for w in workers if w.address not in busy and not alone(w.address)]
 
     def restart(self, scheduler: Scheduler) -> None:
         if self.host is not None:
@@ -196,7 +198,7 @@ class RegistryHost:
         await self.registry.close()
 
     def submit(self, spec: JobSpec) -> None:
-        self._send(spec, self._places.assign(spec))
+        self._send(spec, self._places.assign(spec, self.registry.near(spec)))
 
     def crowd_out(self, spec: JobSpec) -> None:
         self.tasks.take_back(spec.id)
@@ -222,12 +224,19 @@ class RegistryHost:
                 str(worker.name),
                 worker.host,
                 worker.nthreads,
-                len(worker.processing),
+                self._occupied(worker),
                 worker.resources,
                 python_of(worker.versions),
             )
             for address, worker in self._scheduler.workers.items()
         ]
+
+    def _occupied(self, worker: WorkerState) -> int:
+        """How many tasks a worker has to do: a job that has ended has a task for a moment yet."""
+        if len(worker.processing) > 2 * worker.nthreads:
+            return len(worker.processing)  # it has no place, whoever they are
+        jobs = (self.tasks.job_of(task.key) for task in worker.processing)
+        return sum(job is None or self.registry.is_open(job) for job in jobs)
 
     def withdraw(self, job: str) -> None:
         self._places.forget(job)
@@ -278,6 +287,9 @@ class RegistryHost:
         if live is not None:
             live.beats += 1
             self.registry.ring(job)
+
+    def frame_places(self) -> list[str]:
+        return self._places.best()
 
     def places(self, worker: str) -> int:
         known = self._scheduler.workers.get(worker)

@@ -39,6 +39,7 @@ from dask_async_run.scheduler.events import (
     Withdraw,
     WorkerGone,
 )
+from dask_async_run.scheduler.holders import Holders
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.machine import Machine
 from dask_async_run.scheduler.saver import Saver
@@ -99,6 +100,9 @@ class Cluster(Protocol):
     def waits_for(self, job: str) -> str:
         """Say what a job waits for if no worker can take it; else empty."""
 
+    def frame_places(self) -> list[str]:
+        """Answer the workers that a job's large inputs may be brought to, the best first."""
+
     def places(self, worker: str) -> int:
         """How many cells a worker may run side by side; 0: it is not of the cluster now."""
 
@@ -151,6 +155,8 @@ class JobRegistry:
         How many jobs have ended in each state since the start, members of sweeps left out.
     page : str
         The jobs' page among the pages of Dask's dashboard; empty: there is none.
+    holders : Holders
+        The workers that have copies of large frames.
     problem : str
         Why the last commit failed; empty if it did not.
     disk_limit : int or None
@@ -190,6 +196,7 @@ class JobRegistry:
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
         self.stores = Stores(self)
         self.collector = Collector(self.store)
+        self.holders = Holders()
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._collecting: asyncio.TimerHandle | None = None
@@ -241,7 +248,24 @@ class JobRegistry:
     # --- what the cluster tells ---
 
     def worker_gone(self, worker: str, reason: str) -> None:
+        self.holders.gone(worker)
         self.apply(WorkerGone(worker, reason, time.time()))
+
+    def near(self, spec: JobSpec) -> list[str]:
+        """Answer the workers that have what a job's cell starts from, the best first."""
+        if not self.holders:
+            return []
+        digests = list(spec.payload.digests)
+        for parent in spec.parents:
+            digests += self.journal.frames(parent)
+        return self.holders.nearest(digests)
+
+    def only_there(self, worker: str) -> bool:
+        """Whether a worker has a frame that neither the store nor another worker has."""
+        return any(
+            self.holders.of(digest) == [worker] and not self.store.has(digest)
+            for digest in self.holders.at(worker)
+        )
 
     def task_ended(self, job: str, problem: str) -> None:
         self.apply(TaskEnded(job, problem, time.time()))

@@ -2,25 +2,39 @@
 
 Where the worker does not see the registry's folder, what a cell needs is fetched before
 it runs and what it leaves is sent before its job ends. Copies are kept for the next cell
-that needs them, up to `KEEP` bytes of those that none uses.
+that needs them, up to `KEEP` bytes of those that none uses. Large ones are served to others,
+and taken from kernels: see `dask_async_run.carrier`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from distributed import Worker
+from distributed.protocol import to_serialize
 
 from dask_async_run.carrier import FrameCarrier
+from dask_async_run.errors import AsyncRunError
 from dask_async_run.folders import sees
-from dask_async_run.frames import FrameStore
+from dask_async_run.frames import FrameStore, size_of
+from dask_async_run.incoming import Incoming, read_piece
+from dask_async_run.job import Message
+from dask_async_run.peers import DIRECT, Peers
 from dask_async_run.registry import Registry
+
+logger = logging.getLogger(__name__)
+
+SEND_AGAIN = 2.0
+"""Seconds until a frame is sent again that the registry did not take."""
 
 KEEP = 2 * 1024**3
 """Bytes of copies that no cell uses now."""
@@ -38,11 +52,24 @@ class FramesHere:
         Of the store.
     carrier : FrameCarrier or None
         None: the folder is the registry's own.
+    tell : callable or None
+        Tells the registry, in the worker's event loop, which large frames are here, and which
+        ones are no more.
     """
 
-    def __init__(self, folder: Path, carrier: FrameCarrier | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        carrier: FrameCarrier | None = None,
+        tell: Callable[[list[str], list[str]], Coroutine[Any, Any, None]] | None = None,
+    ) -> None:
         self.store = FrameStore(folder)
         self._carrier = carrier
+        self._tell = tell
+        self._loop = asyncio.get_running_loop() if tell is not None else None
+        self._passing: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
+        self._told_of: set[str] = set()
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._idle: dict[str, int] = {}  # digest: size; the one used last is the last
@@ -57,7 +84,11 @@ class FramesHere:
         if sees(folder, answer["host_token"]):
             return cls(folder / "frames")
         temporary = tempfile.TemporaryDirectory(prefix="dask-async-run-")
-        here = cls(Path(temporary.name) / "frames", FrameCarrier(registry))
+        here = cls(
+            Path(temporary.name) / "frames",
+            FrameCarrier(registry, Peers(worker.rpc), worker.address),
+            partial(registry.held, worker.address),
+        )
         here._temporary = temporary
         return here
 
@@ -76,12 +107,72 @@ class FramesHere:
         ServerError, OSError
         """
         if self._carrier is not None:
-            await self._carrier.fetch_into(self.store, frames)
+            await self._told(await self._carrier.fetch_into(self.store, frames))
 
     async def send(self, frames: Named) -> None:
         """Make frames that are here be in the registry's store too; raises as `fetch`."""
         if self._carrier is not None:
             await self._carrier.send_from(self.store, frames)
+            await self._told(frames)
+
+    async def serve(
+        self, do: str, digest: str = "", transfer: str = "", offset: int = 0, piece: Any = b""
+    ) -> Message:
+        """Answer one call of `Peers`: ``read`` a piece, ``write`` one, ``complete`` a frame."""
+        try:
+            if do == "read":
+                part = await asyncio.to_thread(read_piece, self.store, digest, offset)
+                return {"piece": to_serialize(memoryview(part))}
+            incoming = Incoming(self.store, transfer)
+            if do == "write":
+                await asyncio.to_thread(incoming.write, offset, piece)
+            elif do == "complete":
+                await asyncio.to_thread(incoming.complete, digest)
+                await self._pass_on([(digest, size_of(digest))])
+            else:
+                return {"problem": f"knows no {do!r}"}
+        except (AsyncRunError, OSError, ValueError) as error:
+            return {"problem": f"{type(error).__name__}: {error}"}
+        return {}
+
+    async def settle(self, patience: float) -> None:
+        """Wait until the registry has what was taken for it, for some seconds at most."""
+        if self._passing:
+            _, late = await asyncio.wait(self._passing, timeout=patience)
+            for task in late:
+                task.cancel()
+
+    async def _pass_on(self, frames: Named) -> None:
+        """Say that frames are here, and bring them to the registry's store meanwhile."""
+        if self._carrier is None:
+            return
+        used = ExitStack()
+        used.enter_context(self.used(frames))
+        try:
+            await self._told(frames)
+        except BaseException:
+            used.close()
+            raise
+        task = asyncio.create_task(self._keep_sending(frames, used))
+        self._passing.add(task)
+        task.add_done_callback(self._passing.discard)
+
+    async def _keep_sending(self, frames: Named, used: ExitStack) -> None:
+        assert self._carrier is not None
+        with used:
+            while True:
+                try:
+                    return await self._carrier.send_from(self.store, frames)
+                except (AsyncRunError, OSError) as error:
+                    logger.warning("an input is not in the registry's store yet: %s", error)
+                    await asyncio.sleep(SEND_AGAIN)
+
+    async def _told(self, frames: Named) -> None:
+        large = {str(digest) for digest, size in frames if int(size) >= DIRECT}
+        new = large - self._told_of
+        if new and self._tell is not None:
+            self._told_of |= new
+            await self._tell(sorted(new), [])
 
     @contextmanager
     def used(self, frames: Named) -> Iterator[None]:
@@ -109,9 +200,27 @@ class FramesHere:
         if self._carrier is None:
             return
         kept = sum(self._idle.values())
+        gone = []
         for digest, size in list(self._idle.items()):
             if kept <= KEEP:
-                return
-            self.store.remove([digest])
+                break
             del self._idle[digest]
             kept -= size
+            gone.append(digest)
+        if gone:
+            self.store.remove(gone)
+            self.store.sweep()  # pieces of what was begun and given up
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(self._say_gone, gone)
+
+    def _say_gone(self, digests: list[str]) -> None:
+        self._told_of.difference_update(digests)
+        task = asyncio.create_task(self._tell_gone(digests))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_gone(self, digests: list[str]) -> None:
+        # Who asks for one nevertheless hears that it is not here.
+        with suppress(AsyncRunError, OSError):
+            if self._tell is not None:
+                await self._tell([], digests)

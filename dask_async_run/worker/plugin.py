@@ -10,12 +10,16 @@ from typing import Any
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
-from dask_async_run.errors import ServerError
+from dask_async_run.errors import AsyncRunError, ServerError
+from dask_async_run.job import Message
 from dask_async_run.worker.host import CellHost
 
 logger = logging.getLogger(__name__)
 
 NAME = "dask-async-run-cells"
+
+SETTLE = 10.0
+"""Seconds that a worker which is stopped has to bring on what kernels gave it."""
 
 
 class CellPlugin(WorkerPlugin):
@@ -55,6 +59,7 @@ class CellPlugin(WorkerPlugin):
         """Start the template process, which gets ready on its own."""
         self.host = CellHost(worker)
         worker.handlers["async_run_cell"] = self._handle
+        worker.handlers["async_run_frames"] = self._serve
         try:
             await asyncio.to_thread(self.host.template.start)
         except OSError:
@@ -63,10 +68,23 @@ class CellPlugin(WorkerPlugin):
 
     async def teardown(self, worker: Worker) -> None:
         """End the template process and all cells; their jobs are lost."""
-        worker.handlers.pop("async_run_cell", None)
+        for handler in ("async_run_cell", "async_run_frames"):
+            worker.handlers.pop(handler, None)
         host, self.host = self.host, None
         if host is not None:
+            if host.surroundings is not None:
+                await host.surroundings.frames.settle(SETTLE)
             await asyncio.to_thread(host.close)
+
+    async def _serve(self, **request: Any) -> Message:
+        """Worker's RPC handler for frames: see `FramesHere.serve`."""
+        if self.host is None:
+            return {"problem": "it is being closed"}
+        try:
+            around = await self.host.look_around()
+        except (AsyncRunError, OSError) as error:
+            return {"problem": str(error)}
+        return await around.frames.serve(**request)
 
     async def _handle(self, do: str, job: str = "", modules: Sequence[str] = ()) -> bool:
         """Worker's RPC handler: ``cancel`` (whether the job is known here) and ``warm``."""

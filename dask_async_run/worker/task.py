@@ -189,7 +189,8 @@ def _supervise(
         sink.record_rest()
         with frames.used(left):
             try:
-                _begin(worker, frames.send(left)).result()
+                # Inputs too: a worker that was to pass one on may be gone meanwhile.
+                _begin(worker, frames.send([*needed, *left])).result()
             except (AsyncRunError, OSError) as error:
                 return Ending(State.LOST, f"its result could not be sent: {error}")
     return ending

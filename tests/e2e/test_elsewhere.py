@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any, Self
 
 import pytest
 from distributed import Client
@@ -66,6 +69,81 @@ def test_a_finished_result_outlives_kernel_and_worker(
     kernel.do("%%async_run --name again\nkept[0] = 5; total = float(kept.sum())")
     kernel.do("%async_gather again")
     assert kernel.do("print(total, kept[0])").stdout == "2000004.0 5.0\n"
+
+
+@pytest.mark.timeout(240)
+def test_large_frames_pass_the_scheduler_by(elsewhere: Elsewhere, open_kernel: OpenKernel) -> None:
+    """An input is brought to a worker, where its job runs, and fetched from there by another."""
+    elsewhere.start_worker()
+    kernel = open_kernel()
+    kernel.do(f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}")
+    with Client(elsewhere.address, set_as_default=False) as plain, ExitStack() as stack:
+        plain.wait_for_workers(2, 60)
+        watched = stack.enter_context(Watched(elsewhere.scheduler.pid))
+        kernel.do("import numpy as np\na = np.arange(25_000_000.0)")
+        kernel.do("%%async_run --name one\nb = a * 2; a[0] = -1")
+        kernel.do("%async_gather one")
+        (first,) = {*copies(plain)[0]}
+        (other,) = {*plain.scheduler_info()["workers"]} - {first}
+        kernel.do(f"%%async_run --name two --workers {other}\ntotal = float((b - a).sum())")
+        kernel.do("%async_gather two")
+        assert kernel.do("print(total == sum(range(25_000_000)) + 1, a[0], b[3])").stdout == (
+            "True -1.0 6.0\n"
+        )
+        assert [other in holders for holders in copies(plain)].count(True) >= 2
+    # Three times 200 MB were brought on to its disk, in pieces.
+    assert watched.most - watched.first < 150_000_000
+    # All of it is there, whoever dies.
+    for worker in elsewhere.workers:
+        worker.kill()
+        worker.wait()
+    kernel.restart()
+    kernel.do(f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}")
+    kernel.do("import numpy as np\na = np.arange(25_000_000.0)\n%async_gather one")
+    assert kernel.do("print(a[0], b[3])").stdout == "-1.0 6.0\n"
+
+
+def copies(client: Client) -> list[list[str]]:
+    """Which workers have copies, of each large frame that any has."""
+
+    def look(dask_scheduler: Any) -> list[list[str]]:
+        holders = dask_scheduler.extensions["dask-async-run"].registry.holders
+        return [list(workers) for workers in holders._workers.values()]
+
+    found: list[list[str]] = client.run_on_scheduler(look)
+    return found
+
+
+class Watched:
+    """How much memory of its own a process has, in bytes, while the block runs.
+
+    Attributes
+    ----------
+    first, most : int
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._end = threading.Event()
+        self.first = self.most = self._now()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.01):
+            self.most = max(self.most, self._now())
+
+    def _now(self) -> int:
+        lines = self._status.read_text().splitlines()
+        (kilobytes,) = (line.split()[1] for line in lines if line.startswith("RssAnon"))
+        return int(kilobytes) * 1024
 
 
 @pytest.mark.timeout(180)

@@ -1,0 +1,83 @@
+"""Which workers have copies of large frames.
+
+What they told, in memory only: who asks a worker that has no copy any more, or is gone, finds
+out and takes another way. So this need not be right, and a restart may forget it. It is
+bounded, since what a worker keeps is.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from dask_async_run.frames import size_of
+
+LOST = 1000
+"""Digests of frames that went with a worker, whose fate is remembered."""
+
+
+class Holders:
+    """The workers that have frames, by digest; for the scheduler's event loop."""
+
+    def __init__(self) -> None:
+        self._workers: dict[str, dict[str, None]] = {}  # digest: addresses, in order
+        self._digests: dict[str, set[str]] = {}  # address: digests
+        self._lost: dict[str, str] = {}  # digest: the last worker that had it
+
+    def __bool__(self) -> bool:
+        """Whether any worker has copies: none does where all see the store's folder."""
+        return bool(self._workers)
+
+    def add(self, worker: str, digests: Iterable[str]) -> None:
+        """A worker has copies."""
+        for digest in digests:
+            self._workers.setdefault(digest, {})[worker] = None
+            self._digests.setdefault(worker, set()).add(digest)
+            self._lost.pop(digest, None)
+
+    def drop(self, worker: str, digests: Iterable[str]) -> None:
+        """A worker has some copies no more."""
+        for digest in digests:
+            if worker in self._workers.get(digest, {}):
+                self._remove(worker, digest)
+                self._digests[worker].discard(digest)
+
+    def gone(self, worker: str) -> None:
+        """A worker has left the cluster, with all its copies."""
+        for digest in self._digests.pop(worker, ()):
+            self._remove(worker, digest)
+            if digest not in self._workers:
+                self._lost[digest] = worker
+        for digest in list(self._lost)[:-LOST]:
+            del self._lost[digest]
+
+    def of(self, digest: str) -> list[str]:
+        """Addresses of the workers that have a frame; the first had it first."""
+        return list(self._workers.get(digest, ()))
+
+    def at(self, worker: str) -> frozenset[str]:
+        """The digests of a worker's copies."""
+        return frozenset(self._digests.get(worker, ()))
+
+    def nearest(self, digests: Iterable[str]) -> list[str]:
+        """Workers that have some of the frames; the one with the most bytes first."""
+        sizes: Counter[str] = Counter()
+        for digest in digests:
+            for worker in self._workers.get(digest, ()):
+                sizes[worker] += size_of(digest)
+        return [worker for worker, _ in sizes.most_common()]
+
+    def missing(self, digest: str, folder: Path) -> str:
+        """Say of a frame that it is not in the store's folder, and why if that is known."""
+        if worker := self._lost.get(digest):
+            return (
+                f"was on the worker {worker} alone, which died or was stopped before it was "
+                f"copied to {folder}"
+            )
+        return f"is missing from {folder}"
+
+    def _remove(self, worker: str, digest: str) -> None:
+        del self._workers[digest][worker]
+        if not self._workers[digest]:
+            del self._workers[digest]
