@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.comm.addressing import get_address_host_port
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import Scheduler, WorkerState
 
@@ -227,6 +228,7 @@ class RegistryHost:
                 self._occupied(worker),
                 worker.resources,
                 python_of(worker.versions),
+                worker.status == Status.running,
             )
             for address, worker in self._scheduler.workers.items()
         ]

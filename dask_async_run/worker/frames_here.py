@@ -83,7 +83,8 @@ class FramesHere:
         folder = Path(answer["state_folder"])
         if sees(folder, answer["host_token"]):
             return cls(folder / "frames")
-        temporary = tempfile.TemporaryDirectory(prefix="dask-async-run-")
+        # Where Dask tidies up after a worker that was killed.
+        temporary = tempfile.TemporaryDirectory(prefix="frames-", dir=worker.local_directory)
         here = cls(
             Path(temporary.name) / "frames",
             FrameCarrier(registry, Peers(worker.rpc), worker.address),

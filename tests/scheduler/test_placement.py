@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,30 @@ def test_jobs_that_are_crowded_out_get_the_next_places_in_order() -> None:
     assert site.moved() == [("one", [])]
     site.workers.append(Place("c", "c", "c", threads=2))
     assert site.moved() == [("one", ["c"]), ("three", ["c"])]
+
+
+def test_a_job_goes_to_the_first_worker_with_its_inputs_that_has_a_place() -> None:
+    """Which is kept for it; where there is none, where it is not meant, or must not: elsewhere."""
+    site = Workers(A, B, OLD)
+    assert site.places.assign(job_spec("one"), ["o", "gone", "b", "a"]) == frozenset("b")
+    assert site.places.assign(job_spec("two"), ["b", "a"]) == frozenset("a")
+    assert site.places.assign(job_spec("three"), ["b", "a"]) == frozenset("ab")
+    site = Workers(A, replace(B, tasks=1), replace(A, address="c", open=False))
+    assert site.places.assign(job_spec("busy"), ["b", "c"]) is None
+    assert site.places.assign(job_spec("named", workers=["b"]), ["a"]) == frozenset("b")
+    assert site.places.assign(job_spec("gpu", resources={"GPU": 1}), ["a"]) is None
+    assert site.places.best() == ["a", "b"]
+
+
+def test_a_place_at_the_inputs_that_is_lost_is_replaced() -> None:
+    """The worker goes, or takes no more tasks: the job gets the next place anywhere."""
+    site = Workers(A, B)
+    site.cells = {"b": 1}
+    assert site.places.assign(job_spec("near"), ["a"]) == frozenset("a")
+    site.workers[0] = replace(A, open=False)
+    assert site.moved() == [("near", [])]
+    site.cells = {}
+    assert site.moved() == [("near", ["b"])]
 
 
 def test_where_a_job_may_go_changes_with_the_workers() -> None:
