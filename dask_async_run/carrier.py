@@ -65,9 +65,7 @@ class FrameCarrier:
         self._registry = registry
         self._peers = peers
         self._own = own
-        self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = (
-            weakref.WeakValueDictionary()
-        )
+        self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def place(self, frame: Frame, view: memoryview) -> None:
         """Bring a frame's bytes where a job can use them, if they are nowhere yet.
@@ -107,8 +105,13 @@ class FrameCarrier:
         if not sizes:
             return
         for digest in await self._registry.missing_frames(list(sizes)):
-            frame = Frame(digest, sizes[digest])
-            await self._carry(frame, store.open(digest, frame.size))
+            lock = self._moving.setdefault(digest, asyncio.Lock())
+            sent_meanwhile = lock.locked()
+            async with lock:
+                if sent_meanwhile and not await self._registry.missing_frames([digest]):
+                    continue
+                frame = Frame(digest, sizes[digest])
+                await self._carry(frame, store.open(digest, frame.size))
 
     async def fetch_into(
         self, store: FrameStore, frames: Iterable[Sequence[Any]]
@@ -128,7 +131,7 @@ class FrameCarrier:
         fetched = []
         for digest, size in missing:
             # Two cells that begin at once need it once.
-            async with self._fetching.setdefault(digest, asyncio.Lock()):
+            async with self._moving.setdefault(digest, asyncio.Lock()):
                 if not store.use(digest):
                     await _first(partial(self._fetch_into, store, digest, size), ways)
                     fetched.append((digest, size))

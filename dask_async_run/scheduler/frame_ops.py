@@ -51,13 +51,16 @@ class FrameOps:
         # One that has left the cluster meanwhile is not connected to.
         if self._registry.cluster.places(worker):
             self._holders.add(worker, digests)
-        self._holders.drop(worker, gone)
+        if gone:
+            self._holders.drop(worker, gone)
+            self._registry.frames_came()
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).write, offset, piece)
 
     async def complete_frame(self, transfer: str, digest: str) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).complete, digest)
+        self._registry.frames_came()
 
     async def read_frame(self, digest: str, offset: int) -> bytes:
         await self._registry.stores.at_hand([digest])

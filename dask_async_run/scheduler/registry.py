@@ -186,6 +186,7 @@ class JobRegistry:
         self._changed: set[str] = set()
         self._to_save: list[str] = []  # as soon as it is committed
         self._committed: list[str] = []  # to be saved
+        self._awaited: list[str] = []  # to be saved when their frames have come
         self._saving: asyncio.TimerHandle | None = None
         self.closed = False
         self.created: JobSpec | None = None
@@ -249,6 +250,7 @@ class JobRegistry:
 
     def worker_gone(self, worker: str, reason: str) -> None:
         self.holders.gone(worker)
+        self.frames_came()
         self.apply(WorkerGone(worker, reason, time.time()))
 
     def near(self, spec: JobSpec) -> list[str]:
@@ -263,7 +265,7 @@ class JobRegistry:
     def only_there(self, worker: str) -> bool:
         """Whether a worker has a frame that neither the store nor another worker has."""
         return any(
-            self.holders.of(digest) == [worker] and not self.store.has(digest)
+            self.holders.of(digest) == [worker] and self.is_coming(digest)
             for digest in self.holders.at(worker)
         )
 
@@ -389,8 +391,23 @@ class JobRegistry:
         self._saving = None
         jobs, self._committed = self._committed, []
         for job in jobs:
-            self._saver.save(job, list(self.journal.frames(job)))
+            digests = list(self.journal.frames(job))
+            if any(self.is_coming(digest) for digest in digests):
+                self._awaited.append(job)
+            else:
+                self._saver.save(job, digests)
         self._saver.sync()
+
+    def is_coming(self, digest: str) -> bool:
+        """Whether the store does not have a frame yet, and a worker brings it."""
+        return bool(self.holders.of(digest)) and not self.store.has(digest)
+
+    def frames_came(self) -> None:
+        """Save what was waiting for frames; one has arrived, or will never."""
+        self._committed += self._awaited
+        self._awaited = []
+        if self._committed and self._saving is None and not self.closed:
+            self._saving = self._loop.call_later(SAVE_DELAY, self._save)
 
     def _saved_in_thread(self, jobs: list[str], problems: dict[str, str]) -> None:
         self._loop.call_soon_threadsafe(self._saved, jobs, problems)

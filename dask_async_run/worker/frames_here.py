@@ -70,6 +70,7 @@ class FramesHere:
         self._passing: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._told_of: set[str] = set()
+        self._unsure: set[str] = set()  # whether the registry's store has them
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._idle: dict[str, int] = {}  # digest: size; the one used last is the last
@@ -108,13 +109,25 @@ class FramesHere:
         ServerError, OSError
         """
         if self._carrier is not None:
-            await self._told(await self._carrier.fetch_into(self.store, frames))
+            fetched = await self._carrier.fetch_into(self.store, frames)
+            self._unsure.update(digest for digest, size in fetched if size >= DIRECT)
+            await self._told(fetched)
 
     async def send(self, frames: Named) -> None:
         """Make frames that are here be in the registry's store too; raises as `fetch`."""
         if self._carrier is not None:
             await self._carrier.send_from(self.store, frames)
             await self._told(frames)
+
+    async def leave(self, frames: Named) -> None:
+        """After a cell: see to its inputs that another worker was to bring to the store.
+
+        That one may be gone meanwhile. Nobody waits for it.
+        """
+        unsure = [frame for frame in frames if frame[0] in self._unsure]
+        if unsure:
+            self._unsure.difference_update(digest for digest, _ in unsure)
+            self._begin_sending(unsure)
 
     async def serve(
         self, do: str, digest: str = "", transfer: str = "", offset: int = 0, piece: Any = b""
@@ -145,15 +158,14 @@ class FramesHere:
 
     async def _pass_on(self, frames: Named) -> None:
         """Say that frames are here, and bring them to the registry's store meanwhile."""
-        if self._carrier is None:
-            return
+        if self._carrier is not None:
+            with self.used(frames):
+                await self._told(frames)
+                self._begin_sending(frames)
+
+    def _begin_sending(self, frames: Named) -> None:
         used = ExitStack()
         used.enter_context(self.used(frames))
-        try:
-            await self._told(frames)
-        except BaseException:
-            used.close()
-            raise
         task = asyncio.create_task(self._keep_sending(frames, used))
         self._passing.add(task)
         task.add_done_callback(self._passing.discard)
@@ -216,6 +228,7 @@ class FramesHere:
 
     def _say_gone(self, digests: list[str]) -> None:
         self._told_of.difference_update(digests)
+        self._unsure.difference_update(digests)
         task = asyncio.create_task(self._tell_gone(digests))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
