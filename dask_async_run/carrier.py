@@ -18,6 +18,7 @@ alone, and on nobody else's disk. Should the worker die just then, the job is lo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -75,9 +76,10 @@ class FrameCarrier:
         view : memoryview
             Of bytes; if another thread changes them meanwhile, `FrameError` is raised.
         """
-        if not await self._registry.missing_frames([frame.digest], held=True):
+        direct = self._peers is not None and frame.size >= DIRECT
+        if not await self._registry.missing_frames([frame.digest], held=direct):
             return
-        if self._peers is None or frame.size < DIRECT or not await self._direct(frame, view):
+        if not (direct and await self._direct(frame, view)):
             await self._carry(frame, view)
 
     async def fetch(self, digest: str, size: int) -> bytearray:
@@ -155,9 +157,9 @@ class FrameCarrier:
     async def _direct(self, frame: Frame, view: memoryview) -> bool:
         """Bring a frame to a worker; whether one has it now."""
         assert self._peers is not None
-        for address in await self._registry.frame_places(frame.size):
-            if not await self._peers.reach(address):
-                continue
+        places = await self._registry.frame_places(frame.size)
+        reached = await asyncio.gather(*map(self._peers.reach, places))
+        for address in itertools.compress(places, reached):
             try:
                 await self._peers.send(address, frame, view)
             except UnreachableError as error:

@@ -193,7 +193,14 @@ class Registry:
         return cls(worker.scheduler.async_run)
 
     async def hello(self) -> Message:
-        """Version of the package there, its state folder, `host_token`, Python's version."""
+        """Answer what the server is.
+
+        Returns
+        -------
+        dict
+            Its ``version``, ``state_folder``, ``host_token`` and ``python``; ``page``, its
+            page of jobs; ``peers``, whether its workers have frames for others.
+        """
         answer: Message = await self._ask("hello")
         return answer
 
@@ -510,7 +517,8 @@ class Registry:
         held : bool
             Whether one is not missing either that a worker has and passes on.
         """
-        answer: list[str] = await self._ask("missing_frames", digests=list(digests), held=held)
+        more = {"held": True} if held else {}  # which a server of an older version does not know
+        answer: list[str] = await self._ask("missing_frames", digests=list(digests), **more)
         return answer
 
     async def frame_places(self, size: int) -> list[str]:
@@ -665,7 +673,7 @@ class SyncRegistry:
     ) -> None:
         self._client = client
         self._registry = Registry.of_client(client, patience, alive)
-        self._carrier = FrameCarrier(self._registry, Peers(client.rpc))
+        self._carrier = FrameCarrier(self._registry)
         self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:
@@ -764,8 +772,12 @@ class SyncRegistry:
     def forget(self, jobs: Iterable[str]) -> None:
         self._sync(self._registry.forget, jobs)
 
-    def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
-        return self._sync(self._registry.missing_frames, digests, held)
+    def missing_frames(self, digests: Sequence[str]) -> list[str]:
+        return self._sync(self._registry.missing_frames, digests)
+
+    def use_peers(self) -> None:
+        """Have large frames go straight to workers and from them, where these can be reached."""
+        self._carrier = FrameCarrier(self._registry, Peers(self._client.rpc))
 
     def place_frame(self, frame: Frame, view: memoryview) -> None:
         """Bring a frame's bytes where a job can use them; see `FrameCarrier`."""

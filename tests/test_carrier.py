@@ -45,6 +45,7 @@ class Elsewhere:
         for name in ("write_frame", "read_frame", "complete_frame"):
             do = site.host._operations[name]
             site.host._operations[name] = partial(self._counted, name, do)
+        site.registry.use_peers()
         self.kernel = CarriedFrames(site.registry)
 
     async def _equip(self, worker: Worker, folder: Path) -> FramesHere:

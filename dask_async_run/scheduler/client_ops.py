@@ -88,6 +88,7 @@ class ClientOps:
             "host_token": self._registry.token,
             "python": list(sys.version_info[:3]),
             "page": self._registry.page,
+            "peers": True,
         }
 
     async def create(self, spec: Message) -> Message:

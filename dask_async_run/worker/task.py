@@ -179,7 +179,8 @@ def _supervise(
         try:
             ending = supervisor.run(host.template, around.environ, spec.warm)
         finally:
-            _begin(worker, frames.leave(needed))
+            if not frames.shared:
+                _begin(worker, frames.leave(needed))
         if ending.died and claim.attempt <= spec.retries:
             return replace(ending, state=State.LOST)  # which the registry lets run again
         if ending.died and spec.retries:
