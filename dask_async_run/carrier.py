@@ -77,7 +77,7 @@ class FrameCarrier:
             Of bytes; if another thread changes them meanwhile, `FrameError` is raised.
         """
         direct = self._peers is not None and frame.size >= DIRECT
-        if not await self._registry.missing_frames([frame.digest], held=direct):
+        if not await self._registry.missing_frames([frame.digest], coming=direct):
             return
         if not (direct and await self._direct(frame, view)):
             await self._carry(frame, view)

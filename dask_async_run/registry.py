@@ -509,15 +509,17 @@ class Registry:
         """
         await self._ask("forget", jobs=list(jobs))
 
-    async def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
+    async def missing_frames(self, digests: Sequence[str], coming: bool = False) -> list[str]:
         """Which frames the store does not have; the others are marked as used now.
 
         Parameters
         ----------
-        held : bool
-            Whether one is not missing either that a worker has and passes on.
+        coming : bool
+            Whether one is not missing either that a worker is bringing there.
         """
-        more = {"held": True} if held else {}  # which a server of an older version does not know
+        more = (
+            {"coming": True} if coming else {}
+        )  # which a server of an older version does not know
         answer: list[str] = await self._ask("missing_frames", digests=list(digests), **more)
         return answer
 
@@ -531,9 +533,28 @@ class Registry:
         answer: dict[str, list[str]] = await self._ask("holders", digests=list(digests))
         return answer
 
-    async def held(self, worker: str, digests: Sequence[str], gone: Sequence[str] = ()) -> None:
-        """Tell which frames a worker has copies of, and which ones it has no more."""
-        await self._ask_again("held", worker=worker, digests=list(digests), gone=list(gone))
+    async def held(
+        self,
+        worker: str,
+        digests: Sequence[str],
+        passing: bool = False,
+        gone: Sequence[str] = (),
+    ) -> None:
+        """Tell which frames a worker has copies of.
+
+        Parameters
+        ----------
+        worker : str
+            Its address.
+        digests : sequence of str
+            That it has from now on.
+        passing : bool
+            Whether it brings those of them to the store that this does not have.
+        gone : sequence of str
+            That it has no more.
+        """
+        told = {"digests": list(digests), "passing": passing, "gone": list(gone)}
+        await self._ask_again("held", worker=worker, **told)
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         """Send a piece of a frame; see `dask_async_run.incoming`."""

@@ -159,6 +159,21 @@ def test_it_is_not_sent_again_while_it_is_on_its_way(
     assert elsewhere.stored(frame)
 
 
+def test_a_copy_that_nobody_brings_is_not_enough(elsewhere: Elsewhere) -> None:
+    """A worker may have one of a job that was forgotten: the store gets the frame again."""
+    frame, first, _ = elsewhere.put_apart(LARGE)
+    elsewhere.site.host.registry.store.remove([frame.digest])
+    assert elsewhere.at(frame) == [first]
+    with pytest.raises(FrameError, match="is missing from"):
+        elsewhere.site.registry.create(holding(frame, "train"))
+    assert elsewhere.kernel.put(LARGE) == frame
+    spec = holding(frame, "train")
+    elsewhere.site.registry.create(spec)
+    wait_for(lambda: elsewhere.stored(frame))
+    assert elsewhere.site.ends(spec) == [("finished", "")]
+    wait_for(lambda: elsewhere.site.registry.show(spec.id).saved)
+
+
 def test_what_is_small_goes_to_the_registry(elsewhere: Elsewhere) -> None:
     """One call is all that it costs; an empty one is a file too."""
     for data in (b"x" * (DIRECT - 1), b""):
@@ -324,9 +339,9 @@ def test_a_worker_that_dies_before_it_passed_a_frame_on(
     frame = elsewhere.kernel.put(LARGE)
     (first,) = elsewhere.at(frame)
     (other,) = elsewhere.frames.keys() - {first}
-    registry = elsewhere.site.host.registry
-    assert registry.only_there(first)
-    assert not registry.only_there(other)
+    holders = elsewhere.site.host.registry.holders
+    assert holders.alone(first)
+    assert not holders.alone(other)
     elsewhere.run(elsewhere.frames[first].settle(0))
     elsewhere.run(elsewhere.worker(first).close())
     wait_for(lambda: not elsewhere.at(frame))

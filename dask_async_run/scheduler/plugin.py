@@ -114,7 +114,7 @@ class RegistryPlugin(SchedulerPlugin):
         """Keep workers that run a cell or alone have an input: both would be lost with them."""
         if self.host is None:
             return list(workers)
-        busy, alone = self.host.registry.machine.cells(), self.host.registry.only_there
+        busy, alone = self.host.registry.machine.cells(), self.host.registry.holders.alone
         return [w for w in workers if w.address not in busy and not alone(w.address)]
 
     def restart(self, scheduler: Scheduler) -> None:

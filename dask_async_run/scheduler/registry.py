@@ -262,13 +262,6 @@ class JobRegistry:
             digests += self.journal.frames(parent)
         return self.holders.nearest(digests)
 
-    def only_there(self, worker: str) -> bool:
-        """Whether a worker has a frame that neither the store nor another worker has."""
-        return any(
-            self.holders.of(digest) == [worker] and self.is_coming(digest)
-            for digest in self.holders.at(worker)
-        )
-
     def task_ended(self, job: str, problem: str) -> None:
         self.apply(TaskEnded(job, problem, time.time()))
 
@@ -392,18 +385,14 @@ class JobRegistry:
         jobs, self._committed = self._committed, []
         for job in jobs:
             digests = list(self.journal.frames(job))
-            if any(self.is_coming(digest) for digest in digests):
+            if any(map(self.holders.is_coming, digests)):
                 self._awaited.append(job)
             else:
                 self._saver.save(job, digests)
         self._saver.sync()
 
-    def is_coming(self, digest: str) -> bool:
-        """Whether the store does not have a frame yet, and a worker brings it."""
-        return bool(self.holders.of(digest)) and not self.store.has(digest)
-
     def frames_came(self) -> None:
-        """Save what was waiting for frames; one has arrived, or will never."""
+        """Save what was waiting for frames: one has arrived, or will not."""
         self._committed += self._awaited
         self._awaited = []
         if self._committed and self._saving is None and not self.closed:

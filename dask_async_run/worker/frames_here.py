@@ -53,15 +53,15 @@ class FramesHere:
     carrier : FrameCarrier or None
         None: the folder is the registry's own.
     tell : callable or None
-        Tells the registry, in the worker's event loop, which large frames are here, and which
-        ones are no more.
+        As `Registry.held`, of this worker: tells which large frames are here, and which ones are
+        no more; in the worker's event loop.
     """
 
     def __init__(
         self,
         folder: Path,
         carrier: FrameCarrier | None = None,
-        tell: Callable[[list[str], list[str]], Coroutine[Any, Any, None]] | None = None,
+        tell: Callable[..., Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.store = FrameStore(folder)
         self._carrier = carrier
@@ -127,7 +127,7 @@ class FramesHere:
         unsure = [frame for frame in frames if frame[0] in self._unsure]
         if unsure:
             self._unsure.difference_update(digest for digest, _ in unsure)
-            self._begin_sending(unsure)
+            await self._pass_on(unsure)
 
     async def serve(
         self, do: str, digest: str = "", transfer: str = "", offset: int = 0, piece: Any = b""
@@ -160,7 +160,7 @@ class FramesHere:
         """Say that frames are here, and bring them to the registry's store meanwhile."""
         if self._carrier is not None:
             with self.used(frames):
-                await self._told(frames)
+                await self._told(frames, passing=True)
                 self._begin_sending(frames)
 
     def _begin_sending(self, frames: Named) -> None:
@@ -180,12 +180,12 @@ class FramesHere:
                     logger.warning("an input is not in the registry's store yet: %s", error)
                     await asyncio.sleep(SEND_AGAIN)
 
-    async def _told(self, frames: Named) -> None:
+    async def _told(self, frames: Named, passing: bool = False) -> None:
         large = {str(digest) for digest, size in frames if int(size) >= DIRECT}
-        new = large - self._told_of
+        new = large if passing else large - self._told_of
         if new and self._tell is not None:
             self._told_of |= new
-            await self._tell(sorted(new), [])
+            await self._tell(sorted(new), passing=passing)
 
     @contextmanager
     def used(self, frames: Named) -> Iterator[None]:
@@ -237,4 +237,4 @@ class FramesHere:
         # Who asks for one nevertheless hears that it is not here.
         with suppress(AsyncRunError, OSError):
             if self._tell is not None:
-                await self._tell([], digests)
+                await self._tell([], gone=digests)

@@ -180,7 +180,8 @@ def _supervise(
             ending = supervisor.run(host.template, around.environ, spec.warm)
         finally:
             if not frames.shared:
-                _begin(worker, frames.leave(needed))
+                with suppress(AsyncRunError, OSError):
+                    _begin(worker, frames.leave(needed)).result()
         if ending.died and claim.attempt <= spec.retries:
             return replace(ending, state=State.LOST)  # which the registry lets run again
         if ending.died and spec.retries:
