@@ -18,6 +18,7 @@ from dask_async_run import cli
 from dask_async_run.server.connection import Connection
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
+from waiting import wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -197,7 +198,8 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
     shown = command.json("show", "fit")
     assert {"score", "df"} <= {*shown["bound"]}
     assert [event["state"] for event in shown["events"]] == ["pending", "running", "finished"]
-    failed = command.json("show", "bad")
+    # From here on nothing about it changes.
+    failed = wait_for(lambda: (shown := command.json("show", "bad"))["saved"] and shown, 60)
     card = command("show", "bad")
     assert "state      failed" in card
     assert "ZeroDivisionError" in card

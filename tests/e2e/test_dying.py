@@ -68,7 +68,7 @@ def test_a_worker_killed_while_it_supervises(
     job = observer.wait("once")
     assert job.state == "lost"
     assert "worker" in job.reason
-    assert psutil.wait_procs([cell, template], timeout=10)[1] == []
+    assert psutil.wait_procs([cell, template], timeout=60)[1] == []
     gathered = kernel.run("%async_gather once")
     assert gathered.stdout == "begun\n"
     assert gathered.error is not None

@@ -7,7 +7,8 @@ import queue
 import re
 import signal
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,7 @@ class RealKernel:
         self.manager: Any = None
         self.client: Any = None
         self._interrupted = False
+        self._again: deque[dict[str, Any]] = deque()
 
     @property
     def pid(self) -> int:
@@ -167,6 +169,10 @@ class RealKernel:
         """Start an execution; `finish` collects it."""
         return str(self.client.execute(code, allow_stdin=self.attended))
 
+    def put_back(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Have `finish` see messages that were read from the client, before those to come."""
+        self._again.extend(messages)
+
     def wait_until_busy(self, msg_id: str, timeout: float = 30) -> None:
         """Wait until the kernel has begun to execute `msg_id`; its "busy" is used up."""
         deadline = time.monotonic() + timeout
@@ -212,7 +218,8 @@ class RealKernel:
             if time.monotonic() - begun > timeout:
                 raise TimeoutError(f"not idle within {timeout} s; so far:\n{ran.text}")
             with suppress(queue.Empty):
-                message = self.client.get_iopub_msg(timeout=0.5)
+                again = self._again
+                message = again.popleft() if again else self.client.get_iopub_msg(timeout=0.5)
                 if message["parent_header"].get("msg_id") != msg_id:
                     continue
                 kind, content = message["msg_type"], message["content"]

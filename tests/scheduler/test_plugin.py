@@ -104,7 +104,8 @@ def test_creating_the_same_job_again_changes_nothing(site: Site, tmp_path: Path)
 def test_jobs_run_side_by_side_on_all_slots(site: Site, tmp_path: Path) -> None:
     """A short job does not wait behind a long one while a slot is free."""
     go = tmp_path / "go"
-    long = site.submit("long", f"await {go}")
+    long = site.submit("long", "say up", f"await {go}")
+    assert site.registry.outputs(long.id, 0, 10).outputs
     for n in range(6):
         site.ended(site.submit(f"short-{n}"))
     many = [site.submit(f"many-{n}") for n in range(6)]
@@ -209,7 +210,8 @@ def test_cancelling_an_unknown_job_cancels_nothing(site: Site) -> None:
 def test_wait_for_all_for_one_and_not_for_ever(site: Site, tmp_path: Path) -> None:
     """`wait` returns in order of submission, when all (any) have ended or time is over."""
     go = tmp_path / "go"
-    slow, fast = site.submit("slow", f"await {go}"), site.submit("fast")
+    slow, fast = site.submit("slow", "say up", f"await {go}"), site.submit("fast")
+    assert site.registry.outputs(slow.id, 0, 10).outputs
     ids = [fast.id, slow.id]
     assert [v.name for v in site.registry.wait(ids, 10, any=True)] == ["slow", "fast"]
     assert [v.state for v in site.registry.wait(ids, 0.1)] == ["running", "finished"]

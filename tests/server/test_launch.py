@@ -55,10 +55,13 @@ def test_a_server_is_started_found_and_stopped(folders: Any) -> None:
     assert connection.dashboard is not None
     assert connection.dashboard.startswith("http://127.0.0.1:")
 
-    # A second one finds it, whatever it asks for.
-    begun = time.monotonic()
-    assert ensure_server(workers=7) == (connection, False)
-    assert time.monotonic() - begun < 2
+    # A second one finds it, whatever it asks for; soon, but for what else a machine has to do.
+    seconds = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert ensure_server(workers=7) == (connection, False)
+        seconds.append(time.monotonic() - begun)
+    assert min(seconds) < 2
 
     # It is nobody's child and in nobody's session.
     server = psutil.Process(connection.pid)
@@ -138,7 +141,7 @@ def test_a_killed_server_takes_its_workers_along_and_is_replaced() -> None:
     connection, _ = one_worker()
     processes = reaper.tree(connection.pid)
     os.kill(connection.pid, signal.SIGKILL)
-    wait_for(lambda: not living(processes), 10, "the workers' end")
+    wait_for(lambda: not living(processes), 60, "the workers' end")
     files = Files.of("default")
     assert files.connection.exists()
     assert connections.find("default") is None
@@ -158,7 +161,7 @@ def test_a_stopped_worker_does_not_outlive_a_killed_server() -> None:
     (worker,) = (p for p in processes if "spawn_main" in " ".join(p.cmdline()))
     worker.suspend()
     os.kill(connection.pid, signal.SIGKILL)
-    wait_for(lambda: not living(processes), 10, "the workers' end")
+    wait_for(lambda: not living(processes), 60, "the workers' end")
 
 
 def test_a_starter_that_is_killed_leaves_a_server_that_the_next_one_waits_for(python: Any) -> None:
@@ -184,9 +187,9 @@ def test_an_interrupted_start_leaves_nothing(python: Any) -> None:
     pid = wait_for(lambda: holder(files.alive))
     processes = reaper.tree(pid)
     starter.send_signal(signal.SIGINT)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
-    wait_for(lambda: not living(processes | reaper.tree(pid)), 10)
+    wait_for(lambda: not living(processes | reaper.tree(pid)), 60)
     assert not held(files.alive)
     assert not files.connection.exists()
 
@@ -202,7 +205,7 @@ def test_a_server_is_stopped_while_somebody_waits_for_it(python: Any) -> None:
         stop_server()
     assert stop_server(force=True)
     assert not held(files.alive)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "ended while it started" in said
 
 
@@ -214,7 +217,7 @@ def test_a_server_that_dies_while_somebody_waits_for_it(python: Any) -> None:
     files = Files.of("default")
     wait_for(lambda: files.folder.exists() and held(files.alive), 60)
     os.kill(wait_for(lambda: holder(files.alive)), signal.SIGKILL)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "ended while it started" in said
     assert "server.log" in said
 
@@ -270,7 +273,7 @@ def test_a_damaged_file_of_a_living_server_is_put_right(folders: Any) -> None:
     shutil.rmtree(folders.runtime)
     assert one_worker() == (connection, False)
     shutil.rmtree(folders.runtime)
-    wait_for(lambda: connections.find("default") == connection, 10)
+    wait_for(lambda: connections.find("default") == connection, 60)
     assert stop_server()
 
 
