@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -286,10 +287,29 @@ def test_cancelled_at_any_moment(cells: Cells) -> None:
 
 def test_a_cell_may_run_for_its_timeout_and_no_longer(cells: Cells) -> None:
     """State, reason, and what was bound."""
-    ended = cells.run("x = 1\nimport time\ntime.sleep(1000)", timeout=30, limit=0.5)
+    ended = cells.run("x = 1\nimport time\ntime.sleep(1000)", limit=2.0)
     assert ended.state is State.TIMED_OUT
-    assert ended.reason == "ran longer than 0.5 s; stopped by SIGINT"
+    assert ended.reason == "ran longer than 2 s; stopped by SIGINT"
     assert "x" in ended.result.bound
+
+
+def slow_inputs(seconds: int) -> dict[str, Any]:
+    """Inputs that take so long to load."""
+    sleep = b"\x80\x05ctime\nsleep\n(K" + bytes([seconds]) + b"tR0"
+    stream = sleep + pickle.dumps(("end",), protocol=5)[2:]
+    return {"stream": stream, "frames": [], "stream_frame": None}
+
+
+def test_loading_the_inputs_is_not_the_cells_time(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short its timeout is: it has it from its own beginning. Nor does loading for ever."""
+    ended = cells.run("x = 1", inputs=slow_inputs(3), limit=2.0)
+    assert (ended.state, ended.reason, ended.result.bound) == (State.FINISHED, "", ["x"])
+    monkeypatch.setattr(supervisor, "LOADING", 0.5)
+    ended = cells.run("x = 1", inputs=slow_inputs(200), limit=0.3, grace=0.2)
+    assert ended.state is State.TIMED_OUT
+    assert ended.reason == "its inputs were not loaded within 0.5 s; stopped by SIGTERM"
 
 
 def test_a_cell_that_wants_too_much_memory_is_stopped(cells: Cells) -> None:
