@@ -144,7 +144,7 @@ class CellRun:
 
     def end(self, timeout: float = 90) -> Ended:
         self.thread.join(timeout)
-        assert not self.thread.is_alive(), f"the cell runs on; so far: {self.sink.outputs}"
+        assert not self.thread.is_alive(), f"the cell runs on; last: {self.sink.outputs[-9:]}"
         return Ended(self.endings[0], self.sink)
 
 
