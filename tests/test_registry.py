@@ -236,12 +236,12 @@ def test_a_look_waits_for_the_end(ask: Callable[..., Any], worker: str, site: Si
     ask("claim", spec.id, worker, "host")
     (first,) = ask("look", {spec.id: ""}, {})
     waiting = threading.Thread(
-        target=lambda: found.extend(site.registry.look({spec.id: first.mark}, {}, 20))
+        target=lambda: found.extend(site.registry.look({spec.id: first.mark}, {}, 60))
     )
     found: list[Any] = []
     waiting.start()
     ask("finish", spec.id, "failed", "no")
-    waiting.join(20)
+    waiting.join(60)
     assert [(look.view.state, look.view.reason) for look in found] == [("failed", "no")]
     assert ask("look", {spec.id: found[0].mark}, {}) == []
     ask("forget", [spec.id])
@@ -259,10 +259,10 @@ def test_an_outcome_is_the_end_and_what_is_left(
     open_ = site.registry.outcome(spec.id, 0.0)
     assert (open_.view.state, open_.remains) == ("running", None)
     answers: list[Any] = []
-    waiting = threading.Thread(target=lambda: answers.append(site.registry.outcome(spec.id, 20.0)))
+    waiting = threading.Thread(target=lambda: answers.append(site.registry.outcome(spec.id, 60.0)))
     waiting.start()
     ask("finish", spec.id, "finished", "", JobResult({"stream": b"1"}, bound=["x"]))
-    waiting.join(20)
+    waiting.join(60)
     [outcome] = answers
     assert outcome.view.state == "finished"
     assert outcome.remains.result.bound == ["x"]
@@ -465,7 +465,7 @@ def test_everything_works_over_tls(tmp_path: Path) -> None:
         spec = site.submit("a", "say hello")
         assert site.ends(spec) == [("finished", "")]
         wait_for(lambda: site.client.list_datasets() == ("nb/a",))
-        assert site.client.get_dataset("nb/a").result(timeout=10)["state"] == "finished"
+        assert site.client.get_dataset("nb/a").result(timeout=60)["state"] == "finished"
 
 
 def test_a_scheduler_with_only_its_own_certificate_will_do(tmp_path: Path) -> None:

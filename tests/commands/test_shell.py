@@ -252,7 +252,7 @@ def complete(line: str, folder: Path) -> set[str]:
     return {word.strip() for word in done.stdout.split("\n") if word.strip()}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_bash_completes_commands_options_and_jobs(server: Connection, folder: Path) -> None:
     """In a real shell; names come from the journal, also those of an ended server."""
     with dask_async_run.connect(namespace={}, start=False) as session:

@@ -20,7 +20,7 @@ from realkernel import RealKernel
 
 from .conftest import SharedServer
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 WAIT = "import os, time\nwhile not os.path.exists({!r}): time.sleep(0.01)\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -41,7 +41,7 @@ def observer(shared_server: SharedServer) -> Observer:
 def updates(kernel: RealKernel, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
     """Messages that come until one of them is the right one; `finish` sees them, too."""
     found = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(queue.Empty):
             message = kernel.client.get_iopub_msg(timeout=0.5)

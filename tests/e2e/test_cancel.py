@@ -69,7 +69,7 @@ CASES = [
 ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> None:
     """The process is gone, the job is cancelled, says how, and keeps what came before."""
@@ -108,7 +108,7 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
         assert "cancelled" in gathered.traceback
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_cancel_of_a_job_that_waits(shared_kernel: RealKernel, shared_server: Any) -> None:
     """It never runs, and what waits for it is cancelled by name."""
     observer = shared_server.observer
@@ -127,7 +127,7 @@ def test_cancel_of_a_job_that_waits(shared_kernel: RealKernel, shared_server: An
     assert observer.job("second").started is None
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_interrupting_a_gather_changes_nothing(
     shared_kernel: RealKernel, shared_server: Any
 ) -> None:

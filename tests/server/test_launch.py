@@ -27,7 +27,7 @@ from dask_async_run.server.locks import Lock, held, holder
 from jobs import connected
 from waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("stopping")]
 
 START = """
 import sys

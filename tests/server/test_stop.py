@@ -26,7 +26,7 @@ from dask_async_run.server.locks import held, holder
 from jobs import cell_spec, connected, said
 from waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("stopping")]
 
 BUSY = """
 import subprocess, sys, time
@@ -95,7 +95,7 @@ def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
     connection = one_worker()
     with connected(connection) as (_, registry):
         done = registry.create(cell_spec("print('done')", "done"))
-        registry.wait([done.id], 30)
+        registry.wait([done.id], 60)
         running = registry.create(cell_spec(BUSY, "train"))
         wait_for(lambda: said(registry, running.id).count("\n") >= 2)
         waiting = registry.create(cell_spec("print('later')", "later"))
@@ -115,7 +115,7 @@ def test_unfinished_jobs_keep_a_server_unless_by_force() -> None:
 
     connection = one_worker()
     with connected(connection) as (_, registry):
-        registry.wait([waiting.id], 30)
+        registry.wait([waiting.id], 60)
         states = {job.name: (job.state, job.reason) for job in registry.jobs()}
         assert states["done"][0] == State.FINISHED
         assert states["train"][0] == State.CANCELLED
@@ -162,11 +162,11 @@ def test_a_killed_workers_cells_leave_nothing_and_a_new_worker_comes() -> None:
         assert wild(below)
         worker.kill()
         wait_for(lambda: not living(below), 60, "the end of the cell and all below it")
-        (view,) = registry.wait([job.id], 10)
+        (view,) = registry.wait([job.id], 60)
         assert view.state == State.LOST
         # No zombies either: the server has adopted what nobody waited for.
         again = registry.create(cell_spec("print(1)"))
-        assert registry.wait([again.id], 40)[0].state == State.FINISHED
+        assert registry.wait([again.id], 60)[0].state == State.FINISHED
         wait_for(lambda: all(p.status() != psutil.STATUS_ZOMBIE for p in server.children()), 60)
 
 
@@ -176,7 +176,7 @@ def test_retired_workers_come_back() -> None:
     with connected(connection) as (client, registry):
         client.retire_workers()
         job = registry.create(cell_spec("1"))
-        assert registry.wait([job.id], 40)[0].state == State.FINISHED
+        assert registry.wait([job.id], 60)[0].state == State.FINISHED
 
 
 def test_a_server_that_hangs_is_only_stopped_by_force(
@@ -240,7 +240,7 @@ def test_a_scheduler_that_somebody_shut_down_takes_the_server_along(python: Any)
     processes = reaper.tree(connection.pid)
     client = python(SHUTDOWN)
     wait_for(lambda: not living(processes), 60)
-    assert client.wait(30) == 0
+    assert client.wait(60) == 0
     assert not held(Files.of("default").alive)
 
 
@@ -272,7 +272,7 @@ def test_a_client_keeps_it() -> None:
     connection = one_worker(idle_timeout=IDLE)
     with connected(connection) as (_, registry):
         job = registry.create(cell_spec("1"))
-        assert registry.wait([job.id], 30)[0].state == State.FINISHED
+        assert registry.wait([job.id], 60)[0].state == State.FINISHED
         threading.Event().wait(2 * IDLE)
         assert ping(connection).clients == 1
     wait_for(lambda: not held(Files.of("default").alive), 60)
