@@ -424,20 +424,27 @@ def test_a_scheduler_that_is_gone_is_a_clear_error(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_wait_and_nothing_else(site: Site) -> None:
     """Ctrl-C in a kernel that waits: KeyboardInterrupt at once, the job goes on."""
     spec = site.submit("a")
-    for waiting in (
-        lambda: site.registry.wait([spec.id]),
-        lambda: site.registry.outputs(spec.id, 0, 60.0),
+    changes, news = site.host.registry.changes, site.host.registry.news
+    for waiting, bell in (
+        (lambda: site.registry.wait([spec.id]), changes),
+        (lambda: site.registry.outputs(spec.id, 0, 60.0), news),
     ):
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+
+        def interrupt(bell: Any = bell) -> None:
+            """Once the registry has somebody wait: earlier, it would end this whole run."""
+            wait_for(lambda: len(bell), what="somebody to wait")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             waiting()
         assert time.monotonic() - start < 10
-        timer.join()
+        interrupting.join()
     assert site.registry.show(spec.id).state == "pending"
     assert site.registry.idle()["unfinished"] == 1
-    wait_for(lambda: len(site.host.registry.changes) + len(site.host.registry.news) <= 2)
+    wait_for(lambda: len(changes) + len(news) <= 2)
 
 
 def test_many_threads_wait_at_once(site: Site, ask: Callable[..., Any], worker: str) -> None:
