@@ -16,7 +16,7 @@ from waiting import wait_for
 OpenKernel = Callable[..., RealKernel]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(180)
 def test_frames_go_where_no_folder_is_shared(
     elsewhere: Elsewhere, open_kernel: OpenKernel, tmp_path: Path
 ) -> None:
@@ -42,7 +42,7 @@ def test_frames_go_where_no_folder_is_shared(
     assert list((tmp_path / "hidden").iterdir()) == []
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(180)
 def test_a_finished_result_outlives_kernel_and_worker(
     elsewhere: Elsewhere, open_kernel: OpenKernel
 ) -> None:
@@ -68,7 +68,7 @@ def test_a_finished_result_outlives_kernel_and_worker(
     assert kernel.do("print(total, kept[0])").stdout == "2000004.0 5.0\n"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(180)
 def test_a_cluster_needs_nothing_of_ours(
     bare_elsewhere: Elsewhere, open_kernel: OpenKernel, tmp_path: Path
 ) -> None:
@@ -101,7 +101,7 @@ def test_a_cluster_needs_nothing_of_ours(
         assert list(plain.run(lambda: "IPython" in sys.modules).values()) == [False]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(180)
 def test_a_worker_of_another_python_gets_no_cells(
     elsewhere: Elsewhere, open_kernel: OpenKernel
 ) -> None:
@@ -126,7 +126,7 @@ def test_a_worker_of_another_python_gets_no_cells(
     kernel.do("%async_cancel there")
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(240)
 def test_two_users_share_a_cluster(elsewhere: Elsewhere, open_kernel: OpenKernel) -> None:
     """Their notebooks have the same path and their jobs the same name; each has their own."""
     connect = f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}"
