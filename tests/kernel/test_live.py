@@ -112,7 +112,7 @@ def test_a_loop_that_has_no_time_ends_the_views_later(site: Site, follower: Foll
     wait_for(lambda: paper.cards)
     session: Any = follower._session
     session.alive = False  # or it is waited for
-    site.client.loop.add_callback(time.sleep, 1.0)
+    follower._loop.add_callback(time.sleep, 1.0)
     (watched,) = follower.stop("not followed any more")
     wait_for(lambda: paper.last)
     assert watched.note == "not followed any more"

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -236,10 +237,23 @@ def test_a_crash_at_the_start_is_told_with_the_log(monkeypatch: pytest.MonkeyPat
     assert one_worker()[1]
 
 
-def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_takes_too_long_is_ended() -> None:
+    """Its process stands still amid it, and is gone afterwards."""
+    files = Files.of("default")
+    starting: list[psutil.Process] = []
+
+    def stand_still() -> None:
+        wait_for(lambda: files.folder.exists() and held(files.alive))
+        starting.append(psutil.Process(wait_for(lambda: holder(files.alive))))
+        starting[0].suspend()
+
+    suspending = threading.Thread(target=stand_still)
+    suspending.start()
     with pytest.raises(ServerError, match="not ready in time"):
-        one_worker(timeout=0.7)
-    assert not held(Files.of("default").alive)
+        one_worker(timeout=12)
+    suspending.join()
+    assert not living(set(starting))
+    assert not held(files.alive)
 
 
 def test_a_python_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
