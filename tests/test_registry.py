@@ -433,6 +433,9 @@ def test_an_interrupt_ends_the_wait_and_nothing_else(site: Site) -> None:
         def interrupt(bell: Any = bell) -> None:
             """Once the registry has somebody wait: earlier, it would end this whole run."""
             wait_for(lambda: len(bell), what="somebody to wait")
+            # This process's main thread is on its way into a lock. A signal that comes just
+            # before, Python sees when the lock's time is up: Dask's 10 s.
+            time.sleep(0.5)
             os.kill(os.getpid(), signal.SIGINT)
 
         interrupting = threading.Thread(target=interrupt)
