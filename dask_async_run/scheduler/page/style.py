@@ -141,7 +141,12 @@ TEMPLATE = (
 {% block extra_resources %}
 <style>"""
     + PAGE
-    + """</style>
+    + """
+{% if embedded %}
+.navbar { display:none; }
+#ar { padding:6px 6px 10px; }
+{% endif %}
+</style>
 {% endblock %}
 {% block content %}
 {% from macros import embed %}
