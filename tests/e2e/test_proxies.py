@@ -137,13 +137,13 @@ def test_dask_labextension(jupyter: Jupyter, open_kernel: OpenKernel, tmp_path: 
         there = f"{jupyter.base}dask/dashboard/{cluster['id']}"
         plots = jupyter.ask("GET", f"dask/dashboard/{cluster['id']}/individual-plots.json")
         assert plots["Individual Async Run"] == "/individual-async-run"
+        go = tmp_path / "go"
+        kernel.do(f"%%async_run --name slow\nprint('begun')\n{UNTIL.format(str(go))}")
         with browser_page(width=460, height=700) as page:
             page.goto(jupyter.address.replace("/lab?", "/api/status?"))  # lets the browser in
             with nothing_goes_wrong(page):
                 page.goto(there + plots["Individual Async Run"])
                 row(page, "quick", "finished").wait_for()
-                go = tmp_path / "go"
-                kernel.do(f"%%async_run --name slow\nprint('begun')\n{UNTIL.format(str(go))}")
                 row(page, "slow", "running").click()
                 page.get_by_text("begun").first.wait_for()
                 # As narrow as a pane beside a notebook: no menu, and columns that can be read.
@@ -159,6 +159,7 @@ def test_dask_labextension(jupyter: Jupyter, open_kernel: OpenKernel, tmp_path: 
 def test_jupyter_server_proxy(jupyter: Jupyter, tmp_path: Path) -> None:
     """Our own server's page by the links in a notebook: let in, live, its buttons work."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
+    notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(notebook, jupyter.folder / "story.ipynb")
     with browser_page(width=1280) as page:
         lab = LabNotebook(page, jupyter.address, "story.ipynb").open()

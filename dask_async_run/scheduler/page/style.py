@@ -144,7 +144,8 @@ TEMPLATE = (
     + """
 {% if embedded %}
 .navbar { display:none; }
-#ar { padding:6px 6px 10px; }
+body { padding:0 4px; }
+#ar { padding:6px 0; }
 {% endif %}
 </style>
 {% endblock %}
