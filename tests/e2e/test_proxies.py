@@ -18,7 +18,7 @@ from urllib.request import Request, urlopen
 import nbformat
 import pytest
 
-from lab import LabNotebook, browser_page, lab_server
+from lab import LabNotebook, browser_page, end_kernels, lab_server
 from observer import stop_server
 from realkernel import RealKernel
 
@@ -161,7 +161,9 @@ def test_jupyter_server_proxy(jupyter: Jupyter, tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(c) for c in CELLS])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     nbformat.write(notebook, jupyter.folder / "story.ipynb")
-    with browser_page(width=1280) as page:
+    with ExitStack() as stack:
+        stack.callback(end_kernels, jupyter.address)
+        page = stack.enter_context(browser_page(width=1280))
         lab = LabNotebook(page, jupyter.address, "story.ipynb").open()
         for number in range(3):
             lab.run(number)
