@@ -34,6 +34,14 @@ Rounds = dict[str, list[float]]
 MARKS = ("<!-- measured -->", "<!-- end of measured -->")
 """Between them the table stands, in README."""
 
+ELSEWHERE = {
+    "returns": "a large array, to a worker without a shared folder: the call returns",
+    "there": "the same: there and used",
+    "held": "the same: more memory of the scheduler, MB",
+}
+SMALLEST = 8_000_000
+"""Bytes of an array that is large for `remote`."""
+
 _SHELL = "from IPython.core.interactiveshell import InteractiveShell as S; S.instance()"
 IMPORTS = {
     "a shell": _SHELL,
@@ -75,7 +83,17 @@ def measure(
             taken = pool.map(_seconds_of_program, IMPORTS.values())
             for name, seconds in zip(IMPORTS, taken, strict=True):
                 bounds.setdefault(name, []).append(seconds)
-    return {"found": found, "limits": bounds, "sizes": sizes, "jobs": jobs}
+    elsewhere = _elsewhere(rounds, max(size, SMALLEST))
+    return {"found": found, "elsewhere": elsewhere, "limits": bounds, "sizes": sizes, "jobs": jobs}
+
+
+def _elsewhere(rounds: int, size: int) -> dict[str, Any]:
+    """What `remote` measures, in a program of its own: its cluster and kernel have no server."""
+    script = Path(__file__).with_name("remote.py")
+    command = [sys.executable, str(script), "--rounds", str(rounds), "--size", str(size)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 def _measure(case: Case, peers: list[Peer], size: int, found: Rounds) -> None:
@@ -105,6 +123,15 @@ def table(measured: dict[str, Any]) -> str:
         others = [statistics.median(v) for name, v in peers.items() if name != names[0]]
         ours = statistics.median(peers[names[0]])
         lines.append([*row, f"{ours / min(others):.2f}" if others else ""])
+    for kind, label in ELSEWHERE.items():
+        values = {way: each[kind] for way, each in measured["elsewhere"].items()}
+        if values:
+            middle = {way: statistics.median(each) for way, each in values.items()}
+            unit = 1e-9 if kind == "held" else 1.0  # MB, as ms are of seconds
+            cells = [_cell([unit * v for v in values.get(name, ())]) for name in names]
+            best = min(value for way, value in middle.items() if way != names[0])
+            ratio = "" if kind == "held" else f"{middle[names[0]] / best:.2f}"
+            lines.append([label, *cells, ratio])
     empty = [""] * (len(head) - 2)
     for count, seconds in measured["jobs"].items():
         lines.append([f"a small cell, {int(count):,} jobs in the journal", _cell(seconds), *empty])

@@ -18,6 +18,7 @@ alone, and on nobody else's disk. Should the worker die just then, the job is lo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
@@ -65,9 +66,7 @@ class FrameCarrier:
         self._registry = registry
         self._peers = peers
         self._own = own
-        self._fetching: weakref.WeakValueDictionary[str, asyncio.Lock] = (
-            weakref.WeakValueDictionary()
-        )
+        self._moving: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
 
     async def place(self, frame: Frame, view: memoryview) -> None:
         """Bring a frame's bytes where a job can use them, if they are nowhere yet.
@@ -77,9 +76,10 @@ class FrameCarrier:
         view : memoryview
             Of bytes; if another thread changes them meanwhile, `FrameError` is raised.
         """
-        if not await self._registry.missing_frames([frame.digest], held=True):
+        direct = self._peers is not None and frame.size >= DIRECT
+        if not await self._registry.missing_frames([frame.digest], coming=direct):
             return
-        if self._peers is None or frame.size < DIRECT or not await self._direct(frame, view):
+        if not (direct and await self._direct(frame, view)):
             await self._carry(frame, view)
 
     async def fetch(self, digest: str, size: int) -> bytearray:
@@ -107,8 +107,13 @@ class FrameCarrier:
         if not sizes:
             return
         for digest in await self._registry.missing_frames(list(sizes)):
-            frame = Frame(digest, sizes[digest])
-            await self._carry(frame, store.open(digest, frame.size))
+            lock = self._moving.setdefault(digest, asyncio.Lock())
+            sent_meanwhile = lock.locked()
+            async with lock:
+                if sent_meanwhile and not await self._registry.missing_frames([digest]):
+                    continue
+                frame = Frame(digest, sizes[digest])
+                await self._carry(frame, store.open(digest, frame.size))
 
     async def fetch_into(
         self, store: FrameStore, frames: Iterable[Sequence[Any]]
@@ -128,7 +133,7 @@ class FrameCarrier:
         fetched = []
         for digest, size in missing:
             # Two cells that begin at once need it once.
-            async with self._fetching.setdefault(digest, asyncio.Lock()):
+            async with self._moving.setdefault(digest, asyncio.Lock()):
                 if not store.use(digest):
                     await _first(partial(self._fetch_into, store, digest, size), ways)
                     fetched.append((digest, size))
@@ -152,9 +157,9 @@ class FrameCarrier:
     async def _direct(self, frame: Frame, view: memoryview) -> bool:
         """Bring a frame to a worker; whether one has it now."""
         assert self._peers is not None
-        for address in await self._registry.frame_places(frame.size):
-            if not await self._peers.reach(address):
-                continue
+        places = await self._registry.frame_places(frame.size)
+        reached = await asyncio.gather(*map(self._peers.reach, places))
+        for address in itertools.compress(places, reached):
             try:
                 await self._peers.send(address, frame, view)
             except UnreachableError as error:

@@ -193,7 +193,14 @@ class Registry:
         return cls(worker.scheduler.async_run)
 
     async def hello(self) -> Message:
-        """Version of the package there, its state folder, `host_token`, Python's version."""
+        """Answer what the server is.
+
+        Returns
+        -------
+        dict
+            Its ``version``, ``state_folder``, ``host_token`` and ``python``; ``page``, its
+            page of jobs; ``peers``, whether its workers have frames for others.
+        """
         answer: Message = await self._ask("hello")
         return answer
 
@@ -502,15 +509,18 @@ class Registry:
         """
         await self._ask("forget", jobs=list(jobs))
 
-    async def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
+    async def missing_frames(self, digests: Sequence[str], coming: bool = False) -> list[str]:
         """Which frames the store does not have; the others are marked as used now.
 
         Parameters
         ----------
-        held : bool
-            Whether one is not missing either that a worker has and passes on.
+        coming : bool
+            Whether one is not missing either that a worker is bringing there.
         """
-        answer: list[str] = await self._ask("missing_frames", digests=list(digests), held=held)
+        more = (
+            {"coming": True} if coming else {}
+        )  # which a server of an older version does not know
+        answer: list[str] = await self._ask("missing_frames", digests=list(digests), **more)
         return answer
 
     async def frame_places(self, size: int) -> list[str]:
@@ -523,9 +533,28 @@ class Registry:
         answer: dict[str, list[str]] = await self._ask("holders", digests=list(digests))
         return answer
 
-    async def held(self, worker: str, digests: Sequence[str], gone: Sequence[str] = ()) -> None:
-        """Tell which frames a worker has copies of, and which ones it has no more."""
-        await self._ask_again("held", worker=worker, digests=list(digests), gone=list(gone))
+    async def held(
+        self,
+        worker: str,
+        digests: Sequence[str],
+        passing: bool = False,
+        gone: Sequence[str] = (),
+    ) -> None:
+        """Tell which frames a worker has copies of.
+
+        Parameters
+        ----------
+        worker : str
+            Its address.
+        digests : sequence of str
+            That it has from now on.
+        passing : bool
+            Whether it brings those of them to the store that this does not have.
+        gone : sequence of str
+            That it has no more.
+        """
+        told = {"digests": list(digests), "passing": passing, "gone": list(gone)}
+        await self._ask_again("held", worker=worker, **told)
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         """Send a piece of a frame; see `dask_async_run.incoming`."""
@@ -665,7 +694,7 @@ class SyncRegistry:
     ) -> None:
         self._client = client
         self._registry = Registry.of_client(client, patience, alive)
-        self._carrier = FrameCarrier(self._registry, Peers(client.rpc))
+        self._carrier = FrameCarrier(self._registry)
         self._marking: asyncio.Task[None] | None = None
 
     def hello(self) -> Message:
@@ -764,8 +793,12 @@ class SyncRegistry:
     def forget(self, jobs: Iterable[str]) -> None:
         self._sync(self._registry.forget, jobs)
 
-    def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
-        return self._sync(self._registry.missing_frames, digests, held)
+    def missing_frames(self, digests: Sequence[str]) -> list[str]:
+        return self._sync(self._registry.missing_frames, digests)
+
+    def use_peers(self) -> None:
+        """Have large frames go straight to workers and from them, where these can be reached."""
+        self._carrier = FrameCarrier(self._registry, Peers(self._client.rpc))
 
     def place_frame(self, frame: Frame, view: memoryview) -> None:
         """Bring a frame's bytes where a job can use them; see `FrameCarrier`."""

@@ -25,7 +25,7 @@ from survival import markdown
 settings.register_profile("project", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("project")
 
-LINGER = 15.0
+LINGER = 60.0
 """Seconds that processes and threads of a test may take to end after it."""
 
 

@@ -30,12 +30,18 @@ def test_quick(tmp_path: Path) -> None:
     """Each case has a number of ours, and one of a peer unless it has none."""
     made = tmp_path / "made.json"
     done = quickly("run.py", tmp_path, "--json", str(made))
-    found = json.loads(made.read_text())["found"]
+    measured = json.loads(made.read_text())
+    found = measured["found"]
     assert len(found) >= 9
     for case, peers in found.items():
         assert peers["dask_async_run"][0] > 0
         assert f"| {case} |" in done.stdout
     assert {"dask", "dask, direct"} <= found["a large array: there, used, and back"].keys()
+    elsewhere = measured["elsewhere"]
+    assert elsewhere.keys() in ({"dask_async_run", "dask, direct", "dask"}, set())
+    for way in elsewhere.values():
+        assert all(len(values) == 1 for values in way.values())
+    assert done.stdout.count("without a shared folder") == bool(elsewhere)
 
 
 @pytest.mark.timeout(450)

@@ -45,6 +45,7 @@ class Elsewhere:
         for name in ("write_frame", "read_frame", "complete_frame"):
             do = site.host._operations[name]
             site.host._operations[name] = partial(self._counted, name, do)
+        site.registry.use_peers()
         self.kernel = CarriedFrames(site.registry)
 
     async def _equip(self, worker: Worker, folder: Path) -> FramesHere:
@@ -61,6 +62,11 @@ class Elsewhere:
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         loop: Any = self.site.cluster.loop
         return asyncio.run_coroutine_threadsafe(call, loop.asyncio_loop).result(30)
+
+    def let_go(self, *held: asyncio.Event) -> None:
+        loop: Any = self.site.cluster.loop
+        for event in held:
+            loop.asyncio_loop.call_soon_threadsafe(event.set)
 
     def worker(self, address: str) -> Worker:
         (worker,) = (w for w in self.site.cluster.workers.values() if w.address == address)
@@ -103,13 +109,18 @@ def holding(frame: Frame, name: str, *steps: str, **options: Any) -> JobSpec:
     return job_spec(name, *steps, inputs=inputs, **options)
 
 
-def hold_back(here: FramesHere, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a worker's frames not reach the registry."""
+def hold_back(here: FramesHere, monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Have a worker's frames not reach the registry, until what is answered is set."""
+    go = asyncio.Event()
+    carrier: Any = here._carrier
+    send_from = carrier.send_from
 
     async def stuck(*args: Any) -> None:
-        await asyncio.sleep(3600)
+        await go.wait()
+        await send_from(*args)
 
-    monkeypatch.setattr(here._carrier, "send_from", stuck)
+    monkeypatch.setattr(carrier, "send_from", stuck)
+    return go
 
 
 def test_a_large_frame_goes_to_a_worker_which_passes_it_on(elsewhere: Elsewhere) -> None:
@@ -130,9 +141,8 @@ def test_a_large_frame_goes_to_a_worker_which_passes_it_on(elsewhere: Elsewhere)
 def test_it_is_not_sent_again_while_it_is_on_its_way(
     elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A job is taken whose input only a worker has, and runs there."""
-    for here in elsewhere.frames.values():
-        hold_back(here, monkeypatch)
+    """A job is taken whose input only a worker has, and runs there; saved is it later."""
+    held = [hold_back(here, monkeypatch) for here in elsewhere.frames.values()]
     frame = elsewhere.kernel.put(LARGE)
     assert elsewhere.kernel.put(LARGE) == frame
     assert len(elsewhere.at(frame)) == 1
@@ -141,7 +151,27 @@ def test_it_is_not_sent_again_while_it_is_on_its_way(
     elsewhere.site.registry.create(spec)
     (view,) = elsewhere.site.ended(spec)
     assert (view.state, view.worker) == ("finished", elsewhere.at(frame)[0])
+    wait_for(lambda: elsewhere.site.host.registry._awaited == [spec.id])
     assert not elsewhere.stored(frame)
+    assert not elsewhere.site.registry.show(spec.id).saved
+    elsewhere.let_go(*held)
+    wait_for(lambda: elsewhere.site.registry.show(spec.id).saved)
+    assert elsewhere.stored(frame)
+
+
+def test_a_copy_that_nobody_brings_is_not_enough(elsewhere: Elsewhere) -> None:
+    """A worker may have one of a job that was forgotten: the store gets the frame again."""
+    frame, first, _ = elsewhere.put_apart(LARGE)
+    elsewhere.site.host.registry.store.remove([frame.digest])
+    assert elsewhere.at(frame) == [first]
+    with pytest.raises(FrameError, match="is missing from"):
+        elsewhere.site.registry.create(holding(frame, "train"))
+    assert elsewhere.kernel.put(LARGE) == frame
+    spec = holding(frame, "train")
+    elsewhere.site.registry.create(spec)
+    wait_for(lambda: elsewhere.stored(frame))
+    assert elsewhere.site.ends(spec) == [("finished", "")]
+    wait_for(lambda: elsewhere.site.registry.show(spec.id).saved)
 
 
 def test_what_is_small_goes_to_the_registry(elsewhere: Elsewhere) -> None:
@@ -160,6 +190,35 @@ def test_another_worker_takes_it_from_the_first(elsewhere: Elsewhere) -> None:
     assert elsewhere.at(frame) == [first, other]
     assert elsewhere.site.registry.fetch_frame(frame.digest, frame.size) == LARGE
     assert elsewhere.calls == {}
+
+
+def test_a_cell_that_took_an_input_from_another_worker_sees_to_it(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That one was to bring it to the store, and may be gone before it has."""
+    held = {address: hold_back(here, monkeypatch) for address, here in elsewhere.frames.items()}
+    frame = elsewhere.kernel.put(LARGE)
+    (first,) = elsewhere.at(frame)
+    (other,) = elsewhere.frames.keys() - {first}
+    assert elsewhere.fetch(other, frame) == LARGE
+    assert not elsewhere.stored(frame)
+    elsewhere.let_go(held[other])
+    elsewhere.run(elsewhere.frames[other].leave([[frame.digest, frame.size]]))
+    wait_for(lambda: elsewhere.stored(frame))
+
+
+def test_a_frame_that_two_send_is_sent_once(elsewhere: Elsewhere) -> None:
+    """What a job's result names may be on its way to the store already."""
+    (here, *_) = elsewhere.frames.values()
+    frame = here.store.put(LARGE)
+    named = [[frame.digest, frame.size]]
+
+    async def both() -> None:
+        await asyncio.gather(here.send(named), here.send(named))
+
+    elsewhere.run(both())
+    assert elsewhere.stored(frame)
+    assert elsewhere.calls == {"write_frame": 3, "complete_frame": 1}
 
 
 def test_two_cells_that_need_it_at_once_fetch_it_once(
@@ -280,9 +339,9 @@ def test_a_worker_that_dies_before_it_passed_a_frame_on(
     frame = elsewhere.kernel.put(LARGE)
     (first,) = elsewhere.at(frame)
     (other,) = elsewhere.frames.keys() - {first}
-    registry = elsewhere.site.host.registry
-    assert registry.only_there(first)
-    assert not registry.only_there(other)
+    holders = elsewhere.site.host.registry.holders
+    assert holders.alone(first)
+    assert not holders.alone(other)
     elsewhere.run(elsewhere.frames[first].settle(0))
     elsewhere.run(elsewhere.worker(first).close())
     wait_for(lambda: not elsewhere.at(frame))

@@ -174,7 +174,7 @@ def test_enable_and_disable(folders: Any) -> None:
     assert (folders.home / "ipython" / "profile_work" / "ipython_config.json").exists()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_servers_day(server: Connection) -> None:
     """Jobs listed, shown, followed, cancelled; the server asked, refused to stop, stopped."""
     with connected(server) as (_, registry):
@@ -262,7 +262,7 @@ def test_a_servers_day(server: Connection) -> None:
     assert command("status").returncode == cli.NO_SERVER
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_prune_forgets_what_was_gathered(server: Connection) -> None:
     """And nothing else, unless it is named; what is younger or among the latest stays."""
     with connected(server) as (_, registry):
@@ -283,7 +283,7 @@ def test_prune_forgets_what_was_gathered(server: Connection) -> None:
     assert command("prune", "nosuch").returncode == cli.ERROR
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_without_its_server_a_running_job_is_lost(server: Connection) -> None:
     with connected(server) as (_, registry):
         job = registry.create(cell_spec("print('so far'); import time; time.sleep(100)"))

@@ -236,12 +236,12 @@ def test_a_look_waits_for_the_end(ask: Callable[..., Any], worker: str, site: Si
     ask("claim", spec.id, worker, "host")
     (first,) = ask("look", {spec.id: ""}, {})
     waiting = threading.Thread(
-        target=lambda: found.extend(site.registry.look({spec.id: first.mark}, {}, 20))
+        target=lambda: found.extend(site.registry.look({spec.id: first.mark}, {}, 60))
     )
     found: list[Any] = []
     waiting.start()
     ask("finish", spec.id, "failed", "no")
-    waiting.join(20)
+    waiting.join(60)
     assert [(look.view.state, look.view.reason) for look in found] == [("failed", "no")]
     assert ask("look", {spec.id: found[0].mark}, {}) == []
     ask("forget", [spec.id])
@@ -259,10 +259,10 @@ def test_an_outcome_is_the_end_and_what_is_left(
     open_ = site.registry.outcome(spec.id, 0.0)
     assert (open_.view.state, open_.remains) == ("running", None)
     answers: list[Any] = []
-    waiting = threading.Thread(target=lambda: answers.append(site.registry.outcome(spec.id, 20.0)))
+    waiting = threading.Thread(target=lambda: answers.append(site.registry.outcome(spec.id, 60.0)))
     waiting.start()
     ask("finish", spec.id, "finished", "", JobResult({"stream": b"1"}, bound=["x"]))
-    waiting.join(20)
+    waiting.join(60)
     [outcome] = answers
     assert outcome.view.state == "finished"
     assert outcome.remains.result.bound == ["x"]
@@ -424,20 +424,27 @@ def test_a_scheduler_that_is_gone_is_a_clear_error(tmp_path: Path) -> None:
 def test_an_interrupt_ends_the_wait_and_nothing_else(site: Site) -> None:
     """Ctrl-C in a kernel that waits: KeyboardInterrupt at once, the job goes on."""
     spec = site.submit("a")
-    for waiting in (
-        lambda: site.registry.wait([spec.id]),
-        lambda: site.registry.outputs(spec.id, 0, 60.0),
+    changes, news = site.host.registry.changes, site.host.registry.news
+    for waiting, bell in (
+        (lambda: site.registry.wait([spec.id]), changes),
+        (lambda: site.registry.outputs(spec.id, 0, 60.0), news),
     ):
-        timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
-        timer.start()
+
+        def interrupt(bell: Any = bell) -> None:
+            """Once the registry has somebody wait: earlier, it would end this whole run."""
+            wait_for(lambda: len(bell), what="somebody to wait")
+            os.kill(os.getpid(), signal.SIGINT)
+
+        interrupting = threading.Thread(target=interrupt)
+        interrupting.start()
         start = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             waiting()
         assert time.monotonic() - start < 10
-        timer.join()
+        interrupting.join()
     assert site.registry.show(spec.id).state == "pending"
     assert site.registry.idle()["unfinished"] == 1
-    wait_for(lambda: len(site.host.registry.changes) + len(site.host.registry.news) <= 2)
+    wait_for(lambda: len(changes) + len(news) <= 2)
 
 
 def test_many_threads_wait_at_once(site: Site, ask: Callable[..., Any], worker: str) -> None:
@@ -465,7 +472,7 @@ def test_everything_works_over_tls(tmp_path: Path) -> None:
         spec = site.submit("a", "say hello")
         assert site.ends(spec) == [("finished", "")]
         wait_for(lambda: site.client.list_datasets() == ("nb/a",))
-        assert site.client.get_dataset("nb/a").result(timeout=10)["state"] == "finished"
+        assert site.client.get_dataset("nb/a").result(timeout=60)["state"] == "finished"
 
 
 def test_a_scheduler_with_only_its_own_certificate_will_do(tmp_path: Path) -> None:

@@ -156,13 +156,15 @@ class Follower:
             What was still followed.
         """
         stopped = threading.Event()
+        # The list itself: a loop that has no time for this now still ends them, later.
+        followed = self._watched
 
         async def stop() -> None:
             if self._task is not None:
                 self._task.cancel()
                 with suppress(asyncio.CancelledError):
                     await self._task
-            for watched in self._watched if note else ():
+            for watched in followed if note else ():
                 watched.note = note
                 watched.end()
             stopped.set()
@@ -170,8 +172,8 @@ class Follower:
         self._loop.add_callback(stop)
         # The loop of a client that is closed ends with it, and runs nothing any more.
         stopped.wait(2.0 if self._session.alive else 0.2)
-        left, self._watched = self._watched, []
-        return left
+        self._watched = []
+        return followed
 
     def _start(self) -> None:
         if self._changed is None:

@@ -16,7 +16,7 @@ from dask_async_run.sweeps import described, extent
 def _there_already(session: Session, captured: Captured) -> dict[str, str]:
     """Say of each input how much of what is large in it need not travel any more."""
     frames = [name_of(buffer).digest for buffer in captured.buffers]
-    missing = set(session.registry.missing_frames(frames, held=True)) if frames else set()
+    missing = set(session.registry.missing_frames(frames)) if frames else set()
     said = {}
     for found in captured.inputs:
         own = frames[found.buffers]

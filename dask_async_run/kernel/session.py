@@ -111,7 +111,9 @@ class Session:
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
-        self._page = str(hello.get("page", ""))  # an older server has none
+        self._page = str(hello.get("page", ""))  # an older server has none ...
+        if hello.get("peers"):  # ... nor workers that others fetch frames from
+            self.registry.use_peers()
         self.store = RecalledFrames(
             FrameStore(folder / "frames")
             if sees(folder, hello["host_token"])

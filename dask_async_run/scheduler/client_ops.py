@@ -88,6 +88,7 @@ class ClientOps:
             "host_token": self._registry.token,
             "python": list(sys.version_info[:3]),
             "page": self._registry.page,
+            "peers": True,
         }
 
     async def create(self, spec: Message) -> Message:
@@ -95,9 +96,8 @@ class ClientOps:
         if self._journal.known([job.id]):
             return self._registry.row(job.id)
         place = await self._registry.stores.checked(job.store)
-        # What a worker has passes on to the store by itself.
-        held = self._registry.holders.of
-        await self._registry.stores.at_hand(d for d in job.payload.digests if not held(d))
+        coming = self._registry.holders.is_coming
+        await self._registry.stores.at_hand(d for d in job.payload.digests if not coming(d))
         self._check(job)
         if job.futures:
             await self._keep(job)
@@ -389,9 +389,9 @@ class ClientOps:
             raise JobStateError(spec.name, "part of a sweep", advice)
         self._check_exist([*spec.after, *spec.parents])
         for digest in spec.payload.digests:
-            if not (self._registry.store.has(digest) or self._registry.holders.of(digest)):
-                folder = self._registry.store.folder
-                raise FrameError(digest, self._registry.holders.missing(digest, folder))
+            store, holders = self._registry.store, self._registry.holders
+            if not (store.has(digest) or holders.is_coming(digest)):
+                raise FrameError(digest, holders.missing(digest, store.folder))
 
     def _check_room(self) -> None:
         limit = self._registry.disk_limit

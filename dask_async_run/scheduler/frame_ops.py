@@ -37,9 +37,14 @@ class FrameOps:
         self._store = registry.store
         self._holders = registry.holders
 
-    async def missing_frames(self, digests: Sequence[str], held: bool = False) -> list[str]:
-        missing = [digest for digest in digests if not self._store.use(digest)]
-        return [digest for digest in missing if not (held and self._holders.of(digest))]
+    async def missing_frames(self, digests: Sequence[str], coming: bool = False) -> list[str]:
+        missing = []
+        for digest in digests:
+            if self._store.use(digest):
+                self._holders.came(digest)
+            elif not (coming and self._holders.is_coming(digest)):
+                missing.append(digest)
+        return missing
 
     async def frame_places(self, size: int) -> list[str]:
         return self._registry.cluster.frame_places()[:PLACES]
@@ -47,17 +52,24 @@ class FrameOps:
     async def holders(self, digests: Sequence[str]) -> dict[str, list[str]]:
         return {digest: self._holders.of(digest) for digest in digests}
 
-    async def held(self, worker: str, digests: Sequence[str], gone: Sequence[str] = ()) -> None:
+    async def held(
+        self, worker: str, digests: Sequence[str], passing: bool = False, gone: Sequence[str] = ()
+    ) -> None:
         # One that has left the cluster meanwhile is not connected to.
         if self._registry.cluster.places(worker):
-            self._holders.add(worker, digests)
-        self._holders.drop(worker, gone)
+            missing = [each for each in digests if passing and not self._store.has(each)]
+            self._holders.add(worker, digests, missing)
+        if gone:
+            self._holders.drop(worker, gone)
+            self._registry.frames_came()
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).write, offset, piece)
 
     async def complete_frame(self, transfer: str, digest: str) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).complete, digest)
+        self._holders.came(digest)
+        self._registry.frames_came()
 
     async def read_frame(self, digest: str, offset: int) -> bytes:
         await self._registry.stores.at_hand([digest])

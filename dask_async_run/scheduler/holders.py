@@ -3,6 +3,10 @@
 What they told, in memory only: who asks a worker that has no copy any more, or is gone, finds
 out and takes another way. So this need not be right, and a restart may forget it. It is
 bounded, since what a worker keeps is.
+
+Beside it: which frames are on their way to the store. A job may be made whose inputs are. A copy
+alone is not enough for that: nobody brings one that has been lying with a worker since
+the job it belonged to was forgotten.
 """
 
 from __future__ import annotations
@@ -24,17 +28,35 @@ class Holders:
         self._workers: dict[str, dict[str, None]] = {}  # digest: addresses, in order
         self._digests: dict[str, set[str]] = {}  # address: digests
         self._lost: dict[str, str] = {}  # digest: the last worker that had it
+        self._coming: dict[str, set[str]] = {}  # digest: addresses
 
     def __bool__(self) -> bool:
         """Whether any worker has copies: none does where all see the store's folder."""
         return bool(self._workers)
 
-    def add(self, worker: str, digests: Iterable[str]) -> None:
-        """A worker has copies."""
+    def add(self, worker: str, digests: Iterable[str], passing: Iterable[str] = ()) -> None:
+        """A worker has copies; some of them it brings to the store, which has none."""
         for digest in digests:
             self._workers.setdefault(digest, {})[worker] = None
             self._digests.setdefault(worker, set()).add(digest)
             self._lost.pop(digest, None)
+        for digest in passing:
+            self._coming.setdefault(digest, set()).add(worker)
+
+    def came(self, digest: str) -> None:
+        """The store has a frame."""
+        self._coming.pop(digest, None)
+
+    def is_coming(self, digest: str) -> bool:
+        """Whether a worker brings a frame to the store, which does not have it yet."""
+        return digest in self._coming
+
+    def alone(self, worker: str) -> bool:
+        """Whether a worker has a frame that neither the store nor another worker has."""
+        return any(
+            digest in self._coming and list(self._workers[digest]) == [worker]
+            for digest in self._digests.get(worker, ())
+        )
 
     def drop(self, worker: str, digests: Iterable[str]) -> None:
         """A worker has some copies no more."""
@@ -56,10 +78,6 @@ class Holders:
         """Addresses of the workers that have a frame; the first had it first."""
         return list(self._workers.get(digest, ()))
 
-    def at(self, worker: str) -> frozenset[str]:
-        """The digests of a worker's copies."""
-        return frozenset(self._digests.get(worker, ()))
-
     def nearest(self, digests: Iterable[str]) -> list[str]:
         """Workers that have some of the frames; the one with the most bytes first."""
         sizes: Counter[str] = Counter()
@@ -78,6 +96,10 @@ class Holders:
         return f"is missing from {folder}"
 
     def _remove(self, worker: str, digest: str) -> None:
+        bringing = self._coming.get(digest, set())
+        bringing.discard(worker)
+        if not bringing:
+            self._coming.pop(digest, None)
         del self._workers[digest][worker]
         if not self._workers[digest]:
             del self._workers[digest]

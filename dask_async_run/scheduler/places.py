@@ -42,6 +42,8 @@ class Place:
         In all.
     python : tuple of int or None
         Major and minor version; None: nobody knows.
+    open : bool
+        Whether it takes tasks: one that has no memory left, or is being retired, does not.
     """
 
     address: str
@@ -51,6 +53,7 @@ class Place:
     tasks: int = 0
     resources: Mapping[str, float] = field(default_factory=dict)
     python: tuple[int, ...] | None = None
+    open: bool = True
 
     @property
     def able(self) -> bool:
@@ -118,7 +121,8 @@ class Places:
         def load(place: Place) -> tuple[float, str]:
             return max(taken[place.address], place.tasks) / max(1, place.threads), place.address
 
-        return [place.address for place in sorted(self._workers(), key=load) if place.able]
+        usable = (place for place in self._workers() if place.able and place.open)
+        return [place.address for place in sorted(usable, key=load)]
 
     def crowd_out(self, spec: JobSpec) -> None:
         """Have a job wait for the next place, since the worker that it came to has none."""
@@ -138,11 +142,12 @@ class Places:
             if not self._pending(job):
                 self.forget(job)
         workers = {place.address: place for place in self._workers()}
+        open_ones = {address for address, place in workers.items() if place.open}
         moved: list[tuple[JobSpec, Where]] = []
         for spec, before in list(self._limited.values()):
             if self._where(spec) != before:
                 moved.append((spec, self.assign(spec)))
-        lost = {job: spec for job, (spec, place) in self._kept.items() if place not in workers}
+        lost = {job: spec for job, (spec, place) in self._kept.items() if place not in open_ones}
         for job in lost:
             del self._kept[job]
         self._crowded = lost | self._crowded
@@ -200,7 +205,7 @@ class Places:
 
 def _fits(place: Place, spec: JobSpec) -> bool:
     enough = all(place.resources.get(n, 0) >= amount for n, amount in spec.resources.items())
-    return place.able and enough and place.is_meant(spec.workers)
+    return place.able and place.open and enough and place.is_meant(spec.workers)
 
 
 def python_of(versions: Mapping[str, Mapping[str, object]]) -> tuple[int, ...] | None:

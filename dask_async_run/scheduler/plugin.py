@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed.comm.addressing import get_address_host_port
+from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
 from distributed.scheduler import Scheduler, WorkerState
 
@@ -113,7 +114,7 @@ class RegistryPlugin(SchedulerPlugin):
         """Keep workers that run a cell or alone have an input: both would be lost with them."""
         if self.host is None:
             return list(workers)
-        busy, alone = self.host.registry.machine.cells(), self.host.registry.only_there
+        busy, alone = self.host.registry.machine.cells(), self.host.registry.holders.alone
         return [w for w in workers if w.address not in busy and not alone(w.address)]
 
     def restart(self, scheduler: Scheduler) -> None:
@@ -227,6 +228,7 @@ class RegistryHost:
                 self._occupied(worker),
                 worker.resources,
                 python_of(worker.versions),
+                worker.status == Status.running,
             )
             for address, worker in self._scheduler.workers.items()
         ]

@@ -186,6 +186,7 @@ class JobRegistry:
         self._changed: set[str] = set()
         self._to_save: list[str] = []  # as soon as it is committed
         self._committed: list[str] = []  # to be saved
+        self._awaited: list[str] = []  # to be saved when their frames have come
         self._saving: asyncio.TimerHandle | None = None
         self.closed = False
         self.created: JobSpec | None = None
@@ -249,6 +250,7 @@ class JobRegistry:
 
     def worker_gone(self, worker: str, reason: str) -> None:
         self.holders.gone(worker)
+        self.frames_came()
         self.apply(WorkerGone(worker, reason, time.time()))
 
     def near(self, spec: JobSpec) -> list[str]:
@@ -259,13 +261,6 @@ class JobRegistry:
         for parent in spec.parents:
             digests += self.journal.frames(parent)
         return self.holders.nearest(digests)
-
-    def only_there(self, worker: str) -> bool:
-        """Whether a worker has a frame that neither the store nor another worker has."""
-        return any(
-            self.holders.of(digest) == [worker] and not self.store.has(digest)
-            for digest in self.holders.at(worker)
-        )
 
     def task_ended(self, job: str, problem: str) -> None:
         self.apply(TaskEnded(job, problem, time.time()))
@@ -389,8 +384,19 @@ class JobRegistry:
         self._saving = None
         jobs, self._committed = self._committed, []
         for job in jobs:
-            self._saver.save(job, list(self.journal.frames(job)))
+            digests = list(self.journal.frames(job))
+            if any(map(self.holders.is_coming, digests)):
+                self._awaited.append(job)
+            else:
+                self._saver.save(job, digests)
         self._saver.sync()
+
+    def frames_came(self) -> None:
+        """Save what was waiting for frames: one has arrived, or will not."""
+        self._committed += self._awaited
+        self._awaited = []
+        if self._committed and self._saving is None and not self.closed:
+            self._saving = self._loop.call_later(SAVE_DELAY, self._save)
 
     def _saved_in_thread(self, jobs: list[str], problems: dict[str, str]) -> None:
         self._loop.call_soon_threadsafe(self._saved, jobs, problems)

@@ -53,15 +53,15 @@ class FramesHere:
     carrier : FrameCarrier or None
         None: the folder is the registry's own.
     tell : callable or None
-        Tells the registry, in the worker's event loop, which large frames are here, and which
-        ones are no more.
+        As `Registry.held`, of this worker: tells which large frames are here, and which ones are
+        no more; in the worker's event loop.
     """
 
     def __init__(
         self,
         folder: Path,
         carrier: FrameCarrier | None = None,
-        tell: Callable[[list[str], list[str]], Coroutine[Any, Any, None]] | None = None,
+        tell: Callable[..., Coroutine[Any, Any, None]] | None = None,
     ) -> None:
         self.store = FrameStore(folder)
         self._carrier = carrier
@@ -70,6 +70,7 @@ class FramesHere:
         self._passing: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
         self._told_of: set[str] = set()
+        self._unsure: set[str] = set()  # whether the registry's store has them
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._idle: dict[str, int] = {}  # digest: size; the one used last is the last
@@ -83,7 +84,8 @@ class FramesHere:
         folder = Path(answer["state_folder"])
         if sees(folder, answer["host_token"]):
             return cls(folder / "frames")
-        temporary = tempfile.TemporaryDirectory(prefix="dask-async-run-")
+        # Where Dask tidies up after a worker that was killed.
+        temporary = tempfile.TemporaryDirectory(prefix="frames-", dir=worker.local_directory)
         here = cls(
             Path(temporary.name) / "frames",
             FrameCarrier(registry, Peers(worker.rpc), worker.address),
@@ -107,13 +109,25 @@ class FramesHere:
         ServerError, OSError
         """
         if self._carrier is not None:
-            await self._told(await self._carrier.fetch_into(self.store, frames))
+            fetched = await self._carrier.fetch_into(self.store, frames)
+            self._unsure.update(digest for digest, size in fetched if size >= DIRECT)
+            await self._told(fetched)
 
     async def send(self, frames: Named) -> None:
         """Make frames that are here be in the registry's store too; raises as `fetch`."""
         if self._carrier is not None:
             await self._carrier.send_from(self.store, frames)
             await self._told(frames)
+
+    async def leave(self, frames: Named) -> None:
+        """After a cell: see to its inputs that another worker was to bring to the store.
+
+        That one may be gone meanwhile. Nobody waits for it.
+        """
+        unsure = [frame for frame in frames if frame[0] in self._unsure]
+        if unsure:
+            self._unsure.difference_update(digest for digest, _ in unsure)
+            await self._pass_on(unsure)
 
     async def serve(
         self, do: str, digest: str = "", transfer: str = "", offset: int = 0, piece: Any = b""
@@ -144,15 +158,14 @@ class FramesHere:
 
     async def _pass_on(self, frames: Named) -> None:
         """Say that frames are here, and bring them to the registry's store meanwhile."""
-        if self._carrier is None:
-            return
+        if self._carrier is not None:
+            with self.used(frames):
+                await self._told(frames, passing=True)
+                self._begin_sending(frames)
+
+    def _begin_sending(self, frames: Named) -> None:
         used = ExitStack()
         used.enter_context(self.used(frames))
-        try:
-            await self._told(frames)
-        except BaseException:
-            used.close()
-            raise
         task = asyncio.create_task(self._keep_sending(frames, used))
         self._passing.add(task)
         task.add_done_callback(self._passing.discard)
@@ -167,12 +180,12 @@ class FramesHere:
                     logger.warning("an input is not in the registry's store yet: %s", error)
                     await asyncio.sleep(SEND_AGAIN)
 
-    async def _told(self, frames: Named) -> None:
+    async def _told(self, frames: Named, passing: bool = False) -> None:
         large = {str(digest) for digest, size in frames if int(size) >= DIRECT}
-        new = large - self._told_of
+        new = large if passing else large - self._told_of
         if new and self._tell is not None:
             self._told_of |= new
-            await self._tell(sorted(new), [])
+            await self._tell(sorted(new), passing=passing)
 
     @contextmanager
     def used(self, frames: Named) -> Iterator[None]:
@@ -215,6 +228,7 @@ class FramesHere:
 
     def _say_gone(self, digests: list[str]) -> None:
         self._told_of.difference_update(digests)
+        self._unsure.difference_update(digests)
         task = asyncio.create_task(self._tell_gone(digests))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
@@ -223,4 +237,4 @@ class FramesHere:
         # Who asks for one nevertheless hears that it is not here.
         with suppress(AsyncRunError, OSError):
             if self._tell is not None:
-                await self._tell([], digests)
+                await self._tell([], gone=digests)

@@ -35,6 +35,8 @@ MEMORY_EXCESS = 1.25
 """Share of the allowed memory above which there is no time for being gentle."""
 EXIT_GRACE = 10.0
 """Seconds that a cell process gets to end after it has sent its result."""
+LOADING = 120.0
+"""Seconds that a cell with a timeout gets at least until it begins."""
 RECORD_DEADLINE = 30.0
 """Seconds that the last outputs get to be recorded."""
 
@@ -225,7 +227,7 @@ class Supervisor:
         """When the loop has something to do even if nothing happens."""
         due = [self._sampled + SAMPLE]
         if self._spec.timeout is not None and self._ladder.state is None:
-            due.append(self._started + self._spec.timeout)
+            due.append(self._started + self._limit(self._spec.timeout))
         if self._ladder.deadline is not None and self._reply is None:
             due.append(self._ladder.deadline)
         if self._recorder.waiting and self._recording is None:
@@ -256,8 +258,11 @@ class Supervisor:
         spec, ladder = self._spec, self._ladder
         if self._cancelled.is_set():
             ladder.start(now, State.CANCELLED, "cancelled")
-        if spec.timeout is not None and now >= self._started + spec.timeout:
-            ladder.start(now, State.TIMED_OUT, f"ran longer than {spec.timeout:g} s")
+        if spec.timeout is not None and now >= self._started + self._limit(spec.timeout):
+            why = f"ran longer than {spec.timeout:g} s"
+            if self._phase == "starting":
+                why = f"its inputs were not loaded within {self._limit(spec.timeout):g} s"
+            ladder.start(now, State.TIMED_OUT, why)
         if spec.memory is not None and self._memory > spec.memory:
             used, allowed = readable_size(self._memory), readable_size(spec.memory)
             ladder.grace = min(ladder.grace, MEMORY_GRACE)
@@ -271,6 +276,10 @@ class Supervisor:
         rung = ladder.due(now, collecting=self._phase == "collecting")
         if rung is not None:
             self._send(rung)
+
+    def _limit(self, timeout: float) -> float:
+        """Seconds that the present phase may last: until the cell begins, none of them are its."""
+        return max(timeout, LOADING) if self._phase == "starting" else timeout
 
     def _send(self, rung: signal.Signals) -> None:
         assert self._doors.pid is not None

@@ -176,7 +176,12 @@ def _supervise(
     with frames.used(needed):
         if not frames.shared:
             _begin(worker, frames.fetch(needed)).result()
-        ending = supervisor.run(host.template, around.environ, spec.warm)
+        try:
+            ending = supervisor.run(host.template, around.environ, spec.warm)
+        finally:
+            if not frames.shared:
+                with suppress(AsyncRunError, OSError):
+                    _begin(worker, frames.leave(needed)).result()
         if ending.died and claim.attempt <= spec.retries:
             return replace(ending, state=State.LOST)  # which the registry lets run again
         if ending.died and spec.retries:
@@ -189,8 +194,7 @@ def _supervise(
         sink.record_rest()
         with frames.used(left):
             try:
-                # Inputs too: a worker that was to pass one on may be gone meanwhile.
-                _begin(worker, frames.send([*needed, *left])).result()
+                _begin(worker, frames.send(left)).result()
             except (AsyncRunError, OSError) as error:
                 return Ending(State.LOST, f"its result could not be sent: {error}")
     return ending

@@ -18,6 +18,7 @@ from dask_async_run import cli
 from dask_async_run.server.connection import Connection
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
+from waiting import wait_for
 
 BIN = Path(sys.executable).parent
 
@@ -197,7 +198,8 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
     shown = command.json("show", "fit")
     assert {"score", "df"} <= {*shown["bound"]}
     assert [event["state"] for event in shown["events"]] == ["pending", "running", "finished"]
-    failed = command.json("show", "bad")
+    # From here on nothing about it changes.
+    failed = wait_for(lambda: (shown := command.json("show", "bad"))["saved"] and shown, 60)
     card = command("show", "bad")
     assert "state      failed" in card
     assert "ZeroDivisionError" in card
@@ -250,7 +252,7 @@ def complete(line: str, folder: Path) -> set[str]:
     return {word.strip() for word in done.stdout.split("\n") if word.strip()}
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_bash_completes_commands_options_and_jobs(server: Connection, folder: Path) -> None:
     """In a real shell; names come from the journal, also those of an ended server."""
     with dask_async_run.connect(namespace={}, start=False) as session:

@@ -10,7 +10,7 @@ import pytest
 from .driving import WAIT, do, let_go, shown, submit, until_printed, value
 from .kernels import RemoteKernel
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.mark.contract(22)

@@ -20,7 +20,7 @@ from realkernel import RealKernel
 
 from .conftest import SharedServer
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 WAIT = "import os, time\nwhile not os.path.exists({!r}): time.sleep(0.01)\n"
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -39,14 +39,15 @@ def observer(shared_server: SharedServer) -> Observer:
 
 
 def updates(kernel: RealKernel, until: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
-    """Messages that come while nothing is executed, until one of them is the right one."""
+    """Messages that come until one of them is the right one; `finish` sees them, too."""
     found = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         with suppress(queue.Empty):
             message = kernel.client.get_iopub_msg(timeout=0.5)
             found.append(message)
             if until(message):
+                kernel.put_back(found)
                 return found
     raise TimeoutError([message["msg_type"] for message in found])
 
@@ -84,9 +85,12 @@ def test_a_view_and_its_end(kernel: RealKernel, tmp_path: Path, missing: str) ->
     assert "%async_gather seen" in display["data"]["text/html"]
     assert kernel.value(f"type(Out[{submitted.count}]).__name__") == "Job"
     # The updates that come while another cell runs belong to the first one.
+    done = tmp_path / "done"
+    busy = kernel.submit(WAIT.format(str(done)))
+    kernel.wait_until_busy(busy)
     go.touch()
-    busy = kernel.submit("import time; time.sleep(2)")
     found = updates(kernel, is_summary)
+    done.touch()
     assert WIDGET not in found[-1]["content"]["data"]
     assert "early" in found[-1]["content"]["data"]["text/html"]
     for message in found:

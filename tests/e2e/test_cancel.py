@@ -69,7 +69,7 @@ CASES = [
 ]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> None:
     """The process is gone, the job is cancelled, says how, and keeps what came before."""
@@ -95,7 +95,7 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
     job = observer.wait(case.name)
     assert job.state == "cancelled"
     assert case.signal in job.reason
-    assert psutil.wait_procs([cell, child], timeout=10)[1] == []
+    assert psutil.wait_procs([cell, child], timeout=60)[1] == []
     gathered = shared_kernel.run(f"%async_gather {case.name}")
     assert gathered.stdout.startswith("begun")
     assert "not reached" not in gathered.stdout
@@ -108,7 +108,7 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
         assert "cancelled" in gathered.traceback
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_cancel_of_a_job_that_waits(shared_kernel: RealKernel, shared_server: Any) -> None:
     """It never runs, and what waits for it is cancelled by name."""
     observer = shared_server.observer
@@ -127,7 +127,7 @@ def test_cancel_of_a_job_that_waits(shared_kernel: RealKernel, shared_server: An
     assert observer.job("second").started is None
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_interrupting_a_gather_changes_nothing(
     shared_kernel: RealKernel, shared_server: Any
 ) -> None:
@@ -143,7 +143,7 @@ def test_interrupting_a_gather_changes_nothing(
     gathering = shared_kernel.submit("%async_gather waited")
     shared_kernel.wait_until_shows(gathering, "waiting for waited")
     shared_kernel.interrupt()
-    ran = shared_kernel.finish(gathering, 10)
+    ran = shared_kernel.finish(gathering)
     assert ran.error is not None
     assert ran.error["ename"] == "KeyboardInterrupt"
     assert ran.traceback == (

@@ -34,7 +34,7 @@ while not pathlib.Path('{1}').exists() and time.monotonic() < end: time.sleep(0.
 """
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_cluster_in_a_variable(open_kernel: OpenKernel) -> None:
     """A cluster object, then a Client of it; a worker with two threads runs two cells at once."""
     kernel = open_kernel()
@@ -140,7 +140,7 @@ def in_dasks_configuration(files: dict[str, str]) -> dict[str, str]:
     }
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_a_cluster_with_certificates(tls_cluster: dict[str, str], open_kernel: OpenKernel) -> None:
     """With their files on the line; or address and certificates in Dask's configuration."""
     kernel = open_kernel()

@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).parent.parent / "helpers" / "full_disk.py"
 MOUNT = 'mount -t tmpfs -o size=24m,mode=0700 none "$0/state" && exec "$@"'
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 def test_a_full_disk(folders: Any, tmp_path: Path) -> None:
     """While a cell runs, when it ends, at submission, and when a server starts."""
     (tmp_path / "state").mkdir()

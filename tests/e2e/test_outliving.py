@@ -47,7 +47,7 @@ def server_processes() -> list[psutil.Process]:
 
 
 @pytest.mark.survives("kernel killed while the cell runs")
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_kernel_killed_while_the_cell_runs(
     open_kernel: OpenKernel, observer: Observer, tmp_path: Path
 ) -> None:
@@ -75,7 +75,7 @@ def test_kernel_killed_while_the_cell_runs(
     assert kernel.value("'x' in globals()") is False
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_kernel_killed_after_the_cell_finished(
     open_kernel: OpenKernel, observer: Observer, tmp_path: Path
 ) -> None:
@@ -99,7 +99,7 @@ def test_kernel_killed_after_the_cell_finished(
     assert kernel.value("y") == 21
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_two_kernels_gather_from_one_server(open_kernel: OpenKernel, observer: Observer) -> None:
     """Each notebook has its own names; another kernel of the same notebook sees its jobs."""
     first, second = open_kernel("a.ipynb"), open_kernel("b.ipynb")
@@ -119,7 +119,7 @@ def test_two_kernels_gather_from_one_server(open_kernel: OpenKernel, observer: O
     assert third.value("value") == "of a"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_two_kernels_start_the_server_at_once(open_kernel: OpenKernel) -> None:
     """There is one server afterwards, and both use it."""
     kernels = [open_kernel("a.ipynb"), open_kernel("b.ipynb")]
@@ -138,7 +138,7 @@ def test_two_kernels_start_the_server_at_once(open_kernel: OpenKernel) -> None:
     assert all(server in template.parents() for template in parents)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_server_killed_and_started_again(open_kernel: OpenKernel, observer: Observer) -> None:
     """Finished jobs are gatherable after it, running ones say `lost` and keep their output."""
     kernel = open_kernel()
@@ -176,7 +176,7 @@ def test_server_killed_and_started_again(open_kernel: OpenKernel, observer: Obse
     assert kernel.value("w") == 3
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_stop_refuses_while_jobs_run_and_keeps_what_finished(
     open_kernel: OpenKernel, observer: Observer
 ) -> None:

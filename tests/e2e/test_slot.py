@@ -11,7 +11,7 @@ from elsewhere import environment_without
 from slot import Slot
 from waiting import wait_for
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 ALL_OF_DASK = """\
 %%async_run --gather

@@ -31,7 +31,7 @@ LOAD = "%load_ext dask_async_run\n"
 SERVE = LOAD + "%async_run_server --workers 2 --no-dashboard"
 OpenKernel = Callable[..., RealKernel]
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 HELD = """\
 %%async_run --name {name}

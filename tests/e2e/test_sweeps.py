@@ -133,6 +133,13 @@ def test_part_of_it_now_and_all_of_it_after_a_restart(
         "square = n * n"
     )
     wait_for_ended(shared_server, "part", 2)
+    wait_for(
+        lambda: (
+            [view.state for view in shared_server.observer.members("part")[2:]] == ["running"] * 2
+        ),
+        60,
+        "the other two to run",
+    )
     part = shared_kernel.do("%async_gather part --partial")
     assert "part: 2 of 4 members have ended: the table is part" in part.stdout
     assert shared_kernel.value("part.square.tolist()") == [0, 1]

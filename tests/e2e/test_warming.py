@@ -13,7 +13,7 @@ from waiting import wait_for
 OpenKernel = Callable[..., RealKernel]
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 def test_a_cell_finds_imported_what_the_notebook_imports(
     open_kernel: OpenKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

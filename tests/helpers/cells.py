@@ -142,9 +142,9 @@ class CellRun:
     def pid(self) -> int:
         return int(wait_for(lambda: self.sink.infos and self.sink.infos[-1]["pid"], what="a pid"))
 
-    def end(self, timeout: float = 30) -> Ended:
+    def end(self, timeout: float = 90) -> Ended:
         self.thread.join(timeout)
-        assert not self.thread.is_alive(), f"the cell runs on; so far: {self.sink.outputs}"
+        assert not self.thread.is_alive(), f"the cell runs on; last: {self.sink.outputs[-9:]}"
         return Ended(self.endings[0], self.sink)
 
 
@@ -226,7 +226,7 @@ class Cells:
         thread.start()
         return CellRun(supervisor, sink, thread, endings)
 
-    def run(self, code: str, timeout: float = 30, **spec: Any) -> Ended:
+    def run(self, code: str, timeout: float = 90, **spec: Any) -> Ended:
         return self.start(code, **spec).end(timeout)
 
 

@@ -22,7 +22,7 @@ TERMINAL = ("finished", "failed", "cancelled", "timed-out", "lost")
 def stop_server() -> None:
     """Stop the server of this process's environment, if there is one, as a user would."""
     command = [sys.executable, "-m", "dask_async_run", "stop", "--force"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     # 3: no server is running.
     assert done.returncode in (0, 3), done.stdout + done.stderr
 
@@ -77,7 +77,7 @@ class Observer:
         streams = [o for o in self.outputs(name) if o["output_type"] == "stream"]
         return "".join(o["text"] for o in streams)
 
-    def wait(self, name: str, states: Iterable[str] = TERMINAL, timeout: float = 60) -> JobView:
+    def wait(self, name: str, states: Iterable[str] = TERMINAL, timeout: float = 120) -> JobView:
         """Wait until a job is in one of the states."""
         wanted = [states] if isinstance(states, str) else list(states)
 
@@ -92,7 +92,7 @@ class Observer:
                 f"not within {timeout} s: {name!r} is {' or '.join(wanted)}; it is {self.job(name)}"
             ) from None
 
-    def wait_for_text(self, name: str, text: str, timeout: float = 60) -> None:
+    def wait_for_text(self, name: str, text: str, timeout: float = 120) -> None:
         """Wait until the journal has the text among what the job printed."""
         wait_for(
             lambda: self.job(name) is not None and text in self.printed(name),

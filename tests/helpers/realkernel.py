@@ -7,7 +7,8 @@ import queue
 import re
 import signal
 import time
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +108,13 @@ class RealKernel:
         self.manager: Any = None
         self.client: Any = None
         self._interrupted = False
+        self._again: deque[dict[str, Any]] = deque()
 
     @property
     def pid(self) -> int:
         return int(self.manager.provisioner.pid)
 
-    def start(self, timeout: float = 60) -> Self:
+    def start(self, timeout: float = 120) -> Self:
         env = {**os.environ, "JPY_SESSION_NAME": str(self.cwd / self.notebook), **self.env}
         # Only the native kernel: this Python, whatever else is called "python3" here.
         specs = KernelSpecManager(kernel_dirs=[])
@@ -167,7 +169,11 @@ class RealKernel:
         """Start an execution; `finish` collects it."""
         return str(self.client.execute(code, allow_stdin=self.attended))
 
-    def wait_until_busy(self, msg_id: str, timeout: float = 30) -> None:
+    def put_back(self, messages: Iterable[dict[str, Any]]) -> None:
+        """Have `finish` see messages that were read from the client, before those to come."""
+        self._again.extend(messages)
+
+    def wait_until_busy(self, msg_id: str, timeout: float = 60) -> None:
         """Wait until the kernel has begun to execute `msg_id`; its "busy" is used up."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -177,7 +183,7 @@ class RealKernel:
                     return
         raise TimeoutError("the kernel did not begin")
 
-    def wait_until_shows(self, msg_id: str, text: str, timeout: float = 60) -> None:
+    def wait_until_shows(self, msg_id: str, text: str, timeout: float = 120) -> None:
         """Wait until `msg_id` has put `text` out; what it put out until then is used up.
 
         The kernel is surely amid the execution then; "busy" is said before it begins.
@@ -194,7 +200,7 @@ class RealKernel:
                     shown += content.get("text", "")
                     shown += content.get("data", {}).get("text/plain", "")
 
-    def finish(self, msg_id: str, timeout: float = 60) -> Ran:
+    def finish(self, msg_id: str, timeout: float = 120) -> Ran:
         """Collect what `msg_id` puts out until the kernel is idle again.
 
         Raises
@@ -212,7 +218,8 @@ class RealKernel:
             if time.monotonic() - begun > timeout:
                 raise TimeoutError(f"not idle within {timeout} s; so far:\n{ran.text}")
             with suppress(queue.Empty):
-                message = self.client.get_iopub_msg(timeout=0.5)
+                again = self._again
+                message = again.popleft() if again else self.client.get_iopub_msg(timeout=0.5)
                 if message["parent_header"].get("msg_id") != msg_id:
                     continue
                 kind, content = message["msg_type"], message["content"]
@@ -254,18 +261,18 @@ class RealKernel:
             return {"status": "lost"}
         raise TimeoutError("the kernel sent no reply")
 
-    def run(self, code: str, timeout: float = 60) -> Ran:
+    def run(self, code: str, timeout: float = 120) -> Ran:
         """Execute `code` and collect everything that it puts out, errors included."""
         return self.finish(self.submit(code), timeout)
 
-    def do(self, code: str, timeout: float = 60) -> Ran:
+    def do(self, code: str, timeout: float = 120) -> Ran:
         """`run`, and fail if it raises; a `UsageError` too, which is one line on stderr."""
         ran = self.run(code, timeout)
         if ran.status != "ok":
             raise AssertionError(f"{code}\nraised:\n{ran.text}")
         return ran
 
-    def value(self, expression: str, timeout: float = 60) -> Any:
+    def value(self, expression: str, timeout: float = 120) -> Any:
         """Value of an expression in the kernel, by its ``repr``."""
         import ast
 

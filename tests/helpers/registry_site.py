@@ -84,13 +84,13 @@ class Site:
         self.registry.create(spec)
         return spec
 
-    def ended(self, *specs: JobSpec, within: float = 30.0) -> list[JobView]:
+    def ended(self, *specs: JobSpec, within: float = 90.0) -> list[JobView]:
         """Views of the jobs, in this order, when all have ended."""
         views = {v.id: v for v in self.registry.wait([s.id for s in specs], within)}
         late = [v.name for v in views.values() if not State(v.state).terminal]
         assert not late, f"not ended within {within} s: {late}"
         return [views[s.id] for s in specs]
 
-    def ends(self, *specs: JobSpec, within: float = 30.0) -> list[tuple[str, str]]:
+    def ends(self, *specs: JobSpec, within: float = 90.0) -> list[tuple[str, str]]:
         """State and reason of the jobs, in this order, when all have ended."""
         return [(v.state, v.reason) for v in self.ended(*specs, within=within)]

@@ -24,7 +24,7 @@ from dask_async_run.registry import Registry
 
 T = TypeVar("T")
 
-DEADLINE = 30.0
+DEADLINE = 90.0
 
 _stopped: set[str] = set()
 

@@ -408,15 +408,19 @@ class Soak:
                     )
                     if not expected:
                         found.append(f"process {process.pid} {line[:150]}")
-            return found
+            here = {name for name in self._shared_memory if Path(name).exists()}
+            processes = marked_processes(os.environ[MARK])
+            used = {name for process in processes for name in _shared(process)}
+            return found + [f"shared memory {name} is left over" for name in sorted(here - used)]
 
+        self._judge_soon(left)
+
+    def _judge_soon(self, left: Callable[[], list[str]]) -> None:
+        """Add to `problems` what is left of what goes away on its own."""
         try:
-            wait_for(lambda: not left(), 20)
+            wait_for(lambda: not left(), 60)
         except TimeoutError:
             self.problems += left()
-        here = {name for name in self._shared_memory if Path(name).exists()}
-        used = {name for process in marked_processes(os.environ[MARK]) for name in _shared(process)}
-        self.problems += [f"shared memory {name} is left over" for name in sorted(here - used)]
 
     @staticmethod
     def _is_busy(template: psutil.Process) -> bool:
@@ -437,8 +441,13 @@ class Soak:
         self.problems += [f"frame {digest} is nobody's" for digest in nobodys[:10]] + missing[:10]
         for digest in store:
             store.verify(digest, int(digest.partition("-")[2]))
-        others = [p for p in store.folder.rglob("*") if p.is_file() and p.name not in set(store)]
-        self.problems += [f"file {path} is left over" for path in others]
+
+        def others() -> list[str]:
+            """Beside frames: what is in their trash is removed when all else is saved."""
+            files = [p for p in store.folder.rglob("*") if p.is_file() and p.name not in set(store)]
+            return [f"file {path} is left over" for path in files]
+
+        self._judge_soon(others)
 
     def _restart_server_with_old_frames(self, kernel: RealKernel, store: FrameStore) -> None:
         kernel.do("%async_stop_server --force", 120)

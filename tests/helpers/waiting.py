@@ -9,7 +9,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_for(condition: Callable[[], T | None], timeout: float = 30, what: str = "") -> T:
+def wait_for(condition: Callable[[], T | None], timeout: float = 60, what: str = "") -> T:
     """Call `condition` until what it returns is true, and return that.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,3 +103,18 @@ def test_another_follower_goes_on(site: Site, follower: Follower) -> None:
     second.cancel(spec.id)
     wait_for(lambda: paper.last)
     assert second.stop() == []
+
+
+def test_a_loop_that_has_no_time_ends_the_views_later(site: Site, follower: Follower) -> None:
+    """Whoever stops following does not wait for it for ever; the views say so all the same."""
+    spec = site.submit("long", "say here", "await-stop", "end cancelled")
+    paper = watch(site, follower, spec)
+    wait_for(lambda: paper.cards)
+    session: Any = follower._session
+    session.alive = False  # or it is waited for
+    follower._loop.add_callback(time.sleep, 1.0)
+    (watched,) = follower.stop("not followed any more")
+    wait_for(lambda: paper.last)
+    assert watched.note == "not followed any more"
+    site.registry.cancel([spec.id])
+    site.ended(spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_what_is_missing_is_named(
 def test_a_job_waits_for_a_worker_with_its_resources(site: Site) -> None:
     """It says so to who asks and to who watches; a worker that comes later takes it."""
     spec = site.submit("train", "say hello", resources={"GPU": 1.0})
-    wait_for(lambda: site.registry.show(spec.id).reason, 20)
+    wait_for(lambda: site.registry.show(spec.id).reason, 60)
     view = site.registry.show(spec.id)
     assert view.state == "pending"
     assert view.reason == "waits for a worker that offers GPU=1: none does"
@@ -70,7 +71,7 @@ def test_an_adaptive_cluster_keeps_a_worker_that_runs_a_cell(site: Site, tmp_pat
     """Asked which workers can go, the scheduler names the others; after the cell all of them."""
     go = tmp_path / "go"
     spec = site.submit("train", f"await {go}")
-    wait_for(lambda: site.registry.show(spec.id).state == "running", 20)
+    wait_for(lambda: site.registry.show(spec.id).state == "running", 60)
     busy = site.registry.show(spec.id).worker
     workers = set(site.scheduler.workers)
 
@@ -81,7 +82,7 @@ def test_an_adaptive_cluster_keeps_a_worker_that_runs_a_cell(site: Site, tmp_pat
     assert site.client.sync(can_go) == workers - {busy}
     go.touch()
     site.ended(spec)
-    wait_for(lambda: site.client.sync(can_go) == workers, 20)
+    wait_for(lambda: site.client.sync(can_go) == workers, 60)
 
 
 @pytest.mark.parametrize(
@@ -143,6 +144,30 @@ def test_jobs_that_are_crowded_out_get_the_next_places_in_order() -> None:
     assert site.moved() == [("one", ["c"]), ("three", ["c"])]
 
 
+def test_a_job_goes_to_the_first_worker_with_its_inputs_that_has_a_place() -> None:
+    """Which is kept for it; where there is none, where it is not meant, or must not: elsewhere."""
+    site = Workers(A, B, OLD)
+    assert site.places.assign(job_spec("one"), ["o", "gone", "b", "a"]) == frozenset("b")
+    assert site.places.assign(job_spec("two"), ["b", "a"]) == frozenset("a")
+    assert site.places.assign(job_spec("three"), ["b", "a"]) == frozenset("ab")
+    site = Workers(A, replace(B, tasks=1), replace(A, address="c", open=False))
+    assert site.places.assign(job_spec("busy"), ["b", "c"]) is None
+    assert site.places.assign(job_spec("named", workers=["b"]), ["a"]) == frozenset("b")
+    assert site.places.assign(job_spec("gpu", resources={"GPU": 1}), ["a"]) is None
+    assert site.places.best() == ["a", "b"]
+
+
+def test_a_place_at_the_inputs_that_is_lost_is_replaced() -> None:
+    """The worker goes, or takes no more tasks: the job gets the next place anywhere."""
+    site = Workers(A, B)
+    site.cells = {"b": 1}
+    assert site.places.assign(job_spec("near"), ["a"]) == frozenset("a")
+    site.workers[0] = replace(A, open=False)
+    assert site.moved() == [("near", [])]
+    site.cells = {}
+    assert site.moved() == [("near", ["b"])]
+
+
 def test_where_a_job_may_go_changes_with_the_workers() -> None:
     """A pattern means those that come, too; a job that has begun stays where it is."""
     site = Workers(A, B)
@@ -176,7 +201,7 @@ def test_a_worker_of_another_python_gets_no_cells() -> None:
 def test_a_pattern_waits_for_a_worker_that_it_is_about(site: Site) -> None:
     """It says so by the pattern; a worker that comes later takes the job, and no other one."""
     spec = site.submit("far", workers=["gpu-*", "tpu-?"])
-    wait_for(lambda: site.registry.show(spec.id).reason, 20)
+    wait_for(lambda: site.registry.show(spec.id).reason, 60)
     assert site.registry.show(spec.id).reason == (
         "waits for a worker: none is called gpu-* or tpu-?"
     )
@@ -200,12 +225,12 @@ def test_a_cell_that_uses_dask_gives_its_thread_but_not_its_place(
     go, ran = tmp_path / "go", tmp_path / "ran"
     there = next(iter(site.scheduler.workers))
     first = site.submit("first", f"run {ran}", "secede", f"await {go}", workers=[there])
-    wait_for(ran.exists, 20)
+    wait_for(ran.exists, 60)
     others = [
         site.submit(f"other-{n}", f"run {tmp_path / 'others'}", workers=[there]) for n in "ab"
     ]
-    wait_for(lambda: any(ws.long_running for ws in site.scheduler.workers.values()), 20)
-    assert site.client.submit(sum, [1, 2], workers=[there], pure=False).result(20) == 3
+    wait_for(lambda: any(ws.long_running for ws in site.scheduler.workers.values()), 60)
+    assert site.client.submit(sum, [1, 2], workers=[there], pure=False).result(60) == 3
     assert [v.state for v in site.registry.wait([s.id for s in others], 0.2)] == ["pending"] * 2
     free = site.submit("free")  # another worker has a place
     site.ended(free)
@@ -219,7 +244,7 @@ def test_a_job_that_is_crowded_out_goes_where_a_place_is(site: Site, tmp_path: P
     go = tmp_path / "go"
     one, two = site.scheduler.workers
     first = site.submit("first", "secede", f"await {go}", workers=[one])
-    wait_for(lambda: site.scheduler.workers[one].long_running, 20)
+    wait_for(lambda: site.scheduler.workers[one].long_running, 60)
     many = [site.submit(f"many-{n}") for n in range(6)]
     assert {v.worker for v in site.ended(*many)} == {two}
     go.touch()

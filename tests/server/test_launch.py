@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -28,7 +29,7 @@ from dask_async_run.server.locks import Lock, held, holder
 from jobs import connected
 from waiting import wait_for
 
-pytestmark = [pytest.mark.timeout(180), pytest.mark.usefixtures("stopping")]
+pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("stopping")]
 
 START = """
 import sys
@@ -56,10 +57,13 @@ def test_a_server_is_started_found_and_stopped(folders: Any) -> None:
     assert connection.dashboard is not None
     assert connection.dashboard.startswith("http://127.0.0.1:")
 
-    # A second one finds it, whatever it asks for.
-    begun = time.monotonic()
-    assert ensure_server(workers=7) == (connection, False)
-    assert time.monotonic() - begun < 2
+    # A second one finds it, whatever it asks for; soon, but for what else a machine has to do.
+    seconds = []
+    for _ in range(3):
+        begun = time.monotonic()
+        assert ensure_server(workers=7) == (connection, False)
+        seconds.append(time.monotonic() - begun)
+    assert min(seconds) < 2
 
     # It is nobody's child and in nobody's session.
     server = psutil.Process(connection.pid)
@@ -139,7 +143,7 @@ def test_a_killed_server_takes_its_workers_along_and_is_replaced() -> None:
     connection, _ = one_worker()
     processes = reaper.tree(connection.pid)
     os.kill(connection.pid, signal.SIGKILL)
-    wait_for(lambda: not living(processes), 10, "the workers' end")
+    wait_for(lambda: not living(processes), 60, "the workers' end")
     files = Files.of("default")
     assert files.connection.exists()
     assert connections.find("default") is None
@@ -159,7 +163,7 @@ def test_a_stopped_worker_does_not_outlive_a_killed_server() -> None:
     (worker,) = (p for p in processes if "spawn_main" in " ".join(p.cmdline()))
     worker.suspend()
     os.kill(connection.pid, signal.SIGKILL)
-    wait_for(lambda: not living(processes), 10, "the workers' end")
+    wait_for(lambda: not living(processes), 60, "the workers' end")
 
 
 def test_a_starter_that_is_killed_leaves_a_server_that_the_next_one_waits_for(python: Any) -> None:
@@ -185,9 +189,9 @@ def test_an_interrupted_start_leaves_nothing(python: Any) -> None:
     pid = wait_for(lambda: holder(files.alive))
     processes = reaper.tree(pid)
     starter.send_signal(signal.SIGINT)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "KeyboardInterrupt" in said
-    wait_for(lambda: not living(processes | reaper.tree(pid)), 10)
+    wait_for(lambda: not living(processes | reaper.tree(pid)), 60)
     assert not held(files.alive)
     assert not files.connection.exists()
 
@@ -203,7 +207,7 @@ def test_a_server_is_stopped_while_somebody_waits_for_it(python: Any) -> None:
         stop_server()
     assert stop_server(force=True)
     assert not held(files.alive)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "ended while it started" in said
 
 
@@ -215,7 +219,7 @@ def test_a_server_that_dies_while_somebody_waits_for_it(python: Any) -> None:
     files = Files.of("default")
     wait_for(lambda: files.folder.exists() and held(files.alive), 60)
     os.kill(wait_for(lambda: holder(files.alive)), signal.SIGKILL)
-    _, said = starter.communicate(timeout=30)
+    _, said = starter.communicate(timeout=60)
     assert "ended while it started" in said
     assert "server.log" in said
 
@@ -234,10 +238,23 @@ def test_a_crash_at_the_start_is_told_with_the_log(monkeypatch: pytest.MonkeyPat
     assert one_worker()[1]
 
 
-def test_a_start_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_takes_too_long_is_ended() -> None:
+    """Its process stands still amid it, and is gone afterwards."""
+    files = Files.of("default")
+    starting: list[psutil.Process] = []
+
+    def stand_still() -> None:
+        wait_for(lambda: files.folder.exists() and held(files.alive))
+        starting.append(psutil.Process(wait_for(lambda: holder(files.alive))))
+        starting[0].suspend()
+
+    suspending = threading.Thread(target=stand_still)
+    suspending.start()
     with pytest.raises(ServerError, match="not ready in time"):
-        one_worker(timeout=0.7)
-    assert not held(Files.of("default").alive)
+        one_worker(timeout=12)
+    suspending.join()
+    assert not living(set(starting))
+    assert not held(files.alive)
 
 
 def test_a_python_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +288,7 @@ def test_a_damaged_file_of_a_living_server_is_put_right(folders: Any) -> None:
     shutil.rmtree(folders.runtime)
     assert one_worker() == (connection, False)
     shutil.rmtree(folders.runtime)
-    wait_for(lambda: connections.find("default") == connection, 10)
+    wait_for(lambda: connections.find("default") == connection, 60)
     assert stop_server()
 
 

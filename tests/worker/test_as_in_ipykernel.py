@@ -372,7 +372,7 @@ def _readable(value: Any) -> Any:
     return value
 
 
-@pytest.mark.timeout(180)  # the first figure builds a cache of fonts, in both
+@pytest.mark.timeout(300)  # the first figure builds a cache of fonts, in both
 @pytest.mark.parametrize("group", CASES)
 def test_a_cell_shows_what_it_shows_in_ipykernel(
     group: str, cells: Cells, kernel: RealKernel, tmp_path: Path

@@ -149,9 +149,9 @@ def test_a_killed_worker_leaves_nothing_behind(tmp_path: Path, number: int) -> N
     assert len(pids) == 4
     assert all(map(runs, pids))
     worker.send_signal(number)
-    worker.wait(10)
+    worker.wait(60)
     worker.stdout.close()
-    wait_for(lambda: not any(map(runs, pids)), timeout=10, what="the end of all processes")
+    wait_for(lambda: not any(map(runs, pids)), timeout=60, what="the end of all processes")
 
 
 def test_a_template_that_cannot_start_says_why(
