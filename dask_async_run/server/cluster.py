@@ -83,13 +83,13 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
         await client.submit(os.getpid, pure=False)
 
 
-def dashboard_link(cluster: Any) -> str:
-    """Web address of the dashboard."""
-    try:
-        return str(cluster.dashboard_link)
-    except KeyError:
-        # The user's template for it names a variable that this environment does not have.
-        return f"http://127.0.0.1:{cluster.scheduler.services['dashboard'].port}/status"
+def dashboard_address(cluster: Any) -> str:
+    """Web address of the dashboard on this machine."""
+    import dask
+
+    tls = dask.config.get("distributed.scheduler.dashboard.tls.cert", None)
+    port = cluster.scheduler.services["dashboard"].port
+    return f"http{'s' if tls else ''}://127.0.0.1:{port}/status"
 
 
 def lives(cluster: Any) -> bool:

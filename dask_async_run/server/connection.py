@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from dask_async_run import __version__
 from dask_async_run.errors import ServerError
@@ -54,7 +55,7 @@ class Connection:
     address : str
         The scheduler's, ``tls://127.0.0.1:port``.
     dashboard : str or None
-        Web address of the dashboard; behind a door, see `dashboard_link`.
+        Web address of the dashboard on `host`; behind a door, see `dashboard_link`.
     pid : int
         The server process on `host`.
     started : float
@@ -93,8 +94,12 @@ class Connection:
 
     @property
     def dashboard_link(self) -> str | None:
-        """Web address of the dashboard, which opens its door for some minutes from now on."""
-        return door.link(self.dashboard, self.door) if self.dashboard else None
+        """Web address of the dashboard, which opens its door for some minutes from now on.
+
+        It is the one that Dask's configuration makes of it, as for a proxy, in the process that
+        asks: a notebook may have set it, or have a hub's variables, after the server began.
+        """
+        return door.link(_configured(self.dashboard), self.door) if self.dashboard else None
 
     def security(self) -> Any:
         """The credentials as a `distributed.Security`, for a ``Client``."""
@@ -111,6 +116,25 @@ class Connection:
     def log(self) -> str:
         """Path of the log that a detached server writes."""
         return str(Path(self.state_folder) / "server.log")
+
+
+def _configured(address: str) -> str:
+    """Answer what Dask's configuration makes of the dashboard's own address.
+
+    As ``distributed.utils.format_dashboard_link``, which takes a second to import.
+    """
+    import dask.config  # here: not every command shows a link
+
+    template = dask.config.get("distributed.dashboard.link", None)
+    if template is None:
+        return address
+    parts = urlsplit(address)
+    known = {"scheme": parts.scheme, "host": parts.hostname, "port": parts.port}
+    try:
+        return str(template.format(**{**os.environ, **known}))
+    except KeyError:
+        # It names a variable, as a hub's, that this environment does not have.
+        return address
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,10 @@ def shut(application: Any, secret: str, port: int) -> None:
             given = self.get_query_argument("code", "")
             # One that was let in is not kept out by an old link.
             if self.request.method == "GET" and (is_good(secret, given) or let_in(self.request)):
-                self.set_cookie(name, value, httponly=True, samesite="Lax")
+                # A cookie without a path is for the folder of the page that the browser asked
+                # for: behind a proxy, which has others' pages beside this one, it stays there.
+                path = "" if self.request.path.count("/") == 1 else "/"
+                self.set_cookie(name, value, path=path, httponly=True, samesite="Lax")
                 left = {
                     key: self.get_query_arguments(key)
                     for key in self.request.query_arguments

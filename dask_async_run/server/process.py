@@ -193,7 +193,7 @@ class Server:
         self.connection = Connection(
             name=self.options.name,
             address=scheduler.address,
-            dashboard=clusters.dashboard_link(self.cluster) if self.options.dashboard else None,
+            dashboard=clusters.dashboard_address(self.cluster) if self.options.dashboard else None,
             pid=os.getpid(),
             started=started,
             state_folder=str(self.state),

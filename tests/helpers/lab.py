@@ -58,7 +58,7 @@ class BrowserMissingError(Exception):
 
 
 @contextmanager
-def lab_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
+def lab_server(folder: Path, env: Mapping[str, str], base_url: str = "/") -> Iterator[str]:
     """Run JupyterLab on `folder` and yield its address, token included.
 
     Parameters
@@ -67,6 +67,8 @@ def lab_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
         Where the notebooks are; the server's own files go beside it.
     env : mapping
         Added to this process's environment for the server and its kernels.
+    base_url : str
+        What all its addresses begin with, as a hub's ``/user/ada/``.
     """
     private = folder.parent / "lab-private"
     for name, content in SETTINGS.items():
@@ -92,6 +94,7 @@ def lab_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
         f"--IdentityProvider.token={token}",
         "--ServerApp.ip=127.0.0.1",
         "--ServerApp.port=0",
+        f"--ServerApp.base_url={base_url}",
         "--LabApp.extension_manager=readonly",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
@@ -116,7 +119,7 @@ def lab_server(folder: Path, env: Mapping[str, str]) -> Iterator[str]:
                     info = json.loads(file.read_text())
                 except ValueError:  # half written
                     continue
-                return f"http://127.0.0.1:{info['port']}/lab?token={token}"
+                return f"http://127.0.0.1:{info['port']}{base_url}lab?token={token}"
             return None
 
         yield wait_for(address, 60, "JupyterLab's address")

@@ -54,13 +54,15 @@ def connection(folders: Any, stopping: None) -> Connection:
     return ensure_server(workers=1)[0]
 
 
+class Stay(urllib.request.HTTPRedirectHandler):
+    """Follows no redirection."""
+
+    def redirect_request(self, *args: object) -> None:
+        return None
+
+
 def status(url: str, **headers: str) -> int:
     """Status of a plain request, which follows no redirection."""
-
-    class Stay(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, *args: object) -> None:
-            return None
-
     try:
         with urllib.request.build_opener(Stay).open(
             urllib.request.Request(url, headers=headers), timeout=20
@@ -93,6 +95,11 @@ def test_the_link_lets_a_browser_in(connection: Connection) -> None:
         assert (page.status, page.url) == (200, f"{connection.dashboard}?theme=dark")
     with browser.open(connection.dashboard.replace("/status", "/metrics"), timeout=20) as page:
         assert page.status == 200
+    # Whatever folder a proxy puts its pages in, the browser keeps the cookie for that one.
+    with pytest.raises(HTTPError) as answer:
+        urllib.request.build_opener(Stay).open(connection.dashboard_link, timeout=20)
+    with answer.value as redirection:
+        assert "path" not in redirection.headers["Set-Cookie"].casefold()
     assert connection.door not in repr(connection)
 
 

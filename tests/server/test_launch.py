@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import dask
 import psutil
 import pytest
 
@@ -345,12 +346,19 @@ def test_a_folder_too_long_for_the_journal_says_so(
         one_worker()
 
 
-def test_a_dashboard_template_of_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    """JupyterHub's, say, in a shell that JupyterHub did not start."""
-    monkeypatch.setenv("DASK_DISTRIBUTED__DASHBOARD__LINK", "{NO_SUCH_VARIABLE}proxy/{port}/status")
+def test_the_dashboards_link_is_made_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through a hub's proxy in its notebooks, whoever started the server; else directly."""
+    template = "{NO_SUCH_VARIABLE}proxy/{port}/status"
+    monkeypatch.setenv("DASK_DISTRIBUTED__DASHBOARD__LINK", template)
     connection, _ = ensure_server(workers=1)
     assert connection.dashboard is not None
     assert connection.dashboard.startswith("http://127.0.0.1:")
+    port = connection.dashboard.rpartition(":")[2].partition("/")[0]
+    with dask.config.set({"distributed.dashboard.link": template}):
+        assert str(connection.dashboard_link).startswith(f"{connection.dashboard}?code=")
+        monkeypatch.setenv("NO_SUCH_VARIABLE", "/user/ada/")
+        there = f"/user/ada/proxy/{port}/status?code="
+        assert str(connection.dashboard_link).startswith(there)
 
 
 def test_a_state_folder_has_one_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from dask_async_run.scheduler.registry import JobRegistry
 
 PATH = "async-run"
 PLOT = "individual-async-run"
-"""The same page under the name by which dask-labextension finds what it can embed."""
+"""The same page, without a menu, under the name by which dask-labextension finds what to embed."""
 
 
 class Mounted:
@@ -60,7 +60,10 @@ class Mounted:
         self._variables["pages"].append(PATH)
         self._variables["plots"].append(self._plot)
         self._application = _Application(
-            {f"/{path}": Application(FunctionHandler(self._open)) for path in (PATH, PLOT)},
+            {
+                f"/{PATH}": Application(FunctionHandler(self._open)),
+                f"/{PLOT}": Application(FunctionHandler(self._open_embedded)),
+            },
             theirs,
             scheduler.services["dashboard"].port,
         )
@@ -77,6 +80,11 @@ class Mounted:
             page.end("The jobs of this cluster are not kept any more.")
         self._pages.clear()
         self._application.stop(wait=False)  # what waits cannot be called in the event loop
+
+    def _open_embedded(self, document: Document) -> None:
+        """Dask's single plots have no menu either: its links would lead on inside of the frame."""
+        document.template_variables["embedded"] = True
+        self._open(document)
 
     def _open(self, document: Document) -> None:
         arguments = document.session_context.request.arguments

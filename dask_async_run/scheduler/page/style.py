@@ -141,7 +141,13 @@ TEMPLATE = (
 {% block extra_resources %}
 <style>"""
     + PAGE
-    + """</style>
+    + """
+{% if embedded %}
+.navbar { display:none; }
+body { padding:0 4px; }
+#ar { padding:6px 0; }
+{% endif %}
+</style>
 {% endblock %}
 {% block content %}
 {% from macros import embed %}

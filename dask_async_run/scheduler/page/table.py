@@ -82,10 +82,12 @@ const find = (views) => {
     if (inner) { return inner }
   }
 }
-if (window.innerWidth < 1000) {
-  for (const column of table.columns) {
-    if (["notebook", "cpu", "where"].includes(column.field)) { column.visible = false }
-  }
+// All of a row is below, when it is selected. What is not shown yet has no width.
+const width = window.innerWidth || 1000
+const wanting = [["notebook", "cpu", "where"], ["progress", "memory", "says"]]
+const hidden = wanting.slice(0, width < 640 ? 2 : width < 1000 ? 1 : 0).flat()
+for (const column of table.columns) {
+  if (hidden.includes(column.field)) { column.visible = false }
 }
 const shown = table.columns.filter((column) => column.visible).length
 const begin = (attempts) => {
