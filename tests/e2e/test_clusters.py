@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from distributed import Client, Security
 
+from elsewhere import Elsewhere
 from quickstart import check, execute
 from realkernel import RealKernel
 from waiting import wait_for
@@ -80,15 +81,14 @@ def certificates(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def from_the_command_line(folder: Path, tls: dict[str, str]) -> Iterator[str]:
-    """``dask scheduler`` and ``dask worker``, with TLS or without: the scheduler's file."""
+    """``dask scheduler`` and ``dask worker`` with TLS: the scheduler's file."""
     file = folder / "scheduler.json"
     options = [f"--tls-{'ca-file' if name == 'ca' else name}={path}" for name, path in tls.items()]
     dask = [sys.executable, "-m", "dask"]
     common = ["--no-dashboard", "--scheduler-file", str(file), *options]
-    host = f"{'tls' if tls else 'tcp'}://127.0.0.1"
     with (folder / "dask.log").open("w") as log:
         commands = (
-            [*dask, "scheduler", "--host", host, "--port", "0", *common],
+            [*dask, "scheduler", "--host", "tls://127.0.0.1", "--port", "0", *common],
             [*dask, "worker", "--no-nanny", "--nthreads", "2", *common],
         )
         processes = []
@@ -113,12 +113,16 @@ def tls_cluster(folders: Any, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.timeout(900)
-def test_the_quick_start_on_a_cluster_from_the_command_line(folders: Any, tmp_path: Path) -> None:
-    """Unchanged but for the server's line: the scheduler's file."""
-    with from_the_command_line(tmp_path, {}) as file:
-        executed = execute(tmp_path, server=f"%async_run_server --scheduler-file {file}")
-        check(executed)
-        assert "which goes on with its jobs" in executed.cells[-1].outputs[0].text
+def test_the_quick_start_on_a_cluster_from_the_command_line(
+    bare_elsewhere: Elsewhere, tmp_path: Path
+) -> None:
+    """Unchanged but for the server's line, the scheduler's file: its folder is seen by nobody
+    else, and its Python has nothing of this project."""
+    server = f"%async_run_server --scheduler-file {bare_elsewhere.file}"
+    executed = execute(tmp_path, server=server)
+    check(executed)
+    assert "had none: dask-async-run" in executed.cells[3].outputs[0].text
+    assert "which goes on with its jobs" in executed.cells[-1].outputs[0].text
 
 
 @pytest.mark.timeout(900)

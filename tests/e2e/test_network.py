@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from quickstart import check, execute
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -108,6 +109,11 @@ def site(cable: Cable, tmp_path: Path) -> Iterator[Site]:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
     print(log.read_text()[-4000:])
+
+
+def test_the_quick_start_on_another_machine(site: Site, tmp_path: Path) -> None:
+    """Unchanged but for the server's line: its workers have another address and another memory."""
+    check(execute(tmp_path, server=f"%async_run_server --scheduler-file {site.file}"))
 
 
 def test_a_cable_is_pulled(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from quickstart import check, execute
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -121,6 +122,15 @@ def test_results_in_s3(open_kernel: OpenKernel, folders: Any, s3: dict[str, str]
     for path in folders.state.rglob("*"):
         if path.is_file():
             assert b"hush-hush" not in path.read_bytes(), path
+
+
+@pytest.mark.timeout(500)
+def test_the_quick_start_with_a_store_in_s3(s3: dict[str, str], tmp_path: Path) -> None:
+    """Unchanged but for the server's line: all that it made is in the bucket afterwards."""
+    server = "%async_run_server --workers 2 --store s3://runs/quick"
+    executed = execute(tmp_path, server=server, environ=s3)
+    check(executed)
+    assert "kept at s3://runs/quick/dask-async-run-" in executed.cells[3].outputs[0].text
 
 
 @pytest.mark.timeout(200)
