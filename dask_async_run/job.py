@@ -166,6 +166,10 @@ class JobSpec(_Record):
         Empty, or: ``folder`` (the notebook's working folder), ``uploads`` (names of files in
         it, whose contents are the last frames of the inputs), ``downloads`` (patterns of what
         comes back), ``local`` (of the files that these mean now: size and time of change).
+    modules : dict
+        Empty, or the local code that goes along: ``frame`` (digest and size of a zip file),
+        ``entries`` (the folders of the notebook's ``sys.path`` whose files are in the zip's folders
+        0, 1, ...), ``names`` (of the top-level modules), ``folder`` (the working folder).
     submitted : float
         Seconds since the epoch, client's clock.
     sweep : dict
@@ -217,6 +221,7 @@ class JobSpec(_Record):
     warm: list[str] = field(default_factory=list)
     futures: list[Any] = field(default_factory=list)
     files: Message = field(default_factory=dict)
+    modules: Message = field(default_factory=dict)
     submitted: float = 0.0
     sweep: Message = field(default_factory=dict)
     member: int | None = None

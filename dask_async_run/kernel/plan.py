@@ -7,7 +7,7 @@ from html import escape
 from dask_async_run.frames import name_of
 from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.session import Session
-from dask_async_run.kernel.submission import Prepared
+from dask_async_run.kernel.submission import Prepared, local_code
 from dask_async_run.looks import bytes_text
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.sweeps import described, extent
@@ -64,10 +64,16 @@ class PlanView:
         self._rows += [
             (thing, "", "", f"left out: {why}") for thing, why in captured.unsent.items()
         ]
+        local = local_code(session, prepared)
+        code = {} if local is None else {m.name: m.nbytes for m in local.modules}
+        self._rows += [(name, "module", bytes_text(n), "local code") for name, n in code.items()]
         files = outgoing.sizes
         self._rows += [(name, "file", bytes_text(n), "uploaded") for name, n in files.items()]
         self.nbytes = (
-            sum(files.values()) + len(captured.stream) + sum(b.nbytes for b in captured.buffers)
+            sum(files.values())
+            + sum(code.values())
+            + len(captured.stream)
+            + sum(b.nbytes for b in captured.buffers)
         )
         self.binds = sorted(prepared.analysis.binds)
         self.waits_for = [

@@ -16,19 +16,22 @@ import uuid
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from dask_async_run import surroundings
 from dask_async_run.errors import FrameError, ServerError
-from dask_async_run.job import JobSpec, JobView, Payload, State
+from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.local_code import LARGEST, LocalCode
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.kernel.warming import imported
+from dask_async_run.looks import bytes_text
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.beside import MODULE, PART
@@ -395,6 +398,13 @@ def submit(
     """
     outgoing = Outgoing(session, options)
     prepared = prepare(session, code, options)
+    local = local_code(session, prepared)
+    for name, size in local.too_large.items() if local is not None else ():
+        print(
+            f"The code of {name} does not go along: its folder holds {bytes_text(size)}, more than "
+            f"{bytes_text(LARGEST)}. Have it installed on the cluster.",
+            file=sys.stderr,
+        )
     for thing, why in prepared.captured.unsent.items():
         if thing.rpartition(".")[2] in _words(code):
             print(f"{thing} does not go along: {why}", file=sys.stderr)
@@ -420,7 +430,7 @@ def submit(
         session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
     with on_cluster(session.remote):
         kept = Kept(prepared.captured, session.namespace)
-    spec = replace(_spec(session, source, code, options, prepared, outgoing), **facts)
+    spec = replace(_spec(session, source, code, options, prepared, outgoing, local), **facts)
     if prepared.axes:
         frame = find_spec("pandas") is not None
         spec = as_sweep(spec, prepared.axes, options.max_parallel or 0, frame)
@@ -430,7 +440,8 @@ def submit(
         view = session.registry.create(spec)
     except FrameError:
         # Collected between being found there and being named: written again, they are new.
-        spec = replace(spec, inputs=_stored(session, prepared.captured, outgoing).to_message())
+        again = _stored(session, prepared.captured, outgoing, local)
+        spec = replace(spec, inputs=again.to_message())
         view = session.registry.create(spec)
     record = Record(spec, session.store, session.namespace, kept, unders)
     if not prepared.axes:  # whose members change nothing here
@@ -446,10 +457,19 @@ def _spec(
     options: argparse.Namespace,
     prepared: Prepared,
     outgoing: Outgoing,
+    local: LocalCode | None,
 ) -> JobSpec:
     shell, analysis, captured = session.shell, prepared.analysis, prepared.captured
     number = shell.displayhook.prompt_count if shell is not None else None
-    payload = _stored(session, captured, outgoing)
+    payload = _stored(session, captured, outgoing, local)
+    modules: Message = {}
+    if local is not None and local.modules:
+        modules = {
+            "frame": payload.frames[len(captured.buffers)],
+            "entries": local.entries,
+            "names": [module.name for module in local.modules],
+            "folder": str(Path.cwd()),
+        }
     return JobSpec(
         id=uuid.uuid4().hex,
         notebook=session.notebook,
@@ -488,15 +508,27 @@ def _spec(
         warm=[name for name in imported() if "." not in name],
         futures=captured.futures,
         files=outgoing.message,
+        modules=modules,
         submitted=time.time(),
         store="" if options.store in (None, NO_STORE) else options.store,
     )
 
 
-def _stored(session: Session, captured: Captured, outgoing: Outgoing) -> Payload:
+def local_code(session: Session, prepared: Prepared) -> LocalCode | None:
+    """Answer the local modules that go along; None where the cell has the very same files."""
+    return None if session.cluster is None else LocalCode(prepared.analysis.imports)
+
+
+def _stored(
+    session: Session, captured: Captured, outgoing: Outgoing, local: LocalCode | None
+) -> Payload:
     try:
         payload = session.store.put_payload(captured.stream, captured.buffers)
-        return replace(payload, frames=[*payload.frames, *outgoing.put()])
+        frames = list(payload.frames)
+        if local is not None and local.modules:
+            code = session.store.put(local.packed())
+            frames.append([code.digest, code.size])
+        return replace(payload, frames=[*frames, *outgoing.put()])
     except OSError as error:
         raise ServerError(
             f"the cell's inputs cannot be stored in {session.state_folder}: "

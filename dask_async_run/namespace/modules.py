@@ -112,7 +112,12 @@ def is_beside(module: types.ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     if not file or module.__name__ == "__main__":
         return False
-    return not file.startswith(_INSTALLED) and "site-packages" not in file
+    return not is_installed(file)
+
+
+def is_installed(path: str) -> bool:
+    """Whether a module's file or folder is Python's own or that of an installed package."""
+    return path.startswith(_INSTALLED) or "site-packages" in path
 
 
 def make_module(name: str, registered: bool) -> types.ModuleType:

@@ -55,6 +55,11 @@ class FramesHere:
     tell : callable or None
         As `Registry.held`, of this worker: tells which large frames are here, and which ones are
         no more; in the worker's event loop.
+
+    Attributes
+    ----------
+    modules : Path or None
+        Where the notebooks' local code comes to lie.
     """
 
     def __init__(
@@ -66,6 +71,7 @@ class FramesHere:
         self.store = FrameStore(folder)
         self._carrier = carrier
         self._tell = tell
+        self.modules: Path | None = None
         self._loop = asyncio.get_running_loop() if tell is not None else None
         self._passing: set[asyncio.Task[None]] = set()
         self._telling: set[asyncio.Task[None]] = set()
@@ -82,16 +88,18 @@ class FramesHere:
         registry = Registry.of_worker(worker)
         answer = await registry.hello()
         folder = Path(answer["state_folder"])
-        if sees(folder, answer["host_token"]):
-            return cls(folder / "frames")
         # Where Dask tidies up after a worker that was killed.
-        temporary = tempfile.TemporaryDirectory(prefix="frames-", dir=worker.local_directory)
-        here = cls(
-            Path(temporary.name) / "frames",
-            FrameCarrier(registry, Peers(worker.rpc), worker.address),
-            partial(registry.held, worker.address),
-        )
+        temporary = tempfile.TemporaryDirectory(prefix="cells-", dir=worker.local_directory)
+        if sees(folder, answer["host_token"]):
+            here = cls(folder / "frames")
+        else:
+            here = cls(
+                Path(temporary.name) / "frames",
+                FrameCarrier(registry, Peers(worker.rpc), worker.address),
+                partial(registry.held, worker.address),
+            )
         here._temporary = temporary
+        here.modules = Path(temporary.name) / "modules"
         return here
 
     @property

@@ -19,6 +19,7 @@ from dask_async_run.namespace import restore as restore_names
 from dask_async_run.namespace.inputs import Inherited, Restored
 from dask_async_run.namespace.members import MemberLoader, member_of, table
 from dask_async_run.namespace.results import Collected
+from dask_async_run.worker import local_code
 from dask_async_run.worker.displays import error_text
 from dask_async_run.worker.files import WorkingFolder
 from dask_async_run.worker.shell import CellShell
@@ -63,8 +64,10 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
     store = FrameStore(Path(task["frames"]))
     surroundings.freshen()
     parents = []
+    parent_specs = []
     for message in task.get("parents", ()):
         parent = JobSpec.from_message(message["spec"])
+        parent_specs.append(parent)
         result = JobResult.from_message(message["result"])
         parents.append(
             Parent(
@@ -79,6 +82,8 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
         surroundings.write(early, shell)
         for left in inherited:
             surroundings.inherit(left.changed, left.submitted, early, shell, early=True)
+        if "modules" in task:
+            local_code.enter([*parent_specs, spec], store, Path(task["modules"]))
 
     there = _finalisers()
     restored = restore_names(

@@ -166,6 +166,8 @@ def _supervise(
         "frames": str(frames.store.folder),
         "dask": host.way_to_dask(),
     }
+    if spec.modules or any(parent.spec.modules for parent in claim.parents):
+        task["modules"] = str(frames.modules)
     if spec.files:
         folder = tempfile.TemporaryDirectory(prefix="dask-async-run-cell-")
         task["folder"] = afterwards.enter_context(folder)

@@ -146,6 +146,66 @@ class Watched:
         return int(kilobytes) * 1024
 
 
+LOCAL = {
+    "helper.py": "from tools import deep\nRATE = 2\ndef double(x): return RATE * x\n"
+    "class Model:\n    def __init__(self, n): self.n = n\n"
+    "    def fit(self): return double(self.n)\n",
+    "tools/__init__.py": "",
+    "tools/deep.py": "from pathlib import Path\nfrom . import deeper\n"
+    "def words(): return (Path(__file__).parent / 'words.txt').read_text() + deeper.END\n",
+    "tools/deeper.py": "END = '!'\n",
+    "tools/words.txt": "hello",
+    "tools/.git/secret": "not for you",
+    "other.py": "def f():\n    import another\n    return another.N\n",
+    "another.py": "N = 7\n",
+    "spaces/part.py": "K = 1\n",
+    "spaces/large.csv": "1,2\n" * 100,
+}
+"""Modules beside a notebook: loaded there, imported by the cell first, by these in turn."""
+
+
+@pytest.mark.timeout(240)
+def test_local_code_goes_where_it_is_not_seen(
+    elsewhere: Elsewhere, open_kernel: OpenKernel
+) -> None:
+    """Modules, packages with their data, in their present state, and again when they changed."""
+    for name, text in LOCAL.items():
+        path = elsewhere.notebook / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    kernel = open_kernel()
+    kernel.do(f"%load_ext dask_async_run\n%async_run_server {elsewhere.file}")
+    kernel.do(f"%cd -q {elsewhere.notebook}\nfrom helper import Model, double\nm = Model(3)")
+    plan = kernel.do("%%async_run --plan\nimport other\nm.fit()").text
+    assert all(name in plan for name in ("helper", "tools", "other", "another"))
+    assert "spaces" not in plan
+    kernel.do(
+        "%%async_run --name one\nfitted = m.fit(); other_model = Model(fitted)\n"
+        "import other, helper, pathlib\nseven = other.f()\nimport spaces.part\n"
+        "words = helper.deep.words(); m.n = 4\n"
+        "there = sorted(p.name for p in pathlib.Path(spaces.part.__file__).parent.glob('*.*'))\n"
+        "top = pathlib.Path(helper.__file__).parent\n"
+        "hidden = [str(p) for p in top.rglob('*') if 'secret' in p.name]"
+    )
+    kernel.do("%async_gather one")
+    told = kernel.do(
+        "print(fitted, type(other_model) is Model, other_model.n, seven, words, m.n, there, hidden)"
+    ).stdout
+    assert told == "6 True 6 7 hello! 4 ['part.py'] []\n"
+    # The kernel has the modules too, its own ones.
+    assert kernel.do(f"print(other.f(), str(top) == {str(elsewhere.notebook)!r})").stdout == (
+        "7 False\n"
+    )
+    helper = elsewhere.notebook / "helper.py"
+    helper.write_text(helper.read_text().replace("RATE * x", "RATE * x + 1"))
+    kernel.do("%%async_run --name two --gather\nimport helper\nagain = helper.double(3)")
+    assert kernel.do("print(again, double(3))").stdout == "7 6\n"
+    kernel.do("import importlib; importlib.reload(helper)\nfrom helper import double")
+    assert kernel.do("print(double(3))").stdout == "7\n"
+    ran = kernel.run("%%async_run --name bad --gather\nimport nowhere_at_all")
+    assert "No module named 'nowhere_at_all'" in ran.text + ran.traceback
+
+
 @pytest.mark.timeout(180)
 def test_a_cluster_needs_nothing_of_ours(
     bare_elsewhere: Elsewhere, open_kernel: OpenKernel, tmp_path: Path

@@ -26,9 +26,13 @@ HIDE = 'mount -t tmpfs -o mode=0700 none "$0" && exec "$@"'
 
 @dataclass
 class Elsewhere:
-    """The processes of ``dask scheduler`` and ``dask worker``."""
+    """The processes of ``dask scheduler`` and ``dask worker``.
+
+    `notebook` is a folder that the workers do not see.
+    """
 
     file: str
+    notebook: Path
     address: str
     scheduler: subprocess.Popen[str]
     workers: list[subprocess.Popen[str]]
@@ -106,6 +110,8 @@ def dask_elsewhere(
     hidden = tmp_path / "hidden"
     file = tmp_path / "scheduler.json"
     hidden.mkdir()
+    notebook = tmp_path / "notebook"
+    notebook.mkdir()
     dask = [python, "-m", "dask"]
     logs = (tmp_path / "dask.log").open("w")
 
@@ -138,6 +144,7 @@ def dask_elsewhere(
         own.mkdir()
         workers.append(
             start(
+                *(*namespace(), "sh", "-c", HIDE, str(notebook)),
                 *(*command, "--no-nanny", "--no-dashboard", "--local-directory", str(own)),
                 TMPDIR=str(own),
                 **packages_for(python),
@@ -148,7 +155,7 @@ def dask_elsewhere(
         wait_for(file.exists, 60)
         start_worker()
         address = json.loads(file.read_text())["address"]
-        yield Elsewhere(str(file), address, scheduler, workers, start_worker)
+        yield Elsewhere(str(file), notebook, address, scheduler, workers, start_worker)
     finally:
         for process in (*workers, scheduler):
             process.send_signal(signal.SIGINT)
