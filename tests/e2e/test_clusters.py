@@ -14,7 +14,7 @@ import pytest
 from distributed import Client, Security
 
 from elsewhere import Elsewhere
-from quickstart import check, execute
+from quickstart import check, execute, said
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -121,8 +121,8 @@ def test_the_quick_start_on_a_cluster_from_the_command_line(
     server = f"%async_run_server --scheduler-file {bare_elsewhere.file}"
     executed = execute(tmp_path, server=server)
     check(executed)
-    assert "had none: dask-async-run" in executed.cells[3].outputs[0].text
-    assert "which goes on with its jobs" in executed.cells[-1].outputs[0].text
+    assert "had none: dask-async-run" in said(executed.cells[3])
+    assert "which goes on with its jobs" in said(executed.cells[-1])
 
 
 @pytest.mark.timeout(900)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from quickstart import check, execute
+from quickstart import check, execute, said
 from realkernel import RealKernel
 from waiting import wait_for
 
@@ -130,7 +130,7 @@ def test_the_quick_start_with_a_store_in_s3(s3: dict[str, str], tmp_path: Path) 
     server = "%async_run_server --workers 2 --store s3://runs/quick"
     executed = execute(tmp_path, server=server, environ=s3)
     check(executed)
-    assert "kept at s3://runs/quick/dask-async-run-" in executed.cells[3].outputs[0].text
+    assert "kept at s3://runs/quick/dask-async-run-" in said(executed.cells[3])
 
 
 @pytest.mark.timeout(200)

@@ -76,6 +76,11 @@ def find(notebook: Any, first_line: str) -> Any:
     return cells[0]
 
 
+def said(cell: Any) -> str:
+    """All that a cell printed: it may have come in pieces."""
+    return "".join(o.text for o in cell.outputs if o.output_type == "stream")
+
+
 def check(executed: Any) -> None:
     """Check what the quick start's cells are to show, wherever they ran."""
     gathered = find(executed, "%async_gather train").outputs
