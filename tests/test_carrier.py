@@ -207,6 +207,32 @@ def test_a_cell_that_took_an_input_from_another_worker_sees_to_it(
     wait_for(lambda: elsewhere.stored(frame))
 
 
+@pytest.mark.parametrize("removed", [False, True])
+def test_what_the_registry_does_not_take_is_sent_again(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch, removed: bool
+) -> None:
+    """Its disk may have been full; unless somebody has removed the copy: then that is told."""
+    monkeypatch.setattr("dask_async_run.worker.frames_here.SEND_AGAIN", 0.1)
+    operations = elsewhere.site.host._operations
+    refused: list[str] = []
+
+    async def full(**arguments: Any) -> None:
+        refused.append(arguments["transfer"])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setitem(operations, "write_frame", full)
+        frame = elsewhere.kernel.put(LARGE)
+        (first,) = elsewhere.at(frame)
+        wait_for(lambda: len(set(refused)) > 1)
+        assert not elsewhere.stored(frame)
+        if removed:
+            elsewhere.frames[first].store.remove([frame.digest])
+            wait_for(lambda: elsewhere.at(frame) == [])
+    if not removed:
+        wait_for(lambda: elsewhere.stored(frame))
+
+
 def test_a_frame_that_two_send_is_sent_once(elsewhere: Elsewhere) -> None:
     """What a job's result names may be on its way to the store already."""
     (here, *_) = elsewhere.frames.values()

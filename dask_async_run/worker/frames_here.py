@@ -33,8 +33,8 @@ from dask_async_run.registry import Registry
 
 logger = logging.getLogger(__name__)
 
-SEND_AGAIN = 2.0
-"""Seconds until a frame is sent again that the registry did not take."""
+SEND_AGAIN, SEND_AGAIN_AT_LEAST = 1.0, 60.0
+"""Seconds until a frame is sent again that the registry did not take: at first, and later."""
 
 KEEP = 2 * 1024**3
 """Bytes of copies that no cell uses now."""
@@ -180,13 +180,18 @@ class FramesHere:
 
     async def _keep_sending(self, frames: Named, used: ExitStack) -> None:
         assert self._carrier is not None
+        pause = SEND_AGAIN
         with used:
-            while True:
+            while all(self.store.has(digest) for digest, _ in frames):
                 try:
-                    return await self._carrier.send_from(self.store, frames)
+                    await self._carrier.send_from(self.store, frames)
+                    return
                 except (AsyncRunError, OSError) as error:
                     logger.warning("an input is not in the registry's store yet: %s", error)
-                    await asyncio.sleep(SEND_AGAIN)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, SEND_AGAIN_AT_LEAST)
+        # Somebody has removed it here: who needs it is to hear that.
+        await self._tell_gone([digest for digest, _ in frames])
 
     async def _told(self, frames: Named, passing: bool = False) -> None:
         large = {str(digest) for digest, size in frames if int(size) >= DIRECT}
