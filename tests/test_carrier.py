@@ -63,6 +63,10 @@ class Elsewhere:
         loop: Any = self.site.cluster.loop
         return asyncio.run_coroutine_threadsafe(call, loop.asyncio_loop).result(30)
 
+    async def can_go(self) -> set[str]:
+        """The workers that an adaptive cluster may retire."""
+        return set(self.site.scheduler.workers_to_close(target=0))
+
     def let_go(self, *held: asyncio.Event) -> None:
         loop: Any = self.site.cluster.loop
         for event in held:
@@ -154,9 +158,13 @@ def test_it_is_not_sent_again_while_it_is_on_its_way(
     wait_for(lambda: elsewhere.site.host.registry._awaited == [spec.id])
     assert not elsewhere.stored(frame)
     assert not elsewhere.site.registry.show(spec.id).saved
+    # Nor does an adaptive cluster retire the worker meanwhile.
+    workers = elsewhere.frames.keys()
+    assert elsewhere.run(elsewhere.can_go()) == workers - set(elsewhere.at(frame))
     elsewhere.let_go(*held)
     wait_for(lambda: elsewhere.site.registry.show(spec.id).saved)
     assert elsewhere.stored(frame)
+    assert elsewhere.run(elsewhere.can_go()) == workers
 
 
 def test_a_copy_that_nobody_brings_is_not_enough(elsewhere: Elsewhere) -> None:
