@@ -22,6 +22,7 @@ from dask_async_run.incoming import PIECE, Incoming
 from dask_async_run.job import JobSpec, Payload
 from dask_async_run.peers import DIRECT, Peers
 from dask_async_run.registry import Registry
+from dask_async_run.scheduler.holders import Holders
 from dask_async_run.worker.frames_here import FramesHere
 from registry_site import Site
 from scripted import job_spec
@@ -239,6 +240,40 @@ def test_what_the_registry_does_not_take_is_sent_again(
             wait_for(lambda: elsewhere.at(frame) == [])
     if not removed:
         wait_for(lambda: elsewhere.stored(frame))
+
+
+def test_who_cannot_reach_the_worker_waits_until_it_has_brought_it(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kernel may reach a worker that another worker does not."""
+    held = {address: hold_back(here, monkeypatch) for address, here in elsewhere.frames.items()}
+    frame = elsewhere.kernel.put(LARGE)
+    (first,) = elsewhere.at(frame)
+    (other,) = elsewhere.frames.keys() - {first}
+
+    async def nobody(self: Peers, address: str) -> bool:
+        return False
+
+    monkeypatch.setattr(Peers, "reach", nobody)
+    fetched: list[bytes] = []
+    thread = threading.Thread(target=lambda: fetched.append(elsewhere.fetch(other, frame)))
+    thread.start()
+    wait_for(lambda: elsewhere.calls["read_frame"] == 3)
+    assert not elsewhere.stored(frame)
+    elsewhere.let_go(held[first])
+    thread.join()
+    assert fetched == [LARGE]
+
+
+def test_why_a_frame_is_missing() -> None:
+    """A worker is blamed only for what it had not brought yet."""
+    holders, folder = Holders(), Path("/frames")
+    holders.add("w", ["brought", "bringing"], passing=["brought", "bringing"])
+    holders.came("brought")
+    holders.gone("w")
+    assert holders.missing("brought", folder) == "is missing from /frames"
+    assert "was on the worker w alone" in holders.missing("bringing", folder)
+    assert not holders
 
 
 def test_a_frame_that_two_send_is_sent_once(elsewhere: Elsewhere) -> None:

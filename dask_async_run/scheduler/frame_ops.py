@@ -72,6 +72,8 @@ class FrameOps:
         self._registry.frames_came()
 
     async def read_frame(self, digest: str, offset: int) -> bytes:
+        # Who cannot reach the worker that brings it here waits for that.
+        await self._holders.arrival(digest)
         await self._registry.stores.at_hand([digest])
         if not self._store.has(digest):
             raise FrameError(digest, self._holders.missing(digest, self._store.folder))

@@ -11,11 +11,16 @@ the job it belonged to was forgotten.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from dask_async_run.frames import size_of
+
+ARRIVAL = 600.0
+"""Seconds that a frame may be on its way for those who wait for it."""
 
 LOST = 1000
 """Digests of frames that went with a worker, whose fate is remembered."""
@@ -29,6 +34,7 @@ class Holders:
         self._digests: dict[str, set[str]] = {}  # address: digests
         self._lost: dict[str, str] = {}  # digest: the last worker that had it
         self._coming: dict[str, set[str]] = {}  # digest: addresses
+        self._awaited: dict[str, asyncio.Event] = {}  # digest: set when it is coming no more
 
     def __bool__(self) -> bool:
         """Whether any worker has copies: none does where all see the store's folder."""
@@ -46,6 +52,15 @@ class Holders:
     def came(self, digest: str) -> None:
         """The store has a frame."""
         self._coming.pop(digest, None)
+        if awaited := self._awaited.pop(digest, None):
+            awaited.set()
+
+    async def arrival(self, digest: str) -> None:
+        """Wait until a frame that is coming has come or will not; `ARRIVAL` seconds at most."""
+        if digest in self._coming:
+            awaited = self._awaited.setdefault(digest, asyncio.Event())
+            with suppress(TimeoutError):
+                await asyncio.wait_for(awaited.wait(), ARRIVAL)
 
     def is_coming(self, digest: str) -> bool:
         """Whether a worker brings a frame to the store, which does not have it yet."""
@@ -68,8 +83,9 @@ class Holders:
     def gone(self, worker: str) -> None:
         """A worker has left the cluster, with all its copies."""
         for digest in self._digests.pop(worker, ()):
+            came = digest not in self._coming
             self._remove(worker, digest)
-            if digest not in self._workers:
+            if not came and digest not in self._workers:
                 self._lost[digest] = worker
         for digest in list(self._lost)[:-LOST]:
             del self._lost[digest]
@@ -99,7 +115,7 @@ class Holders:
         bringing = self._coming.get(digest, set())
         bringing.discard(worker)
         if not bringing:
-            self._coming.pop(digest, None)
+            self.came(digest)  # or never will
         del self._workers[digest][worker]
         if not self._workers[digest]:
             del self._workers[digest]

@@ -7,6 +7,7 @@ import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,29 @@ def test_a_package_has_its_data_and_a_folder_of_code_has_none(
         "darpack/words",
         "darspace/part.py",
     ]
+
+
+def test_an_editable_install_need_not_be_on_the_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A finder of its own may know it, and its folder may have another name."""
+    source = tmp_path / "lib"
+    source.mkdir()
+    (source / "__init__.py").touch()
+
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, path: object = None, target: object = None) -> object:
+            if name != "dareditable":
+                return None
+            return spec_from_file_location(
+                name, source / "__init__.py", submodule_search_locations=[str(source)]
+            )
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    code = LocalCode(["dareditable"])
+    assert any(name.endswith("/dareditable/__init__.py") for name in names(code))
+    assert str(tmp_path) in code.entries
 
 
 def test_the_same_files_make_the_same_bytes_and_others_others(write: Write) -> None:
