@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from jupyter_client.manager import KernelManager
+from filesockets import FileKernelManager
 
 from .outputs import Document, Step
 
@@ -97,7 +97,7 @@ class Kernel:
         # The order of sets of strings is part of what a cell prints.
         full = {**os.environ, "PYTHONHASHSEED": "0", **env}
         full.pop("PYTEST_CURRENT_TEST", None)  # ipykernel leaves file descriptors alone then
-        self._manager: Any = KernelManager(kernel_name="python3")
+        self._manager: Any = FileKernelManager(kernel_name="python3")
         with (folder.parent / f"{folder.name}.log").open("wb") as log:
             self._manager.start_kernel(env=full, cwd=str(folder), stdout=log, stderr=log)
         try:

@@ -55,12 +55,12 @@ def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Pat
     ):
         notebook.run(place(first_line))
         notebook.finish(place(first_line))
-    shown = notebook.output(place("%%async_run --name train"))
-    assert "train" in shown
+    submitted = place("%%async_run --name train")
+    wait_for(lambda: "train" in notebook.output(submitted), what="the job is shown")
     notebook.save(tmp_path / "notebooks")
     notebook.reload()
     wait_for(
-        lambda: "train" in notebook.output(place("%%async_run --name train")),
+        lambda: "train" in notebook.output(submitted),
         what="the job is shown after a reload",
     )
 
@@ -68,17 +68,15 @@ def test_quickstart_with_reload_and_restart(notebook: LabNotebook, tmp_path: Pat
     for first_line in ("%load_ext dask_async_run", "%async_run_server --workers 2"):
         notebook.run(place(first_line))
         notebook.finish(place(first_line))
-    assert "train" in (
-        notebook.output(place("%load_ext dask_async_run"))
-        + notebook.output(place("%async_run_server --workers 2"))
-    )
+    again = (place("%load_ext dask_async_run"), place("%async_run_server --workers 2"))
+    wait_for(lambda: "train" in "".join(map(notebook.output, again)), what="the job is listed")
     gather = place("%async_gather train")
     notebook.run(gather)
-    text = notebook.finish(gather)
-    assert "best score: 0.9750" in text
-    assert "{'C': 10, 'gamma': 0.0005}" in text
+    notebook.finish(gather)
+    for part in ("best score: 0.9750", "{'C': 10, 'gamma': 0.0005}"):
+        wait_for(lambda part=part: part in notebook.output(gather), what=part)  # type: ignore[misc]
     figure = notebook.cell(gather).locator(".jp-OutputArea img")
-    assert figure.count() == 1
+    figure.wait_for()
     assert figure.evaluate("image => image.naturalWidth") > 100
     notebook.page.screenshot(path=tmp_path / "gathered.png")
     saved = notebook.save(tmp_path / "notebooks")

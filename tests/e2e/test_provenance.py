@@ -13,6 +13,7 @@ import numpy as np
 from nbclient import NotebookClient
 
 from beside import command
+from filesockets import AsyncFileKernelManager
 from realkernel import RealKernel
 
 
@@ -67,7 +68,12 @@ def test_an_exported_job_runs_elsewhere(
     shown = [output.get("text") or output["data"]["text/plain"] for output in code[-1].outputs]
     assert shown == ["sum 3.5\n", "5"]
     assert written.metadata.dask_async_run.packages.numpy == np.__version__
-    client = NotebookClient(written, timeout=60, resources={"metadata": {"path": tmp_path}})
+    client = NotebookClient(
+        written,
+        timeout=60,
+        kernel_manager_class=AsyncFileKernelManager,
+        resources={"metadata": {"path": tmp_path}},
+    )
     client.execute(env={**os.environ})
     again = [output.get("text") or output["data"]["text/plain"] for output in code[-1].outputs]
     assert again == shown

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -70,12 +71,16 @@ def lab_server(folder: Path, env: Mapping[str, str], base_url: str = "/") -> Ite
     base_url : str
         What all its addresses begin with, as a hub's ``/user/ada/``.
     """
+    with tempfile.TemporaryDirectory(prefix="dar-lab-", dir="/tmp") as runtime:
+        yield from _serve(folder, env, base_url, Path(runtime))
+
+
+def _serve(folder: Path, env: Mapping[str, str], base_url: str, runtime: Path) -> Iterator[str]:
     private = folder.parent / "lab-private"
     for name, content in SETTINGS.items():
         file = private / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(content))
-    runtime = private / "runtime"
     token = "dask-async-run"
     server_env = {
         **os.environ,
@@ -96,6 +101,8 @@ def lab_server(folder: Path, env: Mapping[str, str], base_url: str = "/") -> Ite
         "--ServerApp.port=0",
         f"--ServerApp.base_url={base_url}",
         "--LabApp.extension_manager=readonly",
+        # Sockets in the runtime folder, whose path is short; `filesockets` tells why.
+        "--ConnectionFileMixin.transport=ipc",
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
     ]
     log = private / "lab.log"
@@ -276,8 +283,9 @@ class LabNotebook:
 
     def output(self, number: int) -> str:
         """Text of a cell's output area, empty if there is none."""
-        area = self.cell(number).locator(".jp-OutputArea")
-        return str(area.first.inner_text()) if area.count() else ""
+        areas = self.cell(number).locator(".jp-OutputArea")
+        # In one go: the page may take the area away between two questions.
+        return str(areas.evaluate_all("areas => areas.length ? areas[0].innerText : ''"))
 
     def menu(self, *names: str) -> None:
         """Choose from the menu bar."""

@@ -13,6 +13,8 @@ from typing import Any
 import nbformat
 from nbclient import NotebookClient
 
+from filesockets import AsyncFileKernelManager
+
 NOTEBOOK = Path(__file__).parents[2] / "examples" / "quickstart.ipynb"
 
 # What differs from run to run: a job's progress, times, addresses, processes.
@@ -63,7 +65,11 @@ def execute(
             if server and cell.source.startswith("%async_run_server"):
                 cell.source = server
     client = NotebookClient(
-        notebook, timeout=400, kernel_name="python3", resources={"metadata": {"path": folder}}
+        notebook,
+        timeout=400,
+        kernel_name="python3",
+        kernel_manager_class=AsyncFileKernelManager,
+        resources={"metadata": {"path": folder}},
     )
     client.execute(env={**os.environ, **environ, "JPY_SESSION_NAME": str(folder / path.name)})
     return notebook

@@ -16,7 +16,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from jupyter_client.kernelspec import KernelSpecManager
-from jupyter_client.manager import KernelManager
+
+from filesockets import FileKernelManager
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
@@ -118,7 +119,7 @@ class RealKernel:
         env = {**os.environ, "JPY_SESSION_NAME": str(self.cwd / self.notebook), **self.env}
         # Only the native kernel: this Python, whatever else is called "python3" here.
         specs = KernelSpecManager(kernel_dirs=[])
-        self.manager = KernelManager(kernel_name="python3", kernel_spec_manager=specs)
+        self.manager = FileKernelManager(kernel_name="python3", kernel_spec_manager=specs)
         self.manager.start_kernel(env=env, cwd=str(self.cwd))
         self.client = self.manager.blocking_client()
         self.client.start_channels()
