@@ -13,9 +13,10 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import PurePath
 from typing import Any
 
-from distributed import Client, Future
+from distributed import Future
 from distributed.scheduler import KilledWorker, Scheduler
 
+from dask_async_run.clients import Client
 from dask_async_run.credentials import for_clients
 from dask_async_run.job import JobSpec
 from dask_async_run.messages import plain

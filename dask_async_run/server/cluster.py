@@ -67,8 +67,7 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
 
     The dashboard is shown to nobody who does not know the secret; see `door`.
     """
-    from distributed import Client
-
+    from dask_async_run.clients import Client
     from dask_async_run.scheduler.plugin import RegistryPlugin
     from dask_async_run.worker.plugin import CellPlugin
 

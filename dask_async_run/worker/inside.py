@@ -24,6 +24,8 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
+from dask_async_run.greeting import patient
+
 Change = Callable[[types.ModuleType], None]
 
 
@@ -115,6 +117,7 @@ class WayToDask:
     def change_client(self, module: Any) -> None:
         """Change the module ``distributed.client``."""
         find, make = module.default_client, module.Client.__init__
+        module.Client._ensure_connected = patient(module.Client._ensure_connected)
         named = inspect.signature(make).parameters
 
         @functools.wraps(find)
