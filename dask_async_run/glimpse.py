@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from dask_async_run.bars import collapsed
 from dask_async_run.job import JobView, Message
 
 TEXT = 8 * 1024
@@ -158,7 +159,8 @@ class Ending:
 
     def _put(self, text: str) -> None:
         if text and self._length < TEXT:
-            self._pieces.append(text[-TEXT:])
+            text = collapsed(text[-TEXT:])
+            self._pieces.append(text)
             self._length += len(text)
 
 

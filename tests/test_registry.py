@@ -229,6 +229,27 @@ def test_a_look_shows_the_end_and_costs_the_same(
     assert (second.picture.number, second.picture.data) == (41, "")
 
 
+def test_a_look_shows_what_is_above_a_long_bar(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """However often the bar was drawn anew; also after the end."""
+    spec = job_spec("a")
+    ask("create", spec)
+    ask("claim", spec.id, worker, "host")
+
+    def output(text: str) -> dict[str, str]:
+        return {"output_type": "stream", "name": "stderr", "text": text}
+
+    bar = [output(f"\r{n:4} % {'#' * 60}") for n in range(5000)]
+    ask("record", spec.id, [output("above\n"), *bar], attempt=1, batch=1)
+    (look,) = ask("look", {spec.id: ""}, {})
+    assert look.text == "above\n" + bar[-2]["text"] + bar[-1]["text"]
+    ask("record", spec.id, [output("\nbelow\n")], attempt=1, batch=2)
+    ask("finish", spec.id, "finished", "")
+    (look,) = ask("look", {spec.id: look.mark}, {})
+    assert look.text == "above\n" + bar[-2]["text"] + bar[-1]["text"] + "\nbelow\n"
+
+
 def test_a_look_waits_for_the_end(ask: Callable[..., Any], worker: str, site: Site) -> None:
     """The last glimpse says how the job ended; a forgotten one has no view."""
     spec = job_spec("a")

@@ -112,6 +112,8 @@ class CellOps:
         live.batch = batch or live.batch
         now = time.time()
         self._journal.append(job, live.outputs + 1, outputs, now)
+        for number, packed in enumerate(outputs, live.outputs + 1):
+            self._registry.overwritten.add_packed(job, number, packed)
         live.outputs += len(outputs)
         live.beats += 1
         if info:

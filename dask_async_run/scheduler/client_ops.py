@@ -356,7 +356,7 @@ class ClientOps:
         rows = self._registry.rows(jobs=[job])
         if not rows:
             return {"job": job, "mark": mark, "view": None, "text": "", "picture": None}
-        latest = self._journal.latest(job)
+        latest = self._journal.latest(job, without=self._registry.overwritten.ranges(job))
         end = ending(
             ((number, unpack_output(packed)) for number, packed in latest), self._tail(job)
         )

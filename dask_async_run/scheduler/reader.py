@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -33,6 +33,8 @@ SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submi
     ) AS store
 FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number = j.number
 """
+
+_AFTER_ALL = 2**63 - 1
 
 _NO_MEMBER = "NOT EXISTS (SELECT 1 FROM members m WHERE m.number = j.number)"
 
@@ -290,24 +292,41 @@ class JournalReader:
         return found
 
     def latest(
-        self, job: str, count: int = 100, limit: int = 4 * 1024 * 1024
+        self,
+        job: str,
+        count: int = 100,
+        limit: int = 4 * 1024 * 1024,
+        without: Sequence[tuple[int, int]] = (),
     ) -> Iterator[tuple[int, bytes]]:
         """Yield the last outputs, the last one first, until there were `count` or `limit` bytes.
+
+        Parameters
+        ----------
+        without : sequence of (int, int)
+            First and last numbers of outputs that are left out, in order.
 
         Yields
         ------
         (int, bytes)
             Number, and the output in nbformat's terms, packed.
         """
-        cursor = self._execute(
-            "SELECT seq, output FROM outputs WHERE job = ? ORDER BY seq DESC LIMIT ?", job, count
-        )
-        with self._reading(), closing(cursor):
-            for row in cursor:
-                yield row["seq"], row["output"]
-                limit -= len(row["output"])
-                if limit <= 0:
-                    break
+        above = _AFTER_ALL
+        for first, last in (*reversed(without), (0, 0)):
+            cursor = self._execute(
+                "SELECT seq, output FROM outputs WHERE job = ? AND seq > ? AND seq < ?"
+                " ORDER BY seq DESC LIMIT ?",
+                *(job, last, above, count),
+            )
+            above = first
+            with self._reading(), closing(cursor):
+                for row in cursor:
+                    yield row["seq"], row["output"]
+                    count -= 1
+                    limit -= len(row["output"])
+                    if limit <= 0:
+                        return
+            if count <= 0:
+                return
 
     def tail(self, job: str) -> str:
         """The end of a flood of output, of which `outputs` have only the beginning."""

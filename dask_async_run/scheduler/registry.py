@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from dask_async_run.bars import Overwritten
 from dask_async_run.errors import NoSuchJobError, ServerError
 from dask_async_run.folders import TOKEN_FILE
 from dask_async_run.frames import FrameStore
@@ -144,6 +145,8 @@ class JobRegistry:
     ----------
     live : dict of str to Live
         By id, for the jobs that have not ended.
+    overwritten : Overwritten
+        Which outputs nothing is to be seen of any more.
     news, changes : Bell
         Ring with a job's id when it has something new, outputs or a change of state;
         `changes` only for a change of state. After the commit.
@@ -180,6 +183,7 @@ class JobRegistry:
         self.disk_limit: int | None = None
         self.machine = Machine()
         self.live: dict[str, Live] = {}
+        self.overwritten = Overwritten()
         self.changes, self.news = Bell(), Bell()
         self.watchers: list[Callable[[set[str]], None]] = []
         self._rung: set[str] = set()

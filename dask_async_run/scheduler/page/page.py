@@ -156,7 +156,9 @@ class Page:
             return
         view = self._view
         live = registry.live.get(view.id)
-        latest = registry.journal.latest(view.id, limit=READ)
+        latest = registry.journal.latest(
+            view.id, limit=READ, without=registry.overwritten.ranges(view.id)
+        )
         tail = live.tail if live is not None else registry.journal.tail(view.id)
         end = ending(((number, unpack_output(packed)) for number, packed in latest), tail)
         self._show_facts(view, now)
