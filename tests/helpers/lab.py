@@ -308,4 +308,4 @@ class LabNotebook:
             except (nbformat.reader.NotJSONError, nbformat.ValidationError):
                 return None  # half written
 
-        return wait_for(saved, 30, f"{self.path} is saved")
+        return wait_for(saved, 120, f"{self.path} is saved")
