@@ -8,6 +8,7 @@ it is noted, as they come, which outputs nothing is to be seen of any more.
 from __future__ import annotations
 
 import re
+from bisect import bisect
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ JOBS = 1000
 """Jobs of which is known what was written over, the latest ones."""
 LONGEST = 4096
 """Bytes of an output that may be nothing but a bar."""
+PLACES = 200
+"""Displays of a job that are updated, the latest ones."""
 RANGES = 200
 """Ranges of outputs of a job that were written over, the latest ones."""
 
@@ -50,35 +53,51 @@ def collapsed(text: str) -> str:
 def _collapsed_line(line: str) -> str:
     begun, *again = line.split("\r")
     kept: list[str] = []
-    covered = 0
+    covered = written = 0
     for part in reversed(again):
-        columns = width(part)
-        if len(kept) < 2 or columns is None or columns > covered:
+        shown, columns = width(part.rstrip(" ")), width(part) or 0
+        # With two of them the line is seen to be one that is written over.
+        if written < 2 or shown is None or shown > covered:
             kept.append(part)
-        covered = max(covered, columns or 0)
+            written += columns > 0
+        covered = max(covered, columns)
     return "\r".join([begun, *reversed(kept)])
 
 
-def bar(output: Message) -> int | None:
-    """Answer the columns of an output that does nothing but to write its line anew, else None."""
+def bar(output: Message) -> tuple[int, int] | None:
+    """Answer what an output does that does nothing but to write its line anew, else None.
+
+    Returns
+    -------
+    (int, int)
+        The columns in which something is to be seen, and those that it writes over.
+    """
     if output.get("output_type") != "stream":
         return None
     text: str = output["text"]
     if text[:1] != "\r":
         return None
-    columns = [width(part) for part in text[1:].split("\r")]
-    known = [column for column in columns if column is not None]
-    return max(known) if len(known) == len(columns) else None
+    parts = text[1:].split("\r")
+    columns = [column for part in parts if (column := width(part)) is not None]
+    if len(columns) < len(parts):
+        return None
+    return max(width(part.rstrip(" ")) or 0 for part in parts), max(columns)
 
 
 @dataclass(slots=True)
 class _Bars:
-    """Of one job: the last two bars of each stream, and the ranges of what they wrote over."""
+    """Of one job: what may be written over, and the ranges of what was.
 
-    last: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    `last` has the last two bars of each stream, `updates` the last update of each display.
+    """
+
+    updates: OrderedDict[str, int] = field(default_factory=OrderedDict)
+    last: dict[str, list[tuple[int, tuple[int, int]]]] = field(default_factory=dict)
     ranges: list[Range] = field(default_factory=list)
 
     def add(self, number: int, output: Message) -> None:
+        if output.get("output_type") == "update_display_data":
+            self._update(number, str(output.get("transient", {}).get("display_id")))
         if output.get("output_type") != "stream":
             return
         columns = bar(output)
@@ -89,16 +108,30 @@ class _Bars:
         last.append((number, columns))
         # The last but one stays, too: it shows that the line is one that is written over.
         if len(last) == 3:
-            hidden, its_columns = last.pop(0)
-            if its_columns <= last[0][1]:
+            hidden, (shown, _) = last.pop(0)
+            _, (_, covered) = last[0]
+            if shown <= covered and covered:
                 self._hide(hidden)
 
+    def _update(self, number: int, place: str) -> None:
+        before = self.updates.pop(place, None)
+        if before is not None:
+            self._hide(before)
+        self.updates[place] = number
+        if len(self.updates) > PLACES:
+            self.updates.popitem(last=False)
+
     def _hide(self, number: int) -> None:
-        if self.ranges and self.ranges[-1][1] == number - 1:
-            self.ranges[-1] = (self.ranges[-1][0], number)
-        else:
-            self.ranges.append((number, number))
-            del self.ranges[:-RANGES]
+        ranges = self.ranges
+        place = bisect(ranges, (number, number))
+        first = last = number
+        if place < len(ranges) and ranges[place][0] == number + 1:
+            last = ranges.pop(place)[1]
+        if place and ranges[place - 1][1] == number - 1:
+            place -= 1
+            first = ranges.pop(place)[0]
+        ranges.insert(place, (first, last))
+        del ranges[:-RANGES]
 
 
 class Overwritten:

@@ -95,7 +95,7 @@ class Ending:
     picture: Picture | None = None
     _pieces: list[str] = field(default_factory=list)
     _length: int = 0
-    _updated: set[str] = field(default_factory=set)
+    _updated: dict[str, str] = field(default_factory=dict)
     _begins: dict[str, str] = field(default_factory=dict)
     _overwritten: set[str] = field(default_factory=set)
     _next: str = ""
@@ -111,7 +111,10 @@ class Ending:
 
     @property
     def text(self) -> str:
-        return "".join(reversed(self._pieces))[-TEXT:]
+        # What an update belongs to is too far back to be found: it is above all else.
+        above = "" if self._cleared else "".join(reversed(self._updated.values()))[-TEXT:]
+        below = "".join(reversed(self._pieces))
+        return above + below[max(0, len(below) + len(above) - TEXT) :]
 
     def add(self, number: int, output: Message) -> None:
         """Add the output that comes before those that were added."""
@@ -142,20 +145,28 @@ class Ending:
 
     def _display(self, number: int, output: Message) -> None:
         place = output.get("transient", {}).get("display_id")
-        if place is not None:
-            if place in self._updated:
-                return  # it shows something later by now
-            self._updated.add(place)
-        data = output["data"]
+        is_update = output["output_type"] == "update_display_data"
+        if place in self._updated:  # it shows something later by now, in the place of the first
+            if not is_update:
+                self._put(self._updated.pop(place))
+            return
+        text = self._shown(number, output["data"])
+        if is_update and place is not None:
+            self._updated[place] = text
+        else:
+            self._put(text)
+
+    def _shown(self, number: int, data: Message) -> str:
+        """Answer the text of a display, empty if it is a picture."""
         kind = next((kind for kind in KINDS if kind in data), None)
         shown = _joined(data[kind]) if kind is not None else ""
         if kind == "text/html" and not _is_seen(shown):
             kind = None
         if kind is None:
-            if "text/plain" in data:
-                self._put(_joined(data["text/plain"]) + "\n")
-        elif self.picture is None and len(shown) <= PICTURE:
+            return _joined(data["text/plain"]) + "\n" if "text/plain" in data else ""
+        if self.picture is None and len(shown) <= PICTURE:
             self.picture = Picture(number, kind, shown)
+        return ""
 
     def _put(self, text: str) -> None:
         if text and self._length < TEXT:

@@ -12,14 +12,37 @@ from dask_async_run.bars import JOBS, LONGEST, RANGES, Overwritten, collapsed, w
 from dask_async_run.messages import pack
 from dask_async_run.screen import screen
 
+
+def update(place: str) -> dict[str, Any]:
+    return {"output_type": "update_display_data", "data": {}, "transient": {"display_id": place}}
+
+
 PARTS = st.sampled_from(
-    ["a", "bc", "def", "\r", "\r", "\n", "\b", "\t", "\x1b[31m", "\x1b[0m", "\x1b[K", "\x1b[A"]
+    [
+        "a",
+        "bc",
+        "def",
+        "g ",
+        "\r",
+        "\r",
+        "\n",
+        "\b",
+        "\t",
+        "\x1b[31m",
+        "\x1b[0m",
+        "\x1b[K",
+        "\x1b[A",
+    ]
 )
 TEXTS = st.lists(PARTS, max_size=25).map("".join)
 
 
 def text(words: str, name: str = "stderr") -> dict[str, Any]:
     return {"output_type": "stream", "name": name, "text": words}
+
+
+def seen(words: str) -> list[tuple[str, bool]]:
+    return [(line.html, line.rewritten) for line in screen(words)]
 
 
 @pytest.mark.parametrize(
@@ -42,7 +65,7 @@ def test_width(words: str, columns: int | None) -> None:
 @given(TEXTS)
 def test_a_screen_is_the_same_without_what_is_written_over(words: str) -> None:
     """In what it shows, in its colours, and in which of its lines were written over."""
-    assert screen(collapsed(words)) == screen(words)
+    assert seen(collapsed(words)) == seen(words)
 
 
 def test_of_a_long_line_three_writings_are_left() -> None:
@@ -59,7 +82,26 @@ def test_outputs_that_were_written_over_are_not_missed(words: list[str]) -> None
         overwritten.add("job", number, text(piece))
     hidden = {n for first, last in overwritten.ranges("job") for n in range(first, last + 1)}
     left = [piece for number, piece in enumerate(words, 1) if number not in hidden]
-    assert screen("".join(left)) == screen("".join(words))
+    assert seen("".join(left)) == seen("".join(words))
+
+
+def test_what_covers_with_spaces_is_covered_itself() -> None:
+    """As tqdm's bars do whenever they get shorter."""
+    overwritten = Overwritten()
+    for number, words in enumerate(["\r10 s", "\r9 s ", "\r8 s", "\r7 s"], 1):
+        overwritten.add("job", number, text(words))
+    assert overwritten.ranges("job") == [(1, 2)]
+    assert collapsed("\r10 s\r9 s \r8 s\r7 s") == "\r8 s\r7 s"
+
+
+def test_displays_are_updated_in_turns() -> None:
+    """Of each its last update stays, wherever the ones before are."""
+    overwritten = Overwritten()
+    for number, place in enumerate("aabbcaabcc", 1):
+        overwritten.add("job", number, update(place))
+    assert overwritten.ranges("job") == [(1, 6), (9, 9)]
+    overwritten.add("job", 11, update("b"))
+    assert overwritten.ranges("job") == [(1, 6), (8, 9)]
 
 
 def test_a_bar_between_other_outputs() -> None:

@@ -82,7 +82,18 @@ CASES = [
             text("x\n"),
             shown("update_display_data", "p", text_plain="9 %"),
         ],
-        "x\n9 %\n",
+        "9 %\nx\n",
+    ),
+    Case(
+        "an update whose display is too far back",
+        [
+            text("x\n"),
+            shown("update_display_data", "p", text_plain="8 %"),
+            text("y\n"),
+            shown("update_display_data", "p", text_plain="9 %"),
+            text("z\n"),
+        ],
+        "9 %\nx\ny\nz\n",
     ),
     Case("an error", [{"output_type": "error", "traceback": ["Traceback", "E"]}], "Traceback\nE\n"),
     Case(

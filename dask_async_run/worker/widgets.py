@@ -17,6 +17,9 @@ MIME = "application/vnd.jupyter.widget-view+json"
 INTERVAL = 0.5
 """Seconds between two looks at the widgets' texts at least."""
 
+_ENDED = ("success", "danger")
+"""Styles of a bar that has come to its end."""
+
 Output = dict[str, Any]
 
 
@@ -32,6 +35,7 @@ class Widgets:
     def __init__(self, send: Callable[[Output], None]) -> None:
         self._send = send
         self._shown: dict[str, str] = {}
+        self._touched: set[str] = set()
         self._looked = 0.0
         self._regions: dict[str, _Region] = {}
         self._busy = False
@@ -85,14 +89,21 @@ class Widgets:
         return True
 
     def refresh(self) -> None:
-        """Update the texts of displayed widgets that have changed."""
+        """Update the texts of displayed widgets that have changed.
+
+        Those alone that something was done to, or to a part of them: the text of a bar says how
+        long ago it began, also when it has ended.
+        """
         self._looked = time.monotonic()
+        touched, self._touched = self._touched, set()
         module = sys.modules.get("ipywidgets.widgets.widget")
         models = getattr(module, "_instances", {})
         self._busy = True
         try:
             for model, before in list(self._shown.items()):
                 if model not in models or model in self._regions:
+                    continue
+                if touched.isdisjoint(_parts(models[model])):
                     continue
                 text = _text(models[model], before)
                 if text != before:
@@ -119,7 +130,9 @@ class Widgets:
             region = self._regions.pop(model, None) or _Region(model)
             region.active = bool(state["msg_id"])
             self._regions[model] = region
-        if self._shown and not self._busy and time.monotonic() > self._looked + INTERVAL:
+        self._touched.add(model)
+        due = time.monotonic() > self._looked + INTERVAL or state.get("bar_style") in _ENDED
+        if self._shown and not self._busy and due:
             self.refresh()
 
 
@@ -155,6 +168,19 @@ def _text(widget: Any, before: str) -> str:
         return str(widget._repr_mimebundle_()["text/plain"])
     except Exception:  # noqa: BLE001 - a part of it may be gone already: tqdm's bar after an error
         return before
+
+
+def _parts(widget: Any) -> set[str]:
+    """Ids of a widget's model, and of all that it consists of."""
+    found: dict[str, Any] = {}
+    waiting = [widget]
+    while waiting:
+        part = waiting.pop()
+        model = getattr(part, "model_id", None)
+        if isinstance(model, str) and model not in found:
+            found[model] = part
+            waiting += getattr(part, "children", ())
+    return set(found)
 
 
 def _display_id(model: str) -> str:

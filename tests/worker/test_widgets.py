@@ -21,6 +21,19 @@ def test_a_progress_bar_of_tqdm_ends_as_it_ended(cells: Cells) -> None:
     assert ended.shown.data[0]["text/plain"].startswith("100%|")
 
 
+def test_a_bar_that_has_ended_tells_how_long_it_took(cells: Cells) -> None:
+    """And not how long ago it began, though another one goes on."""
+    pytest.importorskip("tqdm")
+    ended = cells.run(
+        "from tqdm.notebook import tqdm\nbar = tqdm(total=2)\nbar.update(2)\nbar.close()\n"
+        "bar._time = lambda: bar.start_t + 5000\nfor _ in tqdm(range(3)): pass"
+    )
+    first, second = (data["text/plain"] for data in ended.shown.data)
+    assert first.startswith("100%|")
+    assert "1:23:20" not in first
+    assert second.startswith("100%|")
+
+
 def test_a_progress_bar_that_an_exception_cut_short(cells: Cells) -> None:
     """The exception is the only error that is shown."""
     pytest.importorskip("tqdm")
