@@ -31,8 +31,13 @@ TYPES = (
 _SEARCHED = 64 * 2**20
 """Bytes that are read to find out where a text file stands."""
 
+_NEWLINES = ("", "\n", "\r", "\r\n")
+
 Place = tuple[int, bool]
 """Where a file stands, and whether it was brought there by ``next``, and does not tell."""
+
+Settings = dict[str, Any]
+"""What `io.TextIOWrapper.reconfigure` gives a text file; nothing of other files."""
 
 
 def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> Any:
@@ -52,13 +57,18 @@ def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> 
     return file
 
 
-def make_open_file(path: str, name: Any, mode: str, options: dict[str, Any], place: Place) -> Any:
+def make_open_file(
+    path: str, name: Any, mode: str, buffering: int, settings: Settings, place: Place
+) -> Any:
     """Open a file again, at some place, as it is."""
 
     def opener(_: str, flags: int) -> int:
         return os.open(path, flags & ~(os.O_TRUNC | os.O_EXCL))
 
-    file: Any = open(name, mode, opener=opener, **options)  # noqa: SIM115
+    encoding = settings.get("encoding")
+    file: Any = open(name, mode, buffering, encoding, opener=opener)  # noqa: SIM115
+    if settings:
+        file.reconfigure(**settings)
     _move(file, place)
     return file
 
@@ -94,14 +104,9 @@ def reduce_file(file: Any) -> Any:
         if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)
     path, place = _path(file), _place(file)
-    options: dict[str, Any] = {"buffering": 0} if kind is io.FileIO else {}
-    if kind is io.TextIOWrapper:
-        options = {"encoding": file.encoding, "errors": file.errors}
-        if file.line_buffering:
-            options["buffering"] = 1
-        if file.readable() and not _translates(file, path, place):
-            options["newline"] = ""
-    return make_open_file, (path, file.name, _mode(file), options, place)
+    buffering = 0 if kind is io.FileIO else -1
+    made = (path, file.name, _mode(file), buffering, _settings(file, place), place)
+    return make_open_file, made
 
 
 def _refusal(why: str) -> TypeError:
@@ -147,35 +152,60 @@ def _place_of_text(file: Any) -> int:
     raise _refusal(f" in {file.encoding} that gave a line with next()")
 
 
-def _translates(file: Any, path: str, place: Place) -> bool:
-    """Whether a text file reads both ends of lines alike, as far as that makes a difference."""
-    with io.FileIO(path) as raw:
-        if b"\r" not in raw.read(_SEARCHED):
-            return True
-    file.seek(0)
-    translates = "\r" not in file.read(_SEARCHED)
-    _move(file, place)
-    return translates
+def _settings(file: Any, place: Place) -> Settings:
+    if type(file) is not io.TextIOWrapper:
+        return {}
+    names = ("encoding", "errors", "line_buffering", "write_through")
+    return {name: getattr(file, name) for name in names} | {"newline": _newline(file, place)}
 
 
-def _state(file: Any, snapshot: Any) -> Place | None:
-    return None if file.closed else _place(file)
+def _newline(file: Any, place: Place) -> str | None:
+    """Answer the ``newline`` that a text file was given, which only its references tell."""
+
+    def ends() -> list[str]:
+        return [part for part in gc.get_referents(file) if type(part) is str and part in _NEWLINES]
+
+    found = ends()
+    if found and file.readable():  # one may be what was decoded, and has not been given yet
+        file.seek(0)
+        found = ends()
+        _move(file, place)
+    return found[0] if found else None
 
 
-def _apply(file: Any, place: Place | None) -> Undo:
+State = tuple[Place, Settings]
+
+
+def _state(file: Any, snapshot: Any) -> State | None:
     if file.closed:
-        if place is not None:
+        return None
+    place = _place(file)
+    return place, _settings(file, place)
+
+
+def _set(file: Any, state: State) -> None:
+    place, settings = state
+    if settings != _settings(file, _place(file)):
+        file.seek(0)  # with what was decoded, it does not take other settings
+        file.reconfigure(**settings)
+    _move(file, place)
+
+
+def _apply(file: Any, state: State | None) -> Undo:
+    if file.closed:
+        if state is not None:
             raise NotInPlace("a closed file cannot be opened again")
-    elif place is None:
+    elif state is None:
         file.close()
     else:
-        before = _place(file)
-        _move(file, place)
-        return lambda: _move(file, before)
+        place = _place(file)
+        before = place, _settings(file, place)
+        _set(file, state)
+        return lambda: _set(file, before)
     return lambda: None
 
 
-def _snapshot(file: Any) -> Place | str | None:
+def _snapshot(file: Any) -> State | str | None:
     try:
         return _state(file, None)
     except TypeError as error:
