@@ -7,16 +7,26 @@ from outside, or is not in the file yet, is refused.
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from dask_async_run.namespace.containers import immutable
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
 
 _SETTINGS = ("isolation_level", "row_factory", "text_factory")
+_PRAGMAS = (
+    *("foreign_keys", "recursive_triggers", "busy_timeout", "synchronous", "cache_size"),
+    *("temp_store", "read_uncommitted", "reverse_unordered_selects", "ignore_check_constraints"),
+    *("automatic_index", "legacy_alter_table", "trusted_schema", "secure_delete"),
+    *("full_column_names", "short_column_names", "query_only"),
+)
+"""Settings that a connection forgets when it is closed; the last one makes it read only."""
 
 
 def _is_closed(connection: Any) -> bool:
@@ -30,7 +40,11 @@ def _is_closed(connection: Any) -> bool:
 def _ask(connection: Any, question: str) -> list[tuple[Any, ...]]:
     cursor = connection.cursor()
     cursor.row_factory = None
-    return [tuple(row) for row in cursor.execute(question)]
+    before, connection.text_factory = connection.text_factory, str
+    try:
+        return [tuple(row) for row in cursor.execute(question)]
+    finally:
+        connection.text_factory = before
 
 
 def _refusal(why: str) -> TypeError:
@@ -39,21 +53,14 @@ def _refusal(why: str) -> TypeError:
 
 def _path(connection: Any) -> str:
     """Answer the file of a connection, ``""`` for one in memory; refuse what is not only that."""
-    import sqlite3
-
+    if _has_callback(connection):
+        raise _refusal("with a callback of the notebook's")
     databases = {name: file for _, name, file in _ask(connection, "PRAGMA database_list")}
     if databases.keys() - {"main", "temp"}:
         raise _refusal("that has others attached to it")
     if _ask(connection, "SELECT count(*) FROM temp.sqlite_master") != [(0,)]:
         raise _refusal("with temporary tables")
-    fresh = sqlite3.connect(":memory:")
-    try:
-        for thing in ("function", "collation"):
-            listed = f"SELECT name FROM pragma_{thing}_list"
-            if {*_ask(connection, listed)} - {*_ask(fresh, listed)}:
-                raise _refusal(f"with a {thing} of the notebook's")
-    finally:
-        fresh.close()
+    _refuse_functions(connection)
     # What was once filled by `deserialize` has a name, but no file.
     path: str = databases["main"] if databases["main"].startswith(os.sep) else ""
     if path and connection.in_transaction:
@@ -61,37 +68,97 @@ def _path(connection: Any) -> str:
     return path
 
 
-def _detects_types(connection: Any) -> int:
-    """Answer the ``detect_types`` of a connection, as far as its tables let that be seen."""
+def _has_callback(connection: Any) -> bool:
+    """Whether a connection tells, or asks, a function of what it does."""
+    known = (type(connection), connection.row_factory, connection.text_factory)
+    return any(
+        callable(part)
+        and type(part) is not functools._lru_cache_wrapper  # its prepared statements
+        and not any(part is other for other in known)
+        for part in gc.get_referents(connection)
+    )
+
+
+def _refuse_functions(connection: Any) -> None:
     import sqlite3
 
+    fresh = sqlite3.connect(":memory:")
+    try:
+        _set_pragma(fresh, "case_sensitive_like", 1)  # makes functions of its own
+        for thing, listed in (
+            ("function", "SELECT name, narg, builtin FROM pragma_function_list"),
+            ("collation", "SELECT name FROM pragma_collation_list"),
+        ):
+            if {*_ask(connection, listed)} - {*_ask(fresh, listed)}:
+                raise _refusal(f"with a {thing} of the notebook's")
+    finally:
+        fresh.close()
+
+
+def _detects_types(connection: Any) -> int:
+    """Answer the ``detect_types`` of a connection, by what it does."""
+    import sqlite3
+
+    # The first half has a column of a declared type, and the second one a row.
+    declared = "SELECT name FROM sqlite_master WHERE 0 UNION ALL SELECT 'x'"
     seen: list[bytes] = []
     found = 0
     before = dict(sqlite3.converters)
     try:
-        sqlite3.register_converter("probe", seen.append)
-        _ask(connection, "SELECT 'x' AS \"c [probe]\"")
-        found |= sqlite3.PARSE_COLNAMES if seen else 0
-        seen.clear()
-        columns = "SELECT m.name, c.name, c.type FROM sqlite_master m, pragma_table_info(m.name) c"
-        for table, column, kind in _ask(connection, f"{columns} WHERE m.type = 'table'"):
-            words = kind.partition("(")[0].split()
-            if words:
-                sqlite3.register_converter(words[0], seen.append)
-                named = f'SELECT "{column}" FROM "{table}"'
-                _ask(connection, f'{named} WHERE "{column}" IS NOT NULL LIMIT 1')
-        found |= sqlite3.PARSE_DECLTYPES if seen else 0
+        for kind, flag, question in (
+            ("text", sqlite3.PARSE_DECLTYPES, declared),
+            ("probe", sqlite3.PARSE_COLNAMES, "SELECT 'x' AS \"c [probe]\""),
+        ):
+            sqlite3.register_converter(kind, seen.append)
+            _ask(connection, question)
+            found |= flag if seen else 0
+            seen.clear()
     finally:
         sqlite3.converters.clear()
         sqlite3.converters.update(before)
     return found
 
 
-def make_connection(path: str | None, detect_types: int) -> Any:
+def _is_read_only(connection: Any) -> bool:
+    """Whether a connection to a file refuses to write, which only writing finds out."""
+    import sqlite3
+
+    if _pragma(connection, "query_only"):
+        return False
+    patience = _pragma(connection, "busy_timeout")
+    _set_pragma(connection, "busy_timeout", 0)
+    try:
+        _ask(connection, "BEGIN IMMEDIATE")
+        _set_pragma(connection, "user_version", _pragma(connection, "user_version"))
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode == sqlite3.SQLITE_READONLY
+    finally:
+        connection.rollback()
+        _set_pragma(connection, "busy_timeout", patience)
+    return False
+
+
+def _pragma(connection: Any, name: str) -> int:
+    ((value,),) = _ask(connection, f"PRAGMA {name}")
+    return int(value)
+
+
+def _set_pragma(connection: Any, name: str, value: int) -> None:
+    _ask(connection, f"PRAGMA {name} = {value}")
+
+
+def _pragmas(connection: Any) -> dict[str, int]:
+    ((distinguishes,),) = _ask(connection, "SELECT 'a' NOT LIKE 'A'")
+    settings = {name: _pragma(connection, name) for name in _PRAGMAS}
+    return {"case_sensitive_like": distinguishes} | settings
+
+
+def make_connection(path: str | None, detect_types: int, read_only: bool) -> Any:
     """Connect to a file, to memory (``""``), or have a connection that is closed (None)."""
     import sqlite3
 
-    connection = sqlite3.connect(path or ":memory:", detect_types=detect_types)
+    name = f"{Path(path).as_uri()}?mode=ro" if path and read_only else path or ":memory:"
+    connection = sqlite3.connect(name, detect_types=detect_types, uri=read_only)
     if path is None:
         connection.close()
     return connection
@@ -101,6 +168,8 @@ def _contents(connection: Any) -> tuple[bytes, bool] | None:
     """Answer what a database in memory is made of, and whether it is in a transaction."""
     if _path(connection):
         return None
+    if not _pragma(connection, "page_count"):
+        return b"", connection.in_transaction
     if not connection.in_transaction:
         return connection.serialize(), False
     # The bytes of what `deserialize` has filled are without what is not committed yet.
@@ -118,7 +187,8 @@ def _state(connection: Any, snapshot: Any = None) -> dict[str, Any] | None:
     if _is_closed(connection):
         return None
     settings = {name: getattr(connection, name) for name in _SETTINGS}
-    return settings | {"contents": _contents(connection)}
+    contents = _contents(connection)  # refuses what must not be asked
+    return settings | {"contents": contents, "pragmas": _pragmas(connection)}
 
 
 def set_connection(connection: Any, state: dict[str, Any] | None) -> None:
@@ -126,12 +196,18 @@ def set_connection(connection: Any, state: dict[str, Any] | None) -> None:
     if state is None:
         connection.close()
         return
+    in_transaction = False
     if state["contents"] is not None:
         contents, in_transaction = state["contents"]
         connection.commit()
-        connection.deserialize(contents)
-        if in_transaction:
-            connection.execute("BEGIN")
+        if contents:
+            connection.deserialize(contents)
+    before = _pragmas(connection)
+    for name, value in state["pragmas"].items():
+        if value != before[name]:
+            _set_pragma(connection, name, value)
+    if in_transaction:
+        connection.execute("BEGIN")
     for name in _SETTINGS:
         if getattr(connection, name) is not state[name]:
             setattr(connection, name, state[name])
@@ -139,8 +215,9 @@ def set_connection(connection: Any, state: dict[str, Any] | None) -> None:
 
 def _reduce_connection(connection: Any) -> Any:
     if _is_closed(connection):
-        return make_connection, (None, 0)
-    made = (_path(connection), _detects_types(connection))
+        return make_connection, (None, 0, False)
+    path = _path(connection)
+    made = (path, _detects_types(connection), bool(path) and _is_read_only(connection))
     return make_connection, made, _state(connection), None, None, set_connection
 
 
@@ -193,12 +270,15 @@ def set_cursor(cursor: Any, state: dict[str, Any]) -> None:
     """Give a cursor its settings, and the description of what it fetched last."""
     cursor.row_factory, cursor.arraysize = state["row_factory"], state["arraysize"]
     if state["columns"]:
-        named = (name.replace('"', '""') for name in state["columns"])
         with suppress(sys.modules["sqlite3"].ProgrammingError):  # its connection is closed
-            cursor.execute(
-                "SELECT " + ", ".join(f'NULL AS "{name}"' for name in named) + " WHERE 0"
-            )
-            cursor.fetchall()
+            _describe(cursor, state["columns"])
+
+
+def _describe(cursor: Any, columns: list[str]) -> None:
+    """Have a cursor fetched no rows of some columns."""
+    named = (name.replace('"', '""') for name in columns)
+    cursor.execute("SELECT " + ", ".join(f'NULL AS "{name}"' for name in named) + " WHERE 0")
+    cursor.fetchall()
 
 
 def _reduce_cursor(cursor: Any) -> Any:
@@ -227,9 +307,30 @@ CURSOR = Kind(
     _apply_to_cursor,
 )
 
+# -- rows -----------------------------------------------------------------------------------------
+
+
+def make_row(columns: list[str], values: tuple[Any, ...]) -> Any:
+    """Make a `sqlite3.Row`."""
+    import sqlite3
+
+    connection = sqlite3.connect(":memory:")
+    try:
+        cursor = connection.cursor()
+        _describe(cursor, columns)
+        return sqlite3.Row(cursor, values)
+    finally:
+        connection.close()
+
+
+def _reduce_row(row: Any) -> Any:
+    return make_row, (row.keys(), tuple(row))
+
+
 _NAMES: dict[str, tuple[Kind, Callable[[Any], Any]]] = {
     "Connection": (CONNECTION, _reduce_connection),
     "Cursor": (CURSOR, _reduce_cursor),
+    "Row": (immutable("row", tuple), _reduce_row),
 }
 
 

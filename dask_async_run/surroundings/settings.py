@@ -160,6 +160,27 @@ def _read_bokeh(state: types.ModuleType) -> str | None:
     return current.notebook_type if current.notebook else None
 
 
+# -- sqlite3: how values become columns, and columns values -------------------------------------
+
+
+def _read_sqlite(dbapi2: types.ModuleType) -> tuple[dict[Any, Any], dict[str, Any]]:
+    """Answer the notebook's own adapters and converters, by type and by name."""
+
+    def is_own(function: Any) -> bool:
+        return getattr(function, "__module__", None) != dbapi2.__name__
+
+    adapters = {kind: f for (kind, _), f in dbapi2.adapters.items() if is_own(f)}
+    return adapters, {name: f for name, f in dbapi2.converters.items() if is_own(f)}
+
+
+def _write_sqlite(dbapi2: types.ModuleType, values: tuple[dict[Any, Any], dict[str, Any]]) -> None:
+    adapters, converters = values
+    for kind, function in adapters.items():
+        dbapi2.register_adapter(kind, function)
+    for name, function in converters.items():
+        dbapi2.register_converter(name, function)
+
+
 # -- torch ------------------------------------------------------------------------------------
 
 
@@ -216,5 +237,6 @@ SETTINGS: tuple[Saver, ...] = (
     _setting("altair", "altair", _read_altair, _write_altair),
     _setting("bokeh", "bokeh.io.state", _read_bokeh, lambda m, v: m.curstate().output_notebook(v)),
     _setting("polars", "polars", lambda m: m.Config.save(), lambda m, v: m.Config.load(v)),
+    _setting("sqlite", "sqlite3.dbapi2", _read_sqlite, _write_sqlite),
     _setting("torch", "torch", _read_torch, _write_torch),
 )
