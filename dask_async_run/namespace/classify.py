@@ -35,7 +35,7 @@ from dask_async_run.namespace.lazy import COLLECTION, is_collection
 from dask_async_run.namespace.named import goes_by_name
 from dask_async_run.namespace.pickling import by_reference
 from dask_async_run.namespace.remote import remote_types
-from dask_async_run.namespace.sharing import mapped_root
+from dask_async_run.namespace.sharing import is_masked, mapped_root
 
 _IMMUTABLE_BASES: tuple[type, ...] = (
     datetime.date,
@@ -101,7 +101,8 @@ def kind_of(obj: Any) -> Kind | None:
     if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables(), *remote_types())):
         return LEAF
     numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(obj, numpy.ndarray) and mapped_root(obj) is not None:
+    array = numpy is not None and isinstance(obj, numpy.ndarray) and not is_masked(obj)
+    if array and mapped_root(obj) is not None:
         return LEAF  # what changes is the file, which is the kernel's too
     if _is_view(type(obj)):
         return VIEW

@@ -38,6 +38,7 @@ from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
 from dask_async_run.namespace.results import Loaded, apply_updates, is_item
+from dask_async_run.namespace.sharing import is_masked
 
 _MISSING: Any = object()
 
@@ -114,7 +115,7 @@ class Kept:
             cls = type(obj)
             if cls in _BUILT_IN:
                 self._objects[index] = obj
-            elif isinstance(obj, large):
+            elif isinstance(obj, large) and not _is_part(obj):
                 self._large[index] = weakref.ref(obj)
             elif not _is_internal(obj) and not _names(obj, captured.values):
                 self._objects[index] = obj
@@ -201,6 +202,11 @@ class Kept:
         """Answer ``id`` of the objects that are still here to their memo index."""
         large = {id(obj): i for i, held in self._large.items() if (obj := held()) is not None}
         return {id(obj): index for index, obj in self._objects.items()} | large
+
+
+def _is_part(obj: Any) -> bool:
+    """Whether an array was made to be written: of a masked one, which does not hold it."""
+    return is_masked(getattr(obj, "base", None))
 
 
 def _names(obj: Any, values: Mapping[str, Any]) -> bool:

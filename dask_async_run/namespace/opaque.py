@@ -26,6 +26,7 @@ from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_i
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
 from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
+from dask_async_run.namespace.sharing import is_masked, masked_parts
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers, bool]] = ContextVar("fingerprinting")
@@ -194,19 +195,32 @@ def _reshape(obj: Any, shape: tuple[int, ...]) -> None:
 ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _set_array)
 
 
+def _masked_snapshot(obj: Any) -> Any:
+    return obj.shape, obj.dtype, obj._mask, _fingerprint(_masked_settings(obj))
+
+
+def _masked_unchanged(obj: Any, snapshot: Any) -> bool:
+    return (
+        (obj.shape, obj.dtype) == snapshot[:2]
+        and obj._mask is snapshot[2]
+        and _equal(_masked_settings(obj), snapshot[3])
+    )
+
+
+def _masked_settings(obj: Any) -> tuple[Any, ...]:
+    return obj._hardmask, obj._sharedmask, obj.fill_value
+
+
 def _masked_state(obj: Any, snapshot: Any) -> Any:
     if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
         raise NotInPlace("its shape or dtype changed")
-    return obj.data.copy(), obj.mask.copy(), obj.fill_value
+    return obj._mask, _masked_settings(obj)
 
 
 def _set_masked(obj: Any, state: Any) -> Undo:
-    def put(data: Any, mask: Any, fill_value: Any) -> None:
-        if (obj.shape, obj.dtype) != (data.shape, data.dtype) or not obj.flags.writeable:
-            raise NotInPlace("its shape or dtype is another one here, or it is read-only")
-        obj.data[...] = data
-        obj.mask = mask
-        obj.fill_value = fill_value
+    def put(mask: Any, settings: Any) -> None:
+        obj._mask = mask
+        obj._hardmask, obj._sharedmask, obj.fill_value = settings
 
     old = _masked_state(obj, None)
     put(*state)
@@ -215,12 +229,13 @@ def _set_masked(obj: Any, state: Any) -> Undo:
 
 MASKED = Kind(
     "masked array",
-    _none,
-    lambda o: (o.shape, o.dtype, _fingerprint(_masked_state(o, None))),
-    lambda o, s: (o.shape, o.dtype) == s[:2] and _equal(_masked_state(o, None), s[2]),
+    masked_parts,
+    _masked_snapshot,
+    _masked_unchanged,
     _masked_state,
     _set_masked,
 )
+"""What its numbers and its mask are, those arrays tell themselves."""
 
 
 def _set_object_array(obj: Any, items: Any) -> Undo:
@@ -388,7 +403,7 @@ OPAQUE = Kind(
 )
 
 
-BY_FINGERPRINT = (OPAQUE, MASKED)
+BY_FINGERPRINT = (OPAQUE,)
 """Kinds whose snapshots may differ for equal values."""
 
 
@@ -409,7 +424,7 @@ def special_kind(obj: Any) -> Kind | None:
     if numpy is not None:
         if cls in (numpy.ndarray, numpy.matrix, numpy.recarray):
             return OBJECT_ARRAY if obj.dtype == object else ARRAY
-        if "numpy.ma" in sys.modules and cls is numpy.ma.MaskedArray:
+        if is_masked(obj):
             return MASKED
         if isinstance(obj, numpy.random.Generator):
             return GENERATOR

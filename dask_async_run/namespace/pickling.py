@@ -70,6 +70,8 @@ from dask_async_run.namespace.named import (
 from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
 from dask_async_run.namespace.sharing import (
     SharedMemory,
+    is_masked,
+    make_masked,
     make_own_array,
     make_view,
     mapped_root,
@@ -772,6 +774,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         kind = type(array)
         if kind is self._array_types[0] and array.dtype.kind == "O":
             return reduce_texts(array)
+        if is_masked(array):
+            numbers = self._shared.numbers(array)  # type: ignore[union-attr]
+            return make_masked, (numbers,), (dict(vars(array)), None), None, None, set_plain_state
         if (root := mapped_root(array)) is not None:
             self.mapped.append(root)
             return reduce_mapped(array, root)

@@ -132,7 +132,8 @@ def reduce_array(array: Any) -> Any:
         return NotImplemented
     if not array.flags.forc:
         return make_apart, (array.copy(), array.flags.writeable)
-    if isinstance(array.base, type(array)):
+    own = array.base is None or is_masked(array.base)
+    if not own and isinstance(array.base, type(array)):
         return NotImplemented
     order = "C" if array.flags.c_contiguous else "F"
     # Dates and times are no buffers, but their bytes are.
@@ -141,7 +142,25 @@ def reduce_array(array: Any) -> Any:
         buffer = pickle.PickleBuffer(plain)
     except ValueError:  # fields of dates, say
         return NotImplemented
-    return make_array, (buffer, array.dtype, array.shape, order, array.base is None)
+    return make_array, (buffer, array.dtype, array.shape, order, own)
+
+
+def is_masked(array: Any) -> bool:
+    """Whether an array is one of `numpy.ma`'s, which is two: one of numbers, and its mask."""
+    return type(array) is getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+
+
+def make_masked(data: Any) -> Any:
+    """Build a masked array on the memory of an array; its mask and its settings follow."""
+    import numpy as np
+
+    return data.view(np.ma.MaskedArray)
+
+
+def masked_parts(array: Any) -> list[Any]:
+    """Answer the arrays that a masked one is made of, as far as they are objects."""
+    kind = sys.modules["numpy"].ndarray
+    return [part for part in (array.base, array._mask) if isinstance(part, kind)]
 
 
 _GAPS = 4
@@ -164,6 +183,18 @@ class SharedMemory:
         self._groups: dict[int, dict[int, Any]] = {}
         self._private: set[int] = set()
         self._strided: set[int] = set()
+        self._plain: dict[int, Any] = {}
+
+    def numbers(self, masked: Any) -> Any:
+        """Answer the array of numbers that a masked array is made of.
+
+        Where it is none of another one's, it has no such object: then that is made once.
+        """
+        base = masked.base
+        plain = sys.modules["numpy"].ndarray
+        if type(base) is plain and base.__array_interface__ == masked.__array_interface__:
+            return base
+        return self._plain.setdefault(id(masked), masked.view(plain))
 
     @staticmethod
     def root(array: Any) -> Any:
@@ -199,6 +230,8 @@ class SharedMemory:
         """Note an array; answer the root to write it as a view of, or None."""
         root = self.root(array)
         root = self._owners.get(id(root), root)
+        if is_masked(root):
+            root = self.numbers(root)
         if id(array) in self._private or array.dtype.hasobject:
             return None
         named = type(array).__name__ in ("ndarray", "matrix", "recarray", "memmap")

@@ -56,7 +56,8 @@ CASES = [
     Case("array", "import numpy as np; x = np.arange(6)", "x.flags.writeable = False", "x.flags.writeable"),
     Case("array", "import numpy as np; x = np.rec.array([(1, 2.)], dtype=[('a', int), ('b', float)])", "x.a = 7", "x.a.tolist()"),
     Case("array of objects", "import numpy as np; x = np.array([[1], None], dtype=object)", "x[1] = x[0]", "x.tolist()"),
-    Case("masked array", "import numpy as np; x = np.ma.array([1, 2], mask=[0, 1])", "x[0] = np.ma.masked; x[1] = 5", "x.tolist()"),
+    # Its numbers, and the mask that it has, are arrays of their own.
+    Case("masked array", "import numpy as np; x = np.ma.array([1, 2])", "x[0] = np.ma.masked; x.harden_mask()", "x.tolist(), x.hardmask"),
     Case("pandas", "import pandas as pd; x = pd.DataFrame({'a': [1]})", "x['b'] = 2; x.attrs['k'] = 1", "x.to_dict(), x.attrs"),
     Case("pandas", "import pandas as pd; x = pd.Series([1, 2], name='s')", "x[0] = 5; x.name = 't'", "x.tolist(), x.name"),
     Case("random", "import random; x = random.Random(1)", "x.random()", "x.getstate()"),
