@@ -170,7 +170,8 @@ class Gatherer:
                 record.resolver(session.records),
                 updated=record.updated,
             )
-            plan = merger.plan(only, overwrite)
+            with surroundings.unopened():
+                plan = merger.plan(only, overwrite)
             if record.settled and not overwrite:
                 plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
@@ -182,7 +183,8 @@ class Gatherer:
         if not only:
             self._withdraw(record)
         try:
-            moved = merger.apply(plan)
+            with surroundings.unopened():
+                moved = merger.apply(plan)
         except Exception as error:
             raise _merge_error(view, error) from error
         record.updated = record.updated or bool(plan.updates)

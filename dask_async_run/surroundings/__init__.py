@@ -18,7 +18,13 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from dask_async_run.surroundings.hooks import HOOKS
-from dask_async_run.surroundings.libraries import LIBRARIES, left_open, open_figures, undrawn
+from dask_async_run.surroundings.libraries import (
+    LIBRARIES,
+    left_open,
+    open_figures,
+    undrawn,
+    unopened,
+)
 from dask_async_run.surroundings.patches import PATCHES, mentioned
 from dask_async_run.surroundings.process import LOGGING, PROCESS, WARNINGS, path_entries
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -50,6 +56,7 @@ __all__ = [
     "sources",
     "state",
     "undrawn",
+    "unopened",
     "write",
 ]
 

@@ -168,19 +168,52 @@ def undrawn() -> Iterator[None]:
     if matplotlib is None or not hasattr(matplotlib, "rcParams"):
         yield
         return
-    before = matplotlib.is_interactive()
+    before = matplotlib.is_interactive(), _drawn()
     matplotlib.interactive(False)
     try:
         yield
     finally:
-        matplotlib.interactive(before)
+        matplotlib.interactive(before[0])
+        if _drawn() != before[1]:  # loading has chosen the backend, which is interactive at first
+            show = sys.modules["matplotlib_inline.backend_inline"].show
+            show._draw_called, show._to_draw = before[1][0], list(before[1][1])
+
+
+def _drawn() -> tuple[bool, list[Any]]:
+    """Answer whether the inline backend has figures to show after the cell, and which ones."""
+    show = getattr(sys.modules.get("matplotlib_inline.backend_inline"), "show", None)
+    return (False, []) if show is None else (show._draw_called, list(show._to_draw))
 
 
 def open_figures() -> dict[int, Any]:
     """Answer the figures that pyplot holds open here, by their numbers."""
+    return {number: manager.canvas.figure for number, manager in _managers().items()}
+
+
+@contextmanager
+def unopened() -> Iterator[None]:
+    """Have pyplot neither show nor keep figures that are loaded: copies of those that are here.
+
+    One that is here, and gets a new state, stays as open as it is.
+    """
+    managers = list(_managers().items())
+    with undrawn():
+        try:
+            yield
+        finally:
+            there = _managers()
+            if dict(managers).keys() != there.keys():
+                there.clear()
+                there.update(managers)
+            for _, manager in managers:
+                if (figure := manager.canvas.figure).canvas is not manager.canvas:
+                    figure.set_canvas(manager.canvas)
+
+
+def _managers() -> dict[int, Any]:
     helpers = sys.modules.get("matplotlib._pylab_helpers")
-    managers = getattr(getattr(helpers, "Gcf", None), "figs", {})
-    return {number: manager.canvas.figure for number, manager in managers.items()}
+    found: dict[int, Any] = getattr(getattr(helpers, "Gcf", None), "figs", {})
+    return found
 
 
 def left_open(figures: Mapping[int, Any], sent: Collection[int]) -> dict[str, str]:

@@ -86,13 +86,14 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
             local_code.enter([*parent_specs, spec], store, Path(task["modules"]))
 
     there = _finalisers()
-    restored = restore_names(
-        _stream(store, spec.payload),
-        shell.user_ns,
-        parents,
-        prepare,
-        spec.member,
-    )
+    with surroundings.undrawn():  # figures that are open in the kernel, and were not shown
+        restored = restore_names(
+            _stream(store, spec.payload),
+            shell.user_ns,
+            parents,
+            prepare,
+            spec.member,
+        )
     if spec.has_members:
         shell.user_ns[spec.sweep["table"]] = _table(task, spec, store, parents)
     if "_i" in shell.user_ns:
