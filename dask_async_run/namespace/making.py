@@ -343,6 +343,36 @@ def reduce_pandas(frame: Any) -> Any:
     return *reduced[:2], reduced[2] | own, *reduced[3:]
 
 
+def is_plotly_figure(obj: Any) -> bool:
+    """Whether an object is a figure of plotly's, which makes itself of its parts, sorted."""
+    kind = getattr(sys.modules.get("plotly.basedatatypes"), "BaseFigure", None)
+    return kind is not None and isinstance(obj, kind)
+
+
+def reduce_plotly_figure(figure: Any) -> Any:
+    """Reduce a figure of plotly's with the order of its parts."""
+    maker, (parts, *rest) = figure.__reduce__()
+    return maker, (parts, *rest), parts, None, None, set_order_of_parts
+
+
+def set_order_of_parts(figure: Any, parts: dict[str, Any]) -> None:
+    """Give what a figure of plotly's is made of the order that it had."""
+    _put_in_order(figure._layout, parts["layout"])
+    _put_in_order(figure._data, parts["data"])
+
+
+def _put_in_order(part: Any, model: Any) -> None:
+    if isinstance(part, dict) and isinstance(model, dict):
+        ordered = {key: part[key] for key in model if key in part} | part
+        part.clear()
+        part.update(ordered)
+        for key in part.keys() & model.keys():
+            _put_in_order(part[key], model[key])
+    elif isinstance(part, (list, tuple)) and isinstance(model, (list, tuple)):
+        for one, other in zip(part, model, strict=False):
+            _put_in_order(one, other)
+
+
 def make_text_dtype(storage: str) -> Any:
     """Make pandas' dtype of texts, whose missing value is the ``nan`` that everybody has."""
     import numpy as np
