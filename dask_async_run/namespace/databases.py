@@ -19,6 +19,7 @@ from typing import Any
 from dask_async_run.namespace.containers import immutable
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
 
+_DESCRIPTORS = Path("/proc/self/fd")
 _SETTINGS = ("isolation_level", "row_factory", "text_factory")
 _PRAGMAS = (
     *("foreign_keys", "recursive_triggers", "busy_timeout", "synchronous", "cache_size"),
@@ -119,38 +120,35 @@ def _detects_types(connection: Any) -> int:
     return found
 
 
-def _is_read_only(connection: Any) -> bool:
-    """Whether a connection to a file refuses to write, which only writing finds out."""
-    import sqlite3
+def _is_read_only(path: str) -> bool:
+    """Whether this process has a file open for nothing but reading; Linux only.
 
-    if _pragma(connection, "query_only"):
+    SQLite tells only those who try to write, and keeps all others from writing meanwhile.
+    """
+    if not _DESCRIPTORS.is_dir():
         return False
-    patience = _pragma(connection, "busy_timeout")
-    _set_pragma(connection, "busy_timeout", 0)
-    try:
-        _ask(connection, "BEGIN IMMEDIATE")
-        _set_pragma(connection, "user_version", _pragma(connection, "user_version"))
-    except sqlite3.OperationalError as error:
-        return error.sqlite_errorcode == sqlite3.SQLITE_READONLY
-    finally:
-        connection.rollback()
-        _set_pragma(connection, "busy_timeout", patience)
-    return False
+    import fcntl
+
+    modes = set()
+    for descriptor in map(int, (entry.name for entry in _DESCRIPTORS.iterdir())):
+        with suppress(OSError):  # that of the listing
+            if os.path.samestat(os.fstat(descriptor), Path(path).stat()):
+                modes.add(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+    return modes == {os.O_RDONLY}
 
 
-def _pragma(connection: Any, name: str) -> int:
-    ((value,),) = _ask(connection, f"PRAGMA {name}")
-    return int(value)
+def _pragmas(connection: Any) -> dict[str, int]:
+    """Answer a connection's settings, as far as this SQLite has them."""
+    ((distinguishes,),) = _ask(connection, "SELECT 'a' NOT LIKE 'A'")
+    found = {"case_sensitive_like": int(distinguishes)}
+    for name in _PRAGMAS:
+        for (value,) in _ask(connection, f"PRAGMA {name}"):
+            found[name] = int(value)
+    return found
 
 
 def _set_pragma(connection: Any, name: str, value: int) -> None:
     _ask(connection, f"PRAGMA {name} = {value}")
-
-
-def _pragmas(connection: Any) -> dict[str, int]:
-    ((distinguishes,),) = _ask(connection, "SELECT 'a' NOT LIKE 'A'")
-    settings = {name: _pragma(connection, name) for name in _PRAGMAS}
-    return {"case_sensitive_like": distinguishes} | settings
 
 
 def make_connection(path: str | None, detect_types: int, read_only: bool) -> Any:
@@ -168,7 +166,7 @@ def _contents(connection: Any) -> tuple[bytes, bool] | None:
     """Answer what a database in memory is made of, and whether it is in a transaction."""
     if _path(connection):
         return None
-    if not _pragma(connection, "page_count"):
+    if _ask(connection, "PRAGMA page_count") == [(0,)]:
         return b"", connection.in_transaction
     if not connection.in_transaction:
         return connection.serialize(), False
@@ -204,7 +202,7 @@ def set_connection(connection: Any, state: dict[str, Any] | None) -> None:
             connection.deserialize(contents)
     before = _pragmas(connection)
     for name, value in state["pragmas"].items():
-        if value != before[name]:
+        if value != before.get(name, value):
             _set_pragma(connection, name, value)
     if in_transaction:
         connection.execute("BEGIN")
@@ -217,7 +215,7 @@ def _reduce_connection(connection: Any) -> Any:
     if _is_closed(connection):
         return make_connection, (None, 0, False)
     path = _path(connection)
-    made = (path, _detects_types(connection), bool(path) and _is_read_only(connection))
+    made = (path, _detects_types(connection), bool(path) and _is_read_only(path))
     return make_connection, made, _state(connection), None, None, set_connection
 
 
