@@ -213,7 +213,8 @@ class Board:
         if view.state != State.RUNNING or not view.outputs or view.sweep:
             return None
         journal = self.registry.journal
-        latest = journal.latest(view.id, count=20, limit=16 * 1024)
+        without = self.registry.overwritten.ranges(view.id)
+        latest = journal.latest(view.id, count=20, limit=16 * 1024, without=without)
         live = self.registry.live.get(view.id)
         end = ending(
             ((number, unpack_output(packed)) for number, packed in latest),
