@@ -13,7 +13,7 @@ from distributed import LocalCluster
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 import dask_async_run
-from dask_async_run.clients import Client
+from dask_async_run.clients import make_client
 from elsewhere import dask_elsewhere
 from waiting import wait_for
 
@@ -44,7 +44,7 @@ def crowd(every: int) -> SchedulerPlugin:
 @pytest.fixture
 def scheduler() -> Iterator[Any]:
     """In this process, without workers."""
-    with LocalCluster(n_workers=0, dashboard_address=None, protocol="tcp://") as cluster:
+    with LocalCluster(n_workers=0, dashboard_address=":0", protocol="tcp://") as cluster:
         yield cluster.scheduler
 
 
@@ -52,7 +52,7 @@ def test_a_client_comes_through(scheduler: Any, caplog: pytest.LogCaptureFixture
     """It connects, and the scheduler knows it; those that were greeted in a crowd are forgotten."""
     plugin: Any = crowd(every=3)
     scheduler.add_plugin(plugin)
-    with Client(scheduler.address, set_as_default=False) as client:
+    with make_client(scheduler.address, set_as_default=False) as client:
         assert plugin.came == 3
         assert client.run_on_scheduler(lambda: 7) == 7
         ours = {name for name in scheduler.clients if name.startswith("Client-")}
@@ -65,7 +65,7 @@ def test_who_is_never_greeted_alone_is_told(scheduler: Any) -> None:
     scheduler.add_plugin(crowd(every=10**9))
 
     async def connect() -> None:
-        await Client(scheduler.address, set_as_default=False, asynchronous=True)
+        await make_client(scheduler.address, set_as_default=False, asynchronous=True)
 
     with pytest.raises(OSError, match="greeting came with other messages"):
         asyncio.run(connect())
@@ -74,7 +74,7 @@ def test_who_is_never_greeted_alone_is_told(scheduler: Any) -> None:
 
 def test_a_cell_comes_through(folders: Any, tmp_path: Path) -> None:
     """Whoever makes the client there: ours, or the cell's own."""
-    with dask_elsewhere(tmp_path, threads=1) as cluster, Client(cluster.address) as client:
+    with dask_elsewhere(tmp_path, threads=1) as cluster, make_client(cluster.address) as client:
         session = dask_async_run.connect(client=client)
         client.register_plugin(crowd(every=2))
         job = session.run(

@@ -17,7 +17,7 @@ from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum
 
-from dask_async_run import clients
+from dask_async_run.clients import make_client
 from dask_async_run.errors import AsyncRunError, ServerError, ServerGoneError, shown_as
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
@@ -676,7 +676,7 @@ def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) ->
                 f"%async_run_server: {arguments.cluster} is a {type(cluster).__name__}, and no "
                 "Dask cluster or Client."
             )
-        return clients.Client(cluster, set_as_default=False)
+        return make_client(cluster, set_as_default=False)
     address = arguments.address
     file = arguments.scheduler_file
     if file is None and address and "://" not in address:
@@ -693,7 +693,7 @@ def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) ->
     if file:
         address = _address_in(file)
     try:
-        return clients.Client(address, security=security, set_as_default=False, timeout="20s")
+        return make_client(address, security=security, set_as_default=False, timeout="20s")
     except (OSError, ValueError, TypeError) as error:  # the last one: a certificate is missing
         raise ServerError(f"no Dask scheduler answers at {address}: {error}.") from error
 

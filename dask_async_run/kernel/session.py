@@ -17,8 +17,8 @@ from urllib.parse import urlencode, urljoin
 from distributed import Client
 from distributed.comm.addressing import get_address_host
 
-from dask_async_run import clients
 from dask_async_run.carrier import CarriedFrames
+from dask_async_run.clients import make_client
 from dask_async_run.errors import (
     AsyncRunError,
     JobStateError,
@@ -272,9 +272,7 @@ def open_again(old: Session) -> Session:
     """
     client, address = old.client, old.address
     try:
-        again = clients.Client(
-            address, security=client.security, set_as_default=False, timeout="10s"
-        )
+        again = make_client(address, security=client.security, set_as_default=False, timeout="10s")
     except CONNECTION_ERRORS as error:
         raise ServerError(
             f"the connection to the cluster at {address} is lost, and it does not answer: {error}. "
@@ -324,7 +322,7 @@ def open_session(
 def _client(connection: Connection) -> Client:
     for timeout in ("3s", "30s"):
         try:
-            return clients.Client(
+            return make_client(
                 connection.address,
                 security=connection.security(),
                 set_as_default=False,

@@ -13,10 +13,10 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import PurePath
 from typing import Any
 
-from distributed import Future
+from distributed import Client, Future
 from distributed.scheduler import KilledWorker, Scheduler
 
-from dask_async_run.clients import Client
+from dask_async_run.clients import make_client
 from dask_async_run.credentials import for_clients
 from dask_async_run.job import JobSpec
 from dask_async_run.messages import plain
@@ -275,7 +275,7 @@ class Tasks:
             client, self._client = self._client, None
             if client is not None:
                 await _close(client)
-            client = Client(
+            client = make_client(
                 self._scheduler.address,
                 security=for_clients(self._scheduler.security, "scheduler"),
                 asynchronous=True,

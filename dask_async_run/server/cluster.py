@@ -67,14 +67,14 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
 
     The dashboard is shown to nobody who does not know the secret; see `door`.
     """
-    from dask_async_run.clients import Client
+    from dask_async_run.clients import make_client
     from dask_async_run.scheduler.plugin import RegistryPlugin
     from dask_async_run.worker.plugin import CellPlugin
 
     await cluster
     web = cluster.scheduler.http_server
     door.shut(cluster.scheduler.http_application, secret, web.port)
-    async with Client(cluster, asynchronous=True, set_as_default=False) as client:
+    async with make_client(cluster, asynchronous=True, set_as_default=False) as client:
         await client.register_plugin(
             RegistryPlugin(str(state), disk_limit=options.disk_bytes, acting=True)
         )
