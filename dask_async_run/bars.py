@@ -96,8 +96,9 @@ class _Bars:
     ranges: list[Range] = field(default_factory=list)
 
     def add(self, number: int, output: Message) -> None:
-        if output.get("output_type") == "update_display_data":
-            self._update(number, str(output.get("transient", {}).get("display_id")))
+        place = (output.get("transient") or {}).get("display_id")
+        if output.get("output_type") == "update_display_data" and place is not None:
+            self._update(number, place)
         if output.get("output_type") != "stream":
             return
         columns = bar(output)

@@ -128,6 +128,17 @@ def hold_back(here: FramesHere, monkeypatch: pytest.MonkeyPatch) -> asyncio.Even
     return go
 
 
+def on_one_worker(
+    elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+) -> tuple[dict[str, asyncio.Event], Any, str, str]:
+    """Put a frame on a worker that does not pass it on yet: what lets it, where, where not."""
+    held = {address: hold_back(here, monkeypatch) for address, here in elsewhere.frames.items()}
+    frame = elsewhere.kernel.put(LARGE)
+    (first,) = elsewhere.at(frame)
+    (other,) = elsewhere.frames.keys() - {first}
+    return held, frame, first, other
+
+
 def test_a_large_frame_goes_to_a_worker_which_passes_it_on(elsewhere: Elsewhere) -> None:
     """The kernel sends nothing to the scheduler; a second time it sends nothing at all."""
     frame = elsewhere.kernel.put(LARGE)
@@ -205,10 +216,7 @@ def test_a_cell_that_took_an_input_from_another_worker_sees_to_it(
     elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """That one was to bring it to the store, and may be gone before it has."""
-    held = {address: hold_back(here, monkeypatch) for address, here in elsewhere.frames.items()}
-    frame = elsewhere.kernel.put(LARGE)
-    (first,) = elsewhere.at(frame)
-    (other,) = elsewhere.frames.keys() - {first}
+    held, frame, _, other = on_one_worker(elsewhere, monkeypatch)
     assert elsewhere.fetch(other, frame) == LARGE
     assert not elsewhere.stored(frame)
     elsewhere.let_go(held[other])
@@ -246,10 +254,7 @@ def test_who_cannot_reach_the_worker_waits_until_it_has_brought_it(
     elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kernel may reach a worker that another worker does not."""
-    held = {address: hold_back(here, monkeypatch) for address, here in elsewhere.frames.items()}
-    frame = elsewhere.kernel.put(LARGE)
-    (first,) = elsewhere.at(frame)
-    (other,) = elsewhere.frames.keys() - {first}
+    held, frame, first, other = on_one_worker(elsewhere, monkeypatch)
 
     async def nobody(self: Peers, address: str) -> bool:
         return False

@@ -15,9 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
-from dask_async_run.glimpse import ending
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, Payload
-from dask_async_run.messages import dask_key, unpack_output
+from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.events import (
     CancelAsked,
@@ -217,12 +216,12 @@ class ClientOps:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + min(wait, MAX_WAIT)
         self._registry.row(job)
-        known = self._tail(job) if tail is None else tail
+        known = self._registry.tail(job) if tail is None else tail
         while True:
             ended = not self._registry.is_open(job)
             outputs = self._journal.outputs(job, since)
             left = deadline - loop.time()
-            if outputs or ended or left <= 0 or self._tail(job) != known:
+            if outputs or ended or left <= 0 or self._registry.tail(job) != known:
                 break
             if not await self._wait(self._registry.news, [job], left):
                 deadline = 0.0
@@ -231,7 +230,7 @@ class ClientOps:
         return {
             "outputs": outputs,
             "more": more,
-            "tail": self._tail(job),
+            "tail": self._registry.tail(job),
             "state": row["state"],
             "done": ended and not more,
         }
@@ -356,19 +355,12 @@ class ClientOps:
         rows = self._registry.rows(jobs=[job])
         if not rows:
             return {"job": job, "mark": mark, "view": None, "text": "", "picture": None}
-        latest = self._journal.latest(job, without=self._registry.overwritten.ranges(job))
-        end = ending(
-            ((number, unpack_output(packed)) for number, packed in latest), self._tail(job)
-        )
+        end = self._registry.ending(job)
         shown = asdict(end.picture) if end.picture else None
         if shown is not None and shown["number"] == picture:
             shown["data"] = ""
         view = {**rows[0], "source": "", "result": None}
         return {"job": job, "mark": mark, "view": view, "text": end.text, "picture": shown}
-
-    def _tail(self, job: str) -> str:
-        live = self._registry.live.get(job)
-        return live.tail if live is not None else self._journal.tail(job)
 
     async def _keep(self, job: JobSpec) -> None:
         missing = await self._registry.cluster.keep(job.id, map(dask_key, job.futures))

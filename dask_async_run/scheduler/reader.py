@@ -295,7 +295,7 @@ class JournalReader:
         self,
         job: str,
         count: int = 100,
-        limit: int = 4 * 1024 * 1024,
+        limit: int = 4 * 2**20,
         without: Sequence[tuple[int, int]] = (),
     ) -> Iterator[tuple[int, bytes]]:
         """Yield the last outputs, the last one first, until there were `count` or `limit` bytes.

@@ -22,7 +22,9 @@ from dask_async_run.bars import Overwritten
 from dask_async_run.errors import NoSuchJobError, ServerError
 from dask_async_run.folders import TOKEN_FILE
 from dask_async_run.frames import FrameStore
+from dask_async_run.glimpse import Ending, ending
 from dask_async_run.job import JobSpec, Message, State
+from dask_async_run.messages import unpack_output
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.collector import Collector
 from dask_async_run.scheduler.events import (
@@ -452,6 +454,24 @@ class JobRegistry:
         if not rows:
             raise NoSuchJobError(job, self.journal.names())
         return rows[0]
+
+    def tail(self, job: str) -> str:
+        """The end of a flood of output, of which the journal has only the beginning."""
+        live = self.live.get(job)
+        return live.tail if live is not None else self.journal.tail(job)
+
+    def ending(self, job: str, count: int = 100, limit: int = 4 * 2**20) -> Ending:
+        """Put together the end of what a job has shown.
+
+        Parameters
+        ----------
+        job : str
+        count, limit : int
+            Outputs, and bytes of them, that are read at most.
+        """
+        latest = self.journal.latest(job, count, limit, self.overwritten.ranges(job))
+        numbered = ((number, unpack_output(packed)) for number, packed in latest)
+        return ending(numbered, self.tail(job))
 
     def rows(
         self,

@@ -12,9 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 
-from dask_async_run.glimpse import ending
 from dask_async_run.job import JobView, State
-from dask_async_run.messages import unpack_output
 from dask_async_run.progress import Progress, find_progress
 from dask_async_run.scheduler.page.rows import Row, Span, elapsed, row_of, span_of
 from dask_async_run.scheduler.registry import JobRegistry
@@ -212,14 +210,7 @@ class Board:
     def _progress(self, view: JobView) -> Progress | None:
         if view.state != State.RUNNING or not view.outputs or view.sweep:
             return None
-        journal = self.registry.journal
-        without = self.registry.overwritten.ranges(view.id)
-        latest = journal.latest(view.id, count=20, limit=16 * 1024, without=without)
-        live = self.registry.live.get(view.id)
-        end = ending(
-            ((number, unpack_output(packed)) for number, packed in latest),
-            live.tail if live is not None else "",
-        )
+        end = self.registry.ending(view.id, count=20, limit=16 * 1024)
         found = find_progress(screen(end.text[-TEXT:]))
         # A bar is away for a moment when something is printed.
         if found is not None:

@@ -10,9 +10,7 @@ from bokeh.document import Document
 from bokeh.models import Button, Column, CustomJS, Div, InlineStyleSheet, Row, Select
 
 from dask_async_run.errors import AsyncRunError
-from dask_async_run.glimpse import ending
 from dask_async_run.job import JobSpec, JobView, State
-from dask_async_run.messages import unpack_output
 from dask_async_run.scheduler.client_ops import ClientOps
 from dask_async_run.scheduler.page import detail
 from dask_async_run.scheduler.page.board import Board
@@ -156,11 +154,7 @@ class Page:
             return
         view = self._view
         live = registry.live.get(view.id)
-        latest = registry.journal.latest(
-            view.id, limit=READ, without=registry.overwritten.ranges(view.id)
-        )
-        tail = live.tail if live is not None else registry.journal.tail(view.id)
-        end = ending(((number, unpack_output(packed)) for number, packed in latest), tail)
+        end = registry.ending(view.id, limit=READ)
         self._show_facts(view, now)
         self._output.text = _titled("Output", detail.output(end.text))
         self._source.text = _titled("Source", detail.source(view.source))
