@@ -16,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dask_async_run.errors import ServerError
+from dask_async_run.memory import is_hidden
 
 DEFAULT_SERVER = "default"
 """Name of the server that is meant when none is named."""
@@ -57,6 +58,9 @@ def state_folder(name: str = DEFAULT_SERVER) -> Path:
     return platformdirs.user_state_path("dask_async_run").absolute() / name
 
 
+FRAMES = "frames"
+"""In a state folder: the folder of frames."""
+
 TOKEN_FILE = "host_token"
 """In a state folder: something random, for `sees`."""
 
@@ -71,9 +75,12 @@ def runtime_folder() -> Path:
 
 
 def sees(folder: Path, token: str) -> bool:
-    """Whether this process sees the very folder in which a registry put `token`."""
+    """Whether this process sees the very folder in which a registry put `token`, and its frames.
+
+    It may not see those that lie in memory, where it is in a container and the scheduler is not.
+    """
     try:
-        return (folder / TOKEN_FILE).read_text() == token
+        return (folder / TOKEN_FILE).read_text() == token and not is_hidden(folder / FRAMES)
     except OSError:
         return False
 

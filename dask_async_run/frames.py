@@ -5,7 +5,8 @@ whoever finds a frame's file finds all of it, whatever was killed meanwhile. Its
 name is the digest of its content, so that what is there already is not written
 again, and what is read can be checked. Readers map the file privately: reading
 costs nothing, writing changes only the reader's own pages, and a file that is
-removed stays readable for those who have mapped it.
+removed stays readable for those who have mapped it. A large one may lie in
+memory at first, until it is brought to the folder: see `memory`.
 
 Knows no process and no Dask: kernel, scheduler, worker and cell process each have
 their own `FrameStore` on the same folder, and need no lock between them.
@@ -14,13 +15,11 @@ their own `FrameStore` on the same folder, and need no lock between them.
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import re
 import stat
 import time
 import uuid
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,8 +31,11 @@ import xxhash
 
 from dask_async_run.errors import FrameError
 from dask_async_run.job import Payload
+from dask_async_run.mapping import mapped
 from dask_async_run.marks import Marks
+from dask_async_run.memory import NOTE, Memory
 from dask_async_run.pages import is_untouched
+from dask_async_run.settling import PART, TRASH, bring, empty_trash, throw_away
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -56,10 +58,6 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
-PART = ".part"
-"""How the names of files end that are not complete frames yet."""
-
-_TRASH = ".trash"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,11 @@ class FrameStore:
         # mkdir's mode does not reach the parents that it makes.
         self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        self._check_folder()
         self._mapped: dict[tuple[int, int], str] = {}  # address and size: digest
         self._marks = Marks()
+        self._memory: Memory | None = None
+        self._noted: tuple[int, int] | None = None  # which note of it was read
+        self._check_folder()
 
     def put(self, buffer: Buffer) -> Frame:
         """Store a copy of `buffer`'s bytes; return its name.
@@ -124,13 +124,12 @@ class FrameStore:
 
     def use(self, digest: str) -> bool:
         """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
-        path = self.path(digest)
-        try:
-            # The time of the last change stays: it tells whether somebody wrote to the file.
-            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-        except FileNotFoundError:
-            return False
-        return True
+        for path in self._places(digest):
+            with suppress(FileNotFoundError):
+                # The time of the last change stays: it tells whether somebody wrote to the file.
+                os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+                return True
+        return False
 
     def _is_whole(self, frame: Frame) -> bool:
         try:
@@ -181,10 +180,10 @@ class FrameStore:
 
     def has(self, digest: str) -> bool:
         """Whether the frame is there."""
-        return self.path(digest).is_file()
+        return any(path.is_file() for path in self._places(digest))
 
     def path(self, digest: str) -> Path:
-        """Where the frame lies or would lie.
+        """Where the frame lies, once it is not in memory any more, or would lie.
 
         Raises
         ------
@@ -217,8 +216,11 @@ class FrameStore:
         ------
         FrameError
             One of them is missing.
+        OSError
+            The disk has no room for one that lies in memory, or is out of order.
         """
         for digest in digests:
+            self.settle(digest)
             try:
                 descriptor = os.open(self.path(digest), os.O_RDONLY | os.O_NOFOLLOW)
             except FileNotFoundError:
@@ -237,40 +239,106 @@ class FrameStore:
         Unlinking a file of several GB takes a while, renaming it does not: so an event
         loop can decide and take away in one step, and a thread does the work.
         """
-        trash = self.folder / _TRASH
-        trash.mkdir(mode=0o700, exist_ok=True)
         for digest in digests:
-            with suppress(FileNotFoundError):
-                self.path(digest).rename(trash / uuid.uuid4().hex)
+            for path in self._places(digest):
+                with suppress(FileNotFoundError):
+                    throw_away(path)
 
     def empty_trash(self) -> None:
         """Unlink what `discard` took away."""
-        with suppress(FileNotFoundError):
-            for path in (self.folder / _TRASH).iterdir():
-                path.unlink(missing_ok=True)
+        for folder in self._folders():
+            empty_trash(folder)
 
     def used(self, digest: str) -> float | None:
         """When the frame was last put, in seconds since the epoch; None if it is not there."""
-        try:
-            status = self.path(digest).stat()
-        except FileNotFoundError:
-            return None
-        return max(status.st_atime, status.st_mtime)
+        for path in self._places(digest):
+            with suppress(FileNotFoundError):
+                status = path.stat()
+                return max(status.st_atime, status.st_mtime)
+        return None
 
     def sweep(self) -> None:
         """Unlink what writers that were killed left behind, and the trash."""
-        for path in self.folder.glob(f"*{PART}"):
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - _STALE:
-                    path.unlink()
+        for folder in self._folders():
+            for path in folder.glob(f"*{PART}"):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_mtime < time.time() - _STALE:
+                        path.unlink()
         self.empty_trash()
 
     def __iter__(self) -> Iterator[str]:
         """Digests of all frames, in no order."""
-        with os.scandir(self.folder) as entries:
-            for entry in entries:
-                if _DIGEST.fullmatch(entry.name):
-                    yield entry.name
+        found: set[str] = set()
+        # In this order: what is brought from one to the other meanwhile is in one of them.
+        for folder in self._folders():
+            with suppress(FileNotFoundError):  # memory that has ended
+                found.update(e.name for e in os.scandir(folder) if _DIGEST.fullmatch(e.name))
+        return iter(found)
+
+    # -- memory -----------------------------------------------------------------------
+
+    def in_memory(self) -> list[tuple[str, float]]:
+        """Answer the frames that lie in memory, and since when, the oldest first."""
+        found = []
+        if memory := self._memory_now():
+            with suppress(FileNotFoundError):
+                for entry in os.scandir(memory.folder):
+                    if _DIGEST.fullmatch(entry.name):
+                        found.append((entry.name, entry.stat().st_mtime))
+        return sorted(found, key=lambda each: each[1])
+
+    def settle(self, digest: str) -> None:
+        """Bring a frame that lies in memory to the folder, synced; nothing if it does not.
+
+        Raises
+        ------
+        OSError
+            The disk has no room, or is out of order; the frame stays where it is.
+        """
+        memory = self._memory_now()
+        if memory is None:
+            return
+        path = self.path(digest)
+        if bring(memory.folder / path.name, path, self._marks):
+            self.use(digest)
+
+    def leave_memory(self) -> bool:
+        """Bring all that lies in memory to the folder, and end it; whether it has ended.
+
+        Raises
+        ------
+        OSError
+            As `settle`.
+        """
+        memory = self._memory_now()
+        if memory is None:
+            return True
+        for digest, _ in self.in_memory():
+            self.settle(digest)
+        empty_trash(memory.folder)
+        with suppress(OSError):
+            (memory.folder / TRASH).rmdir()
+        return memory.end(self.folder)
+
+    def _memory_now(self) -> Memory | None:
+        """Answer the memory that is noted now: the next server has another one."""
+        try:
+            status = (self.folder / NOTE).stat()
+        except OSError:
+            return None
+        noted = status.st_ino, status.st_mtime_ns
+        if noted != self._noted:
+            self._memory, self._noted = Memory.of(self.folder), noted
+        return self._memory
+
+    def _folders(self) -> list[Path]:
+        """Answer where frames lie: in this order, so that one on its way is not missed."""
+        memory = self._memory_now()
+        return [*([memory.folder] if memory is not None else []), self.folder]
+
+    def _places(self, digest: str) -> list[Path]:
+        name = self.path(digest).name
+        return [folder / name for folder in self._folders()]
 
     def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
         """Store a pickle: its buffers, and its stream if that is large.
@@ -302,14 +370,25 @@ class FrameStore:
             if os.readv(descriptor, [small]) != size:
                 raise FrameError(digest, "cannot be read completely")
             return memoryview(small)
-        return _map(descriptor, size, digest, self._mapped)
+        return mapped(descriptor, size, digest, self._mapped)
 
     def _check(self, digest: str, view: memoryview) -> None:
         if _name(xxhash.xxh3_128_hexdigest(view), view.nbytes) != digest:
             raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
 
     def _write(self, view: memoryview) -> str:
-        part = self.folder / f"{uuid.uuid4().hex}{PART}"
+        memory = self._memory_now()
+        if memory is not None and memory.has_room(view.nbytes):
+            _check_private(memory.folder)
+            with suppress(OSError):  # somebody else took the room, or the server has ended
+                return self._write_to(memory.folder, view)
+        digest = self._write_to(self.folder, view)
+        if memory is not None:  # where one that is damaged would be found first
+            (memory.folder / digest).unlink(missing_ok=True)
+        return digest
+
+    def _write_to(self, folder: Path, view: memoryview) -> str:
+        part = folder / f"{uuid.uuid4().hex}{PART}"
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
@@ -329,19 +408,31 @@ class FrameStore:
             finally:
                 os.close(descriptor)
             digest = _name(content.hexdigest(), view.nbytes)
-            part.replace(self.path(digest))
+            part.replace(folder / digest)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
         return digest
 
+    def opened(self, digest: str) -> int:
+        """Open a frame's file for reading; the caller closes the descriptor, and checks it.
+
+        Raises
+        ------
+        FrameError
+            The frame is missing.
+        OSError
+        """
+        for path in self._places(digest):
+            with suppress(FileNotFoundError):
+                return os.open(path, _READ)
+        raise FrameError(digest, f"is missing from {self.folder}")
+
     def _descriptor(self, digest: str, size: int) -> int:
         self._check_folder()
         path = self.path(digest)
         try:
-            descriptor = os.open(path, _READ)
-        except FileNotFoundError:
-            raise FrameError(digest, f"is missing from {self.folder}") from None
+            descriptor = self.opened(digest)
         except PermissionError as error:
             raise PermissionError(
                 f"{path} is not read: it belongs to another user, or is closed to this one"
@@ -364,15 +455,22 @@ class FrameStore:
         return descriptor
 
     def _check_folder(self) -> None:
-        status = self.folder.lstat()
-        if not stat.S_ISDIR(status.st_mode):
-            raise PermissionError(f"{self.folder} is not a folder: nothing is loaded from it")
-        if status.st_uid != os.geteuid() or status.st_mode & 0o022:
-            raise PermissionError(
-                f"others can write to {self.folder} (owner {status.st_uid}, mode "
-                f"{stat.S_IMODE(status.st_mode):04o}): nothing is loaded from it. Give it mode "
-                "0700, or choose another folder."
-            )
+        _check_private(self.folder)
+        if memory := self._memory_now():
+            with suppress(FileNotFoundError):  # it has ended
+                _check_private(memory.folder)
+
+
+def _check_private(folder: Path) -> None:
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode):
+        raise PermissionError(f"{folder} is not a folder: nothing is loaded from it")
+    if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+        raise PermissionError(
+            f"others can write to {folder} (owner {status.st_uid}, mode "
+            f"{stat.S_IMODE(status.st_mode):04o}): nothing is loaded from it. Give it mode "
+            "0700, or choose another folder."
+        )
 
 
 def _name(content: str, size: int) -> str:
@@ -390,7 +488,7 @@ def digest_of(path: Path) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         size = os.fstat(descriptor).st_size
-        content: Buffer = _map(descriptor, size, "", {}) if size else b""
+        content: Buffer = mapped(descriptor, size, "", {}) if size else b""
         return _name(xxhash.xxh3_128_hexdigest(content), size)
     finally:
         os.close(descriptor)
@@ -427,43 +525,3 @@ def _fsync(descriptor: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-# The module `mmap` keeps a descriptor open for each mapping (until Python 3.13 lets it be
-# told not to): a dict of 1,100 data frames would leave the user's process none to open a
-# file with. So the two calls are made here.
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.mmap.restype = ctypes.c_void_p
-_libc.mmap.argtypes = [
-    ctypes.c_void_p,
-    ctypes.c_size_t,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int,
-    ctypes.c_int64,
-]
-_libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
-_MAP_FAILED = ctypes.c_void_p(-1).value
-
-
-def _map(
-    descriptor: int, size: int, digest: str, mapped_here: dict[tuple[int, int], str]
-) -> memoryview:
-    """Map a file, and note it in `mapped_here` for as long as it is mapped."""
-    protection = mmap.PROT_READ | mmap.PROT_WRITE
-    address = _libc.mmap(None, size, protection, mmap.MAP_PRIVATE, descriptor, 0)
-    if address == _MAP_FAILED:
-        number = ctypes.get_errno()
-        raise OSError(number, f"a frame of {size} bytes cannot be mapped: {os.strerror(number)}")
-    mapped = (ctypes.c_ubyte * size).from_address(address)
-    mapped_here[address, size] = digest
-    unmap = weakref.finalize(mapped, _unmap, address, size, mapped_here)
-    # At the interpreter's exit arrays may still be in use; the mapping ends with the process.
-    unmap.atexit = False
-    return PickleBuffer(mapped).raw()  # of plain bytes, which a cast would not make of it
-
-
-def _unmap(address: int, size: int, mapped_here: dict[tuple[int, int], str]) -> None:
-    # In this order: where it lay, something else may lie at once.
-    mapped_here.pop((address, size), None)
-    _libc.munmap(address, size)

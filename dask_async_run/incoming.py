@@ -12,12 +12,12 @@ import re
 import uuid
 
 from dask_async_run.errors import FrameError
-from dask_async_run.frames import PART, FrameStore, digest_of
+from dask_async_run.frames import FrameStore, digest_of
+from dask_async_run.settling import PART
 
 PIECE = 8 * 1024 * 1024
 """Bytes of one piece: what a message between machines carries at most."""
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 
@@ -93,10 +93,7 @@ def read_piece(store: FrameStore, digest: str, offset: int) -> bytes:
     FrameError
         There is no such frame.
     """
-    try:
-        descriptor = os.open(store.path(digest), _READ)
-    except FileNotFoundError:
-        raise FrameError(digest, f"is missing from {store.folder}") from None
+    descriptor = store.opened(digest)
     try:
         return os.pread(descriptor, PIECE, offset)
     finally:

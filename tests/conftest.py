@@ -17,6 +17,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from dask_async_run.memory import DEFAULT, VARIABLE
 from leftovers import MARK, Snapshot
 from survival import markdown
 
@@ -101,9 +102,15 @@ def _nothing_of_the_users(tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         patch.setenv("MPLCONFIGDIR", str(home / "matplotlib"))
         patch.setenv("DASK_ASYNC_RUN_STATE", str(home / "state"))
         patch.setenv("DASK_ASYNC_RUN_RUNTIME", str(home / "runtime"))
+        # What servers that a test kills have in memory goes with the run.
+        has_any = DEFAULT.is_dir() and os.access(DEFAULT, os.W_OK)
+        memory = tempfile.mkdtemp(prefix="dar-memory-", dir=DEFAULT) if has_any else ""
+        patch.setenv(VARIABLE, memory)
         patch.delenv("JPY_SESSION_NAME", raising=False)
         yield
     shutil.rmtree(home, ignore_errors=True)
+    if memory:
+        shutil.rmtree(memory, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
@@ -137,6 +144,13 @@ def folders(monkeypatch: pytest.MonkeyPatch) -> Iterator[Folders]:
     shutil.rmtree(home, ignore_errors=True)
     if left:
         pytest.fail("left behind:\n  " + "\n  ".join(left), pytrace=False)
+
+
+@pytest.fixture
+def shared_memory() -> None:
+    """Skip the test on a machine that has no shared memory."""
+    if not os.environ[VARIABLE]:
+        pytest.skip("this machine has no shared memory")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

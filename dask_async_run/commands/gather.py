@@ -30,7 +30,7 @@ from dask_async_run.errors import (
     ResultError,
     explained,
 )
-from dask_async_run.folders import check_private_file, check_private_folder, state_folder
+from dask_async_run.folders import FRAMES, check_private_file, check_private_folder, state_folder
 from dask_async_run.job import JobResult, JobView, State
 from dask_async_run.surroundings import path_entries
 
@@ -124,7 +124,7 @@ def private_store(server: str) -> Any:
     check_private_folder(folder)
     path = folder / "journal.sqlite"
     check_private_file(path.stat(), path)
-    frames = FrameStore(folder / "frames")
+    frames = FrameStore(folder / FRAMES)
 
     def from_elsewhere(digests: list[str]) -> None:
         with journal_of(server) as journal:

@@ -27,7 +27,7 @@ from dask_async_run.errors import (
     ServerError,
     ServerGoneError,
 )
-from dask_async_run.folders import sees
+from dask_async_run.folders import FRAMES, sees
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.names import resolve
@@ -116,7 +116,7 @@ class Session:
         if hello.get("peers"):  # ... nor workers that others fetch frames from
             self.registry.use_peers()
         self.store = RecalledFrames(
-            FrameStore(folder / "frames")
+            FrameStore(folder / FRAMES)
             if sees(folder, hello["host_token"])
             else CarriedFrames(self.registry),
             self.registry.recall,

@@ -57,6 +57,9 @@ class RegistryPlugin(SchedulerPlugin):
     acting : bool
         Whether whoever sees the jobs' page on the dashboard may cancel and rerun jobs: only
         where nobody but the user sees it.
+    memory : bool
+        Whether large frames may lie in shared memory until they are on the disk: only where
+        workers and kernels that see the state folder see that too.
     """
 
     name = NAME
@@ -68,11 +71,13 @@ class RegistryPlugin(SchedulerPlugin):
         run: Callable[[str], Any] = run_cell,
         disk_limit: int | None = None,
         acting: bool = False,
+        memory: bool = False,
     ) -> None:
         self.state_folder = state_folder
         self.run = run
         self.disk_limit = disk_limit
         self.acting = acting
+        self.memory = memory
         self.host: RegistryHost | None = None
 
     async def start(self, scheduler: Scheduler) -> None:
@@ -81,7 +86,7 @@ class RegistryPlugin(SchedulerPlugin):
         host = scheduler.extensions.get(NAME)
         if host is None:
             folder = Path(self.state_folder) if self.state_folder else _default_folder(scheduler)
-            host = RegistryHost(scheduler, folder, self.run, self.acting)
+            host = RegistryHost(scheduler, folder, self.run, self.acting, self.memory)
             host.registry.disk_limit = self.disk_limit
         self.host = host
 
@@ -129,11 +134,16 @@ class RegistryHost:
     """
 
     def __init__(
-        self, scheduler: Scheduler, folder: Path, run: Callable[[str], Any], acting: bool = False
+        self,
+        scheduler: Scheduler,
+        folder: Path,
+        run: Callable[[str], Any],
+        acting: bool = False,
+        memory: bool = False,
     ) -> None:
         self._scheduler = scheduler
         folders.private_folder(folder, folders.STATE_VARIABLE)
-        self.registry = JobRegistry(folder, self)
+        self.registry = JobRegistry(folder, self, memory)
         self.tasks = Tasks(scheduler, run, self.registry.task_ended, self.registry.task_vanished)
         self._places = Places(
             self._workers, self.registry.machine.cells, self.registry.machine.is_pending

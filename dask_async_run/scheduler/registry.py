@@ -20,10 +20,11 @@ from typing import Any, Protocol
 
 from dask_async_run.bars import Overwritten
 from dask_async_run.errors import NoSuchJobError, ServerError
-from dask_async_run.folders import TOKEN_FILE
+from dask_async_run.folders import FRAMES, TOKEN_FILE
 from dask_async_run.frames import FrameStore
 from dask_async_run.glimpse import Ending, ending
 from dask_async_run.job import JobSpec, Message, State
+from dask_async_run.memory import Memory
 from dask_async_run.messages import unpack_output
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.collector import Collector
@@ -176,12 +177,14 @@ class JobRegistry:
         Another server uses the folder, or its journal cannot be read.
     """
 
-    def __init__(self, folder: Path, cluster: Cluster) -> None:
+    def __init__(self, folder: Path, cluster: Cluster, memory: bool = False) -> None:
         self.folder = folder
         self.cluster = cluster
         self._loop = asyncio.get_running_loop()
         self.journal = Journal.open(folder / "journal.sqlite")
-        self.store = FrameStore(folder / "frames")
+        self.store = FrameStore(folder / FRAMES)
+        if memory:
+            Memory.make(self.store.folder)
         self.disk_limit: int | None = None
         self.machine = Machine()
         self.live: dict[str, Live] = {}

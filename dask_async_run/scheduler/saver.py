@@ -3,6 +3,10 @@
 What the registry has committed and what cells have stored as frames survives the death
 of every process at once, and a loss of power when it has been synced. Syncing takes
 milliseconds to seconds, which neither a cell nor the scheduler's event loop waits for.
+
+Large frames lie in memory at first. A result's are brought to the disk when its job is saved;
+the others, which are inputs, when there is nothing to save, and not in the moment in which
+their cell begins.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import logging
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 RETRY = 5.0
 """Seconds after which saving is tried again when the disk refused."""
+
+SETTLE = 5.0
+"""Seconds for which a frame is left in memory if no job is to be saved with it."""
 
 _CHECKPOINT_FROM = 4 * 1024 * 1024
 _TRUNCATE_FROM = 64 * 1024 * 1024
@@ -73,16 +81,19 @@ class Saver:
             self._changed.notify()
 
     def close(self) -> None:
-        """Do what is left to do, and return."""
+        """Do what is left to do, and return; nothing is left in memory then, if the disk allows."""
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join()
 
     def _run(self) -> None:
+        patience: float | None = 0.0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._sync or self._closing)
+                self._changed.wait_for(
+                    lambda: self._jobs or self._sync or self._closing, timeout=patience
+                )
                 jobs, self._jobs = self._jobs, []
                 sync, self._sync = self._sync, False
                 closing = self._closing
@@ -93,14 +104,43 @@ class Saver:
             except Exception:
                 logger.exception("jobs could not be saved, and will be tried again")
                 again = jobs
+            patience = self._settle(0.0 if closing else SETTLE)
             if again:
                 with self._changed:
                     self._jobs[:0] = again
                     self._changed.wait_for(lambda: self._closing, RETRY)
             if closing:
+                self._end_memory()
                 if self._connection is not None:
                     self._connection.close()
                 return
+
+    def _settle(self, age: float) -> float | None:
+        """Bring to the disk what has lain in memory for some seconds.
+
+        Returns
+        -------
+        float or None
+            Seconds after which to look again; None: nothing lies there.
+        """
+        try:
+            frames = self._store.in_memory()
+            for digest, since in frames:
+                if since > time.time() - age:
+                    return 1.0
+                if self._jobs or (self._closing and age):
+                    return 0.0  # they come first
+                self._store.settle(digest)
+        except OSError as error:
+            logger.warning("frames stay in memory for now: %s", error)
+            return RETRY
+        return 1.0 if frames else None
+
+    def _end_memory(self) -> None:
+        try:
+            self._store.leave_memory()
+        except OSError as error:
+            logger.warning("frames stay in memory, until the next start: %s", error)
 
     def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> list[tuple[str, Sequence[str]]]:
         """Save jobs; answer those for which the disk has no room or is out of order now."""

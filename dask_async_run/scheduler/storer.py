@@ -196,6 +196,7 @@ class Storer:
                 continue
             recall(journal, self._store, [digest])
             self._store.verify(digest, size_of(digest))
+            self._store.settle(digest)
             store.put_frame(digest, self._store.path(digest))
 
     def _remove(self) -> bool:

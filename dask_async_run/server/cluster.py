@@ -76,7 +76,7 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
     door.shut(cluster.scheduler.http_application, secret, web.port)
     async with make_client(cluster, asynchronous=True, set_as_default=False) as client:
         await client.register_plugin(
-            RegistryPlugin(str(state), disk_limit=options.disk_bytes, acting=True)
+            RegistryPlugin(str(state), disk_limit=options.disk_bytes, acting=True, memory=True)
         )
         await client.register_plugin(CellPlugin())
         await client.submit(os.getpid, pure=False)

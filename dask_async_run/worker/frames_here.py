@@ -24,7 +24,7 @@ from distributed.protocol import to_serialize
 
 from dask_async_run.carrier import FrameCarrier
 from dask_async_run.errors import AsyncRunError
-from dask_async_run.folders import sees
+from dask_async_run.folders import FRAMES, sees
 from dask_async_run.frames import FrameStore, size_of
 from dask_async_run.incoming import Incoming, read_piece
 from dask_async_run.job import Message
@@ -91,7 +91,7 @@ class FramesHere:
         # Where Dask tidies up after a worker that was killed.
         temporary = tempfile.TemporaryDirectory(prefix="cells-", dir=worker.local_directory)
         if sees(folder, answer["host_token"]):
-            here = cls(folder / "frames")
+            here = cls(folder / FRAMES)
         else:
             here = cls(
                 Path(temporary.name) / "frames",

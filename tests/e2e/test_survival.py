@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from dask_async_run.frames import FrameStore
+from dask_async_run.memory import Memory
 from dask_async_run.server.connection import find
 from elsewhere import Elsewhere
 from leftovers import MARK, marked_processes
@@ -356,6 +357,8 @@ def test_server_killed(
         shutil.rmtree(folders.runtime)
         shutil.rmtree(folders.temp)
         folders.temp.mkdir()
+        if memory := Memory.of(folders.state / "default" / "frames"):
+            shutil.rmtree(memory.folder)
         kernel.restart()
     else:
         connection = find("default")

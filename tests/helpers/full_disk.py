@@ -1,6 +1,7 @@
 """What a full disk does, on a small one: run in a mount namespace, on which `STATE` is a tmpfs.
 
-``python full_disk.py FOLDER`` has its state in ``FOLDER/state`` and fails with what is wrong.
+``python full_disk.py FOLDER`` has its state in ``FOLDER/state`` and fails with what is wrong;
+``python full_disk.py FOLDER memory`` where large frames lie in memory first.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dask_async_run.frames import FrameStore
+from dask_async_run.memory import VARIABLE, Memory
 from observer import Observer
 from realkernel import Ran, RealKernel
 from waiting import wait_for
@@ -109,6 +111,31 @@ def main(home: Path) -> None:
     assert not list(state.rglob("*.part"))
 
 
+def with_memory(home: Path) -> None:
+    """A result that the disk has no room for is there, and saved when there is room."""
+    state = home / "state"
+    observer, disk = Observer(state), Disk(state)
+    with RealKernel(home) as kernel:
+        kernel.do(f"%load_ext dask_async_run\nimport numpy as np\n{SERVE}", 120)
+        disk.fill(leave=6 << 20)
+        kernel.do("%%async_run --name large\nprint('made')\nlarge = np.ones(2_000_000)")
+        assert observer.wait("large").state == "finished"
+        assert kernel.do("%async_gather large").stdout == "made\n"
+        assert kernel.value("float(large.sum())") == 2_000_000.0
+        assert "not yet saved" in kernel.do("%async_jobs large").text
+        disk.free()
+        wait_for(lambda: "not yet saved" not in kernel.do("%async_jobs large").text, 30)
+        kernel.do("%async_stop_server")
+    assert Memory.of(state / "default" / "frames") is None
+    store = FrameStore(state / "default" / "frames")
+    for digest in store:
+        store.verify(digest, int(digest.partition("-")[2]))
+
+
 if __name__ == "__main__":
     os.environ["DASK_ASYNC_RUN_STATE"] = str(Path(sys.argv[1]) / "state")
-    main(Path(sys.argv[1]))
+    if "memory" in sys.argv:
+        with_memory(Path(sys.argv[1]))
+    else:
+        os.environ[VARIABLE] = ""
+        main(Path(sys.argv[1]))

@@ -10,12 +10,15 @@ from pathlib import Path
 import pytest
 
 from dask_async_run.frames import FrameStore
+from dask_async_run.memory import LARGE, Memory
 from dask_async_run.scheduler import saver as saver_module
 from dask_async_run.scheduler.events import Record
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.saver import Saver
 from scripted import job_spec
 from waiting import wait_for
+
+in_memory = pytest.mark.usefixtures("shared_memory")
 
 
 class Place:
@@ -152,3 +155,63 @@ def test_syncing_empties_the_trash(place: Place) -> None:
     place.store.discard([place.store.put(b"x").digest])
     place.saver.sync()
     wait_for(lambda: not list((place.store.folder / ".trash").iterdir()))
+
+
+@in_memory
+def test_a_results_frames_come_to_the_disk_before_its_job_is_called_saved(place: Place) -> None:
+    """And others only when they have lain in memory for a while."""
+    Memory.make(place.store.folder)
+    result, other = (place.store.put(bytes([n]) * LARGE).digest for n in range(2))
+    place.saver.save("one", [result])
+    wait_for(lambda: place.saved == ["one"])
+    assert [digest for digest, _ in place.store.in_memory()] == [other]
+    assert place.store.path(result).exists()
+
+
+@in_memory
+def test_inputs_come_to_the_disk_soon(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody asks for it: a rerun after a restart of the machine needs them."""
+    monkeypatch.setattr(saver_module, "SETTLE", 0.2)
+    Memory.make(place.store.folder)
+    digest = place.store.put(bytes(LARGE)).digest
+    place.saver.sync()  # as after each commit
+    wait_for(lambda: place.store.in_memory() == [])
+    assert place.store.path(digest).exists()
+
+
+@in_memory
+def test_a_full_disk_leaves_frames_in_memory(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The job is not called saved; both come when there is room."""
+    Memory.make(place.store.folder)
+    result, other = (place.store.put(bytes([n]) * LARGE).digest for n in range(2))
+    monkeypatch.setattr(saver_module, "RETRY", 0.05)
+    monkeypatch.setattr(saver_module, "SETTLE", 0.0)
+
+    def full(*arguments: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "sendfile", full)
+        place.saver.save("one", [result])
+        wait_for(lambda: "frames stay in memory" in caplog.text)
+        wait_for(lambda: "one is not saved yet" in caplog.text)
+        assert place.saved == []
+        assert {digest for digest, _ in place.store.in_memory()} == {result, other}
+    wait_for(lambda: place.saved == ["one"])
+    wait_for(lambda: place.store.in_memory() == [])
+    assert not list(place.store.folder.glob("*.part"))
+
+
+@in_memory
+def test_closing_leaves_nothing_in_memory(tmp_path: Path) -> None:
+    """What no job names included; the folder is gone."""
+    place = Place(tmp_path)
+    memory = Memory.make(place.store.folder)
+    assert memory is not None
+    digest = place.store.put(bytes(LARGE)).digest
+    place.saver.close()
+    place.journal.close()
+    assert not memory.folder.exists()
+    place.store.verify(digest, LARGE)
