@@ -318,7 +318,7 @@ class FrameStore:
         empty_trash(memory.folder)
         with suppress(OSError):
             (memory.folder / TRASH).rmdir()
-        return memory.end(self.folder)
+        return memory.end()
 
     def _memory_now(self) -> Memory | None:
         """Answer the memory that is noted now: the next server has another one."""
@@ -378,7 +378,7 @@ class FrameStore:
 
     def _write(self, view: memoryview) -> str:
         memory = self._memory_now()
-        if memory is not None and memory.has_room(view.nbytes):
+        if memory is not None and memory.is_for(view.nbytes):
             _check_private(memory.folder)
             with suppress(OSError):  # somebody else took the room, or the server has ended
                 return self._write_to(memory.folder, view)

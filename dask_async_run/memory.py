@@ -1,11 +1,11 @@
 """Memory: where large frames lie until they are on the disk.
 
-A disk takes seconds for a gigabyte, even where nothing waits for it to be synced; shared memory
-takes a fraction. Both survive the death of every process, and only the disk survives a
-restart of the machine. So a server has a folder of its own in shared memory, to which who puts a
-large frame writes it; its saver brings it to the frames' folder soon (see
-`dask_async_run.scheduler.saver`), and takes it away from here. A frame that is found in neither
-is nowhere, since it is looked for here first.
+A disk that has much to write takes seconds for a gigabyte, even where nothing waits for it to be
+synced; shared memory takes a fraction. Both survive the death of every process, and only the
+disk survives a restart of the machine. So a server has a folder of its own in shared memory, to
+which who puts a large frame writes it then (see `disks`); its saver brings it to the
+frames' folder soon (`dask_async_run.scheduler.saver`), and takes it away from here. A frame that
+is found in neither is nowhere, since it is looked for here first.
 
 The frames' folder has a note that says where this folder is, so that nobody needs to be told: a
 kernel, a worker, a cell, the command without a server. This one says whose it is. What a
@@ -27,8 +27,13 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from dask_async_run.disks import is_behind, takes_at_once
+
 VARIABLE = "DASK_ASYNC_RUN_MEMORY"
-"""Environment variable: in which folder servers make theirs; empty: nowhere."""
+"""Environment variable: in which folder servers make theirs; empty: nowhere.
+
+Where it is set, all large frames go there first, also those that a disk takes at once.
+"""
 
 DEFAULT = Path("/dev/shm")
 
@@ -50,10 +55,13 @@ class Memory:
     ----------
     folder : Path
         Of mode 0700, and this user's.
+    home : Path
+        The folder of frames.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
+        self.home = home
 
     @classmethod
     def of(cls, home: Path) -> Memory | None:
@@ -68,7 +76,7 @@ class Memory:
             folder = Path((home / NOTE).read_text())
         except OSError:
             return None
-        return cls(folder) if _belongs(folder, home) else None
+        return cls(folder, home) if _belongs(folder, home) else None
 
     @classmethod
     def make(cls, home: Path) -> Memory | None:
@@ -92,12 +100,13 @@ class Memory:
                 folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=top))
                 (folder / HOME).write_text(str(home))
                 (home / NOTE).write_text(str(folder))
-                return cls(folder)
+                return cls(folder, home)
         return None
 
-    def has_room(self, size: int) -> bool:
+    def is_for(self, size: int) -> bool:
         """Whether a frame of some bytes is to be written here."""
-        if size < LARGE or not os.environ.get(VARIABLE, str(DEFAULT)):
+        wanted = os.environ.get(VARIABLE)
+        if size < LARGE or wanted == "" or (wanted is None and takes_at_once(self.home, size)):
             return False
         try:
             status = os.statvfs(self.folder)
@@ -105,17 +114,22 @@ class Memory:
             return False  # it has ended
         return size <= min(status.f_bavail * status.f_frsize, available()) // PART
 
-    def end(self, home: Path) -> bool:
+    def end(self) -> bool:
         """Remove the folder, if nothing is in it; whether it is gone."""
         try:
             (self.folder / HOME).unlink()
             self.folder.rmdir()
         except OSError:  # somebody is writing a frame
             with suppress(OSError):
-                (self.folder / HOME).write_text(str(home))
+                (self.folder / HOME).write_text(str(self.home))
             return False
-        (home / NOTE).unlink(missing_ok=True)
+        (self.home / NOTE).unlink(missing_ok=True)
         return True
+
+
+def is_in_no_hurry() -> bool:
+    """Whether what lies in memory had better wait for the disk, which has much to write."""
+    return VARIABLE not in os.environ and is_behind()
 
 
 def is_hidden(home: Path) -> bool:

@@ -4,9 +4,8 @@ What the registry has committed and what cells have stored as frames survives th
 of every process at once, and a loss of power when it has been synced. Syncing takes
 milliseconds to seconds, which neither a cell nor the scheduler's event loop waits for.
 
-Large frames lie in memory at first. A result's are brought to the disk when its job is saved;
-the others, which are inputs, when there is nothing to save, and not in the moment in which
-their cell begins.
+Large frames may lie in memory at first. A result's are brought to the disk when its job is saved;
+the others, which are inputs, when there is nothing to save, and the disk is not behind.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from pathlib import Path
 
 from dask_async_run.errors import FrameError
 from dask_async_run.frames import FrameStore
+from dask_async_run.memory import is_in_no_hurry
 from dask_async_run.scheduler.schema import connect
 
 logger = logging.getLogger(__name__)
@@ -125,6 +125,8 @@ class Saver:
         """
         try:
             frames = self._store.in_memory()
+            if frames and age and is_in_no_hurry():
+                return 1.0
             for digest, since in frames:
                 if since > time.time() - age:
                     return 1.0
