@@ -18,6 +18,7 @@ import ctypes
 import os
 import re
 import stat
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,8 +28,9 @@ from pathlib import Path
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING
 
-import xxhash
+from xxhash import xxh3_128, xxh3_128_digest
 
+from dask_async_run.content import PIECE, WHOLE, combined, digest_of, in_threads, is_named
 from dask_async_run.errors import FrameError
 from dask_async_run.job import Payload
 from dask_async_run.mapping import mapped
@@ -52,7 +54,7 @@ or the machine was started again since; see `marks`.
 """
 
 _MAP_FROM = 64 * 1024  # below, a copy is cheaper than a mapping
-_CHUNK = 4 * 1024 * 1024
+_LISTED_FROM = 64 * 1024 * 1024
 _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 """Reading is no use: the time of a file's last access is when it was last put."""
 
@@ -117,8 +119,11 @@ class FrameStore:
         """
         self._check_folder()
         view = PickleBuffer(buffer).raw()
-        frame = self._mapped_as(view) or name_of(view)
-        if self.use(frame.digest) and self._is_whole(frame):
+        frame = self._mapped_as(view)
+        # To read a large buffer takes a while, and is for nothing where no frame is as long.
+        if frame is None and (view.nbytes < _LISTED_FROM or self._has_any_of(view.nbytes)):
+            frame = name_of(view)
+        if frame is not None and self.use(frame.digest) and self._is_whole(frame):
             return frame
         return Frame(self._write(view), view.nbytes)
 
@@ -130,6 +135,9 @@ class FrameStore:
                 os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
                 return True
         return False
+
+    def _has_any_of(self, size: int) -> bool:
+        return any(size_of(digest) == size for digest in self)
 
     def _is_whole(self, frame: Frame) -> bool:
         try:
@@ -373,7 +381,7 @@ class FrameStore:
         return mapped(descriptor, size, digest, self._mapped)
 
     def _check(self, digest: str, view: memoryview) -> None:
-        if _name(xxhash.xxh3_128_hexdigest(view), view.nbytes) != digest:
+        if view.nbytes != size_of(digest) or not is_named(view, content_digest(digest)):
             raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
 
     def _write(self, view: memoryview) -> str:
@@ -392,22 +400,12 @@ class FrameStore:
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
-            content = xxhash.xxh3_128()
-            staging = memoryview(bytearray(min(_CHUNK, view.nbytes)))
             try:
-                for start in range(0, view.nbytes, _CHUNK):
-                    chunk = staging[: min(_CHUNK, view.nbytes - start)]
-                    # Named by the copy that is written, not by the buffer, which another
-                    # thread may be changing.
-                    chunk[:] = view[start : start + _CHUNK]
-                    content.update(chunk)
-                    while chunk:
-                        chunk = chunk[os.write(descriptor, chunk) :]
+                digest = _name(_copied(view, descriptor), view.nbytes)
                 if view.nbytes > CHECKED:
                     self._marks.note(descriptor, self._marks.word(descriptor))
             finally:
                 os.close(descriptor)
-            digest = _name(content.hexdigest(), view.nbytes)
             part.replace(folder / digest)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -473,11 +471,38 @@ def _check_private(folder: Path) -> None:
         )
 
 
+def _copied(view: memoryview, descriptor: int) -> str:
+    """Write a buffer to an empty file; answer the digest of what was written.
+
+    That is of the copies which are written, not of the buffer, which another thread may be
+    changing.
+    """
+    staged = threading.local()
+    starts = range(0, view.nbytes, PIECE)
+
+    def written(start: int) -> memoryview:
+        if not hasattr(staged, "room"):
+            staged.room = memoryview(bytearray(min(PIECE, view.nbytes)))
+        copy: memoryview = staged.room[: min(PIECE, view.nbytes - start)]
+        copy[:] = view[start : start + PIECE]
+        done = 0
+        while done < len(copy):
+            done += os.pwrite(descriptor, copy[done:], start + done)
+        return copy
+
+    if view.nbytes > WHOLE:
+        return combined(in_threads(lambda start: xxh3_128_digest(written(start)), starts))
+    content = xxh3_128()
+    for start in starts:
+        content.update(written(start))
+    return content.hexdigest()
+
+
 def _name(content: str, size: int) -> str:
     return f"{content}-{size}"
 
 
-def digest_of(path: Path) -> str:
+def name_of_file(path: Path) -> str:
     """Answer the name that a file's content has as a frame.
 
     Raises
@@ -488,8 +513,7 @@ def digest_of(path: Path) -> str:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     try:
         size = os.fstat(descriptor).st_size
-        content: Buffer = mapped(descriptor, size, "", {}) if size else b""
-        return _name(xxhash.xxh3_128_hexdigest(content), size)
+        return _name(digest_of(mapped(descriptor, size, "", {}) if size else b""), size)
     finally:
         os.close(descriptor)
 
@@ -507,7 +531,7 @@ def payload_of(put: Callable[[Buffer], Frame], stream: bytes, buffers: Sequence[
 def name_of(buffer: Buffer) -> Frame:
     """Answer the name that a buffer's bytes have as a frame, and their number."""
     view = PickleBuffer(buffer).raw()
-    return Frame(_name(xxhash.xxh3_128_hexdigest(view), view.nbytes), view.nbytes)
+    return Frame(_name(digest_of(view), view.nbytes), view.nbytes)
 
 
 def size_of(digest: str) -> int:

@@ -12,7 +12,7 @@ import re
 import uuid
 
 from dask_async_run.errors import FrameError
-from dask_async_run.frames import FrameStore, digest_of
+from dask_async_run.frames import FrameStore, name_of_file
 from dask_async_run.settling import PART
 
 PIECE = 8 * 1024 * 1024
@@ -70,7 +70,7 @@ class Incoming:
         """
         path = self._store.path(digest)
         try:
-            found = digest_of(self._part)
+            found = name_of_file(self._part)
         except FileNotFoundError:
             if self._store.has(digest):
                 return  # the answer to an earlier call was lost

@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_async_run import marks
+from dask_async_run.content import PIECE, WHOLE
 from dask_async_run.errors import FrameError
 from dask_async_run.frames import CHECKED, STREAM_LIMIT, FrameStore
 from dask_async_run.job import Payload
@@ -291,20 +292,23 @@ KILLED_WRITER = """
 import os, pathlib, signal, sys
 from dask_async_run.frames import FrameStore
 
-write = os.write
+write = os.pwrite
 
-def once(descriptor, data):
-    write(descriptor, data)
+def once(descriptor, data, offset):
+    write(descriptor, data, offset)
     os.kill(os.getpid(), signal.SIGKILL)
 
-os.write = once
-FrameStore(pathlib.Path(sys.argv[1])).put(bytes(10_000_000))
+os.pwrite = once
+FrameStore(pathlib.Path(sys.argv[1])).put(bytes(int(sys.argv[2])))
 """
 
+SIZES = 10_000_000, WHOLE + 2 * PIECE  # the second one is written by several threads
 
-def test_a_killed_writer_leaves_nothing_that_is_read(store: FrameStore) -> None:
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_killed_writer_leaves_nothing_that_is_read(store: FrameStore, size: int) -> None:
     """A frame has its name only when it is complete; what a dead writer left is swept."""
-    child = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(store.folder)])
+    child = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(store.folder), str(size)])
     assert child.wait(60) == -9
     assert list(store) == []
     (part,) = store.folder.iterdir()
@@ -315,15 +319,18 @@ def test_a_killed_writer_leaves_nothing_that_is_read(store: FrameStore) -> None:
     assert list(store.folder.iterdir()) == []
 
 
-def test_a_full_disk_leaves_nothing(store: FrameStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("size", [1000, *SIZES])
+def test_a_full_disk_leaves_nothing(
+    store: FrameStore, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
     """When a write fails, the part that was written is removed."""
 
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match="No space"):
-        store.put(bytes(1000))
+        store.put(bytes(size))
     assert list(store.folder.iterdir()) == []
 
 

@@ -146,14 +146,14 @@ def test_memory_that_is_full_in_the_middle_of_a_frame(
     store: FrameStore, memory: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else took the room: the frame goes to the folder, and nothing half is left."""
-    write = os.write
+    write = os.pwrite
 
-    def full(descriptor: int, data: bytes) -> int:
+    def full(descriptor: int, data: bytes, offset: int) -> int:
         if os.fstat(descriptor).st_dev == memory.folder.stat().st_dev:
             raise OSError(28, "No space left on device")
-        return write(descriptor, data)
+        return write(descriptor, data, offset)
 
-    monkeypatch.setattr(os, "write", full)
+    monkeypatch.setattr(os, "pwrite", full)
     frame = store.put(filled(LARGE))
     assert store.path(frame.digest).exists()
     assert [path.name for path in memory.folder.iterdir()] == [HOME]

@@ -15,18 +15,12 @@ import pickle
 import sys
 from typing import Any
 
-import xxhash
-
+from dask_async_run.content import digest_of
 from dask_async_run.namespace.kinds import ATOMS, same_items
-from dask_async_run.namespace.pickling import Buffer, NamespacePickler, deeply
+from dask_async_run.namespace.pickling import NamespacePickler, deeply
 from dask_async_run.pages import is_untouched
 
 Fingerprint = tuple[Any, ...]
-
-
-def digest(buffer: Buffer) -> str:
-    """Answer the 128-bit xxh3 digest of a contiguous buffer, 32 hex digits."""
-    return xxhash.xxh3_128_hexdigest(buffer)
 
 
 def address(buffer: memoryview) -> int | None:
@@ -56,8 +50,8 @@ class KnownBuffers:
         start = address(buffer)
         known, _ = self._known.get((start or 0, buffer.nbytes), (None, None))
         if start is None or known is None:
-            return digest(buffer)
-        return known if self._fresh or is_untouched(start, buffer.nbytes) else digest(buffer)
+            return digest_of(buffer)
+        return known if self._fresh or is_untouched(start, buffer.nbytes) else digest_of(buffer)
 
     def is_mapped(self, start: int, nbytes: int) -> bool:
         """Whether a known buffer lies there."""
@@ -130,4 +124,4 @@ def fingerprint(
 
     file, found, aside = deeply(write)
     digests = (known.digest(buffer.raw()) for buffer in found)
-    return (digest(file.getbuffer()), *digests, *aside)
+    return (digest_of(file.getbuffer()), *digests, *aside)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from dask_async_run.namespace.digests import KnownBuffers, digest
+from dask_async_run.content import digest_of
+from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.track import Baseline
 
 
@@ -52,4 +53,4 @@ def test_known_digests_are_forgotten_once_the_cell_may_write() -> None:
     known.add(buffer, "told")
     assert known.digest(buffer) == "told"
     known.touch()
-    assert known.digest(buffer) == digest(buffer)
+    assert known.digest(buffer) == digest_of(buffer)
