@@ -24,7 +24,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import goals
 import growth
+import totals
 from cases import CASES, Case, limits
 from peers import Ours, Peer, opened
 
@@ -77,6 +79,7 @@ def measure(
                         if case.plotted:
                             _measure(case, peers, step, sizes.setdefault(step, {}))
         ours = next(peer for peer in peers if isinstance(peer, Ours))
+        all_totals = _totals(ours, size, warm)
         jobs = growth.measure(ours, counts, rounds, shared=not warm)
     with ThreadPoolExecutor(1 if warm else len(IMPORTS)) as pool:
         for _ in range(rounds):
@@ -84,7 +87,24 @@ def measure(
             for name, seconds in zip(IMPORTS, taken, strict=True):
                 bounds.setdefault(name, []).append(seconds)
     elsewhere = _elsewhere(rounds, max(size, SMALLEST))
-    return {"found": found, "elsewhere": elsewhere, "limits": bounds, "sizes": sizes, "jobs": jobs}
+    return {
+        "found": found,
+        "totals": all_totals,
+        "elsewhere": elsewhere,
+        "limits": bounds,
+        "sizes": sizes,
+        "jobs": jobs,
+    }
+
+
+def _totals(peer: Ours, size: int, warm: bool) -> dict[str, float]:
+    """What `totals` measures; of few only, where not `warm`."""
+    with tempfile.TemporaryDirectory(prefix="dar-") as folder:
+        return {
+            "seen": totals.violations(peer, 1000 if warm else 10),
+            "members": totals.members_per_second(peer, 1000 if warm else 10),
+            **totals.memory(peer, max(size, SMALLEST), Path(folder)),
+        }
 
 
 def _elsewhere(rounds: int, size: int) -> dict[str, Any]:
@@ -178,7 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
         f"{os.getloadavg()[0]:.1f} at the end; large arrays of {size / 1e6:.0f} MB, "
         f"{rounds} round{'s' if rounds > 1 else ''}, {time.time() - begun:.0f} s"
     )
-    text = f"{where}\n\n{table(measured)}\n"
+    text = f"{where}\n\n{table(measured)}\n\n{goals.table(measured, size)}\n"
     print(text)
     if options.markdown:
         options.markdown.write_text(placed(options.markdown, text))

@@ -24,7 +24,10 @@ _TOKENS = re.compile(
 WIDTH = 400
 """Characters of a line that are shown; terminals wrap, a line this long is data."""
 
-# Three to one at least on a card, light and dark: a saved page does not know which one it is on.
+LEGIBLE = 3.0
+"""The least contrast of a text with what is behind it."""
+
+# As much on a card, light and dark: a saved page does not know which one it is on.
 _COLOURS = ("#7a7a7a", "#d1453b", "#2a8c3d", "#967100", "#3b7fd0", "#a94fc0", "#17838f", "#858585")
 
 
@@ -41,8 +44,8 @@ class Style:
     @property
     def css(self) -> str:
         parts = []
-        if self.colour:
-            parts.append(f"color:{self.colour}")
+        if colour := self._ink:
+            parts.append(f"color:{colour}")
         if self.background:
             parts.append(f"background:{self.background}")
         if self.bold:
@@ -52,6 +55,37 @@ class Style:
         if self.underlined:
             parts.append("text-decoration:underline")
         return ";".join(parts)
+
+    @property
+    def _ink(self) -> str:
+        """The text's colour; on a background of its own one that can be read.
+
+        A terminal's own colours go together; these do not, and the page's is any.
+        """
+        if not self.background:
+            return self.colour
+        behind = _light(self.background)
+        if self.colour and _contrast(_light(self.colour), behind) >= LEGIBLE:
+            return self.colour
+        return "#000" if _contrast(0.0, behind) >= _contrast(1.0, behind) else "#fff"
+
+
+def _contrast(one: float, other: float) -> float:
+    """The contrast of two relative luminances, as WCAG 2 has it: from 1 to 21."""
+    return (max(one, other) + 0.05) / (min(one, other) + 0.05)
+
+
+def _light(colour: str) -> float:
+    """The relative luminance of a colour that is written ``#rrggbb`` or ``rgb(r,g,b)``."""
+    if colour.startswith("#"):
+        shares = [int(colour[place : place + 2], 16) for place in (1, 3, 5)]
+    else:
+        shares = [int(number) for number in re.findall(r"[0-9]+", colour)]
+    linear = (
+        share / 12.92 if share <= 0.03928 else ((share + 0.055) / 1.055) ** 2.4
+        for share in (number / 255 for number in shares)
+    )
+    return sum(part * share for part, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 PLAIN = Style()

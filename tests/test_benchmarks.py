@@ -42,6 +42,42 @@ def test_quick(tmp_path: Path) -> None:
     for way in elsewhere.values():
         assert all(len(values) == 1 for values in way.values())
     assert done.stdout.count("without a shared folder") == bool(elsewhere)
+    totals = measured["totals"]
+    assert totals["seen"] == 0
+    assert totals["members"] > 0
+    # Of so small an array they are noise.
+    assert {"input", "scheduler", "peak"} <= totals.keys()
+    assert done.stdout.count("not measured") < 8
+
+
+def test_goals() -> None:
+    """Each is compared with what was measured, and says by how much it is missed."""
+    done = subprocess.run(
+        [sys.executable, "-c", JUDGED], capture_output=True, text=True, check=True, cwd=BENCHMARKS
+    )
+    rows = dict(line.split(": ", 1) for line in done.stdout.splitlines())
+    assert rows == {
+        "small cell submitted / Dask's submit and publish": "≤ 0.5 0.25 met",
+        "small cell, there and back / Dask's": "≤ 1.5 3.00 missed 2.0 times",
+        "the same again, times as fast as Dask": "≥ 20 10.00 missed 2.0 times",
+        "cells that saw a change made after they were submitted": "≤ 0 0.00 met",
+        "10,000 jobs in the journal / 10": "≤ 1.2  not measured",
+    }
+
+
+JUDGED = """
+from goals import AGAIN, BACK, GOALS, SUBMIT, Measured
+found = {
+    SUBMIT: {"dask_async_run": [9, 1, 0], "dask, published": [4]},
+    BACK: {"dask_async_run": [3.0], "dask": [1.0]},
+    AGAIN: {"dask_async_run": [1.0], "dask": [10.0]},
+}
+rest = {"limits": {}, "jobs": {10: [1.0]}, "elsewhere": {}, "totals": {"seen": 0}}
+for goal in GOALS:
+    row = goal.row(Measured({"found": found, **rest}, 8))
+    if row[3] != "not measured" or "journal" in row[0]:
+        print(f"{row[0]}: {' '.join(row[1:])}")
+"""
 
 
 @pytest.mark.timeout(450)

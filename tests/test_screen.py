@@ -54,7 +54,12 @@ def test_screen(case: Case) -> None:
         ("a\x1b[1mb\x1b[0mc", 'a<span style="font-weight:600">b</span>c'),
         ("\x1b[4m\x1b[3mx", '<span style="font-style:italic;text-decoration:underline">x</span>'),
         ("\x1b[38;5;196mx", '<span style="color:rgb(255,0,0)">x</span>'),
-        ("\x1b[48;2;1;2;300mx\x1b[49my", '<span style="background:rgb(1,2,255)">x</span>y'),
+        (
+            "\x1b[48;2;1;2;300mx\x1b[49my",
+            '<span style="color:#fff;background:rgb(1,2,255)">x</span>y',
+        ),
+        ("\x1b[32;43mx", '<span style="color:#000;background:#967100">x</span>'),
+        ("\x1b[31;48;5;231mx", '<span style="color:#d1453b;background:rgb(255,255,255)">x</span>'),
         ("\x1b[31m\x1b[39mx", "x"),
         ("x" * 500, "x" * 400 + "…"),
     ],
