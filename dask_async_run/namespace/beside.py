@@ -83,11 +83,9 @@ def reachable(found: Iterable[types.ModuleType], words: Collection[str]) -> list
         Every identifier in the code: it may import what is loaded here already.
     """
     pending = [module for module in found if keeps_state(module)]
-    for name, module in list(sys.modules.items()):
-        # Of the thousands that are loaded hardly one is mentioned, and each submission asks.
-        if name.partition(".")[0] not in words or type(module) is not types.ModuleType:
-            continue
-        if all(part in words for part in name.split(".")) and keeps_state(module):
+    for name in _mentioned(words):
+        module = sys.modules.get(name)
+        if type(module) is types.ModuleType and keeps_state(module):
             pending.append(module)
     seen: dict[str, types.ModuleType] = {}
     while pending:
@@ -96,6 +94,18 @@ def reachable(found: Iterable[types.ModuleType], words: Collection[str]) -> list
             seen[module.__name__] = module
             pending.extend(_imported(module))
     return list(seen.values())
+
+
+def _mentioned(words: Collection[str]) -> Iterator[str]:
+    """Yield the names of loaded modules whose parts are all among some words."""
+    # Of the thousands that are loaded hardly one is mentioned, and each submission asks.
+    loaded = [word for word in words if word in sys.modules]
+    yield from loaded
+    packages = {word for word in loaded if hasattr(sys.modules.get(word), "__path__")}
+    for name in list(sys.modules) if packages else ():
+        top, dot, rest = name.partition(".")
+        if dot and top in packages and all(part in words for part in rest.split(".")):
+            yield name
 
 
 def _imported(module: types.ModuleType) -> Iterator[types.ModuleType]:

@@ -23,6 +23,7 @@ import psutil
 from dask_async_run import errors
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView, State
+from dask_async_run.memory import HOME, NOTE, Memory
 from dask_async_run.messages import unpack
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.worker.template import SPARES
@@ -444,8 +445,11 @@ class Soak:
 
         def others() -> list[str]:
             """Beside frames: what is in their trash is removed when all else is saved."""
-            files = [p for p in store.folder.rglob("*") if p.is_file() and p.name not in set(store)]
-            return [f"file {path} is left over" for path in files]
+            memory = Memory.of(store.folder)
+            folders = [store.folder, *([memory.folder] if memory is not None else [])]
+            files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            known = {*store, NOTE, HOME}
+            return [f"file {path} is left over" for path in files if path.name not in known]
 
         self._judge_soon(others)
 
@@ -480,7 +484,7 @@ class Soak:
                 job.text += "".join(f"line {n}\n" for n in range(400))
             case "array":
                 body.append("import numpy as np")
-                value = "int(np.full(200_000, x).sum()) // 200_000; big = np.full(100_000, x)"
+                value = "int(np.full(200_000, x).sum()) // 200_000; big = np.full(200_000, x)"
             case "ticking":
                 tick = "(print('tick', n), time.sleep(0.05))"
                 body.append(f"import time\nticks = [{tick} for n in range({ticks})]")
