@@ -10,7 +10,8 @@ is found in neither is nowhere, since it is looked for here first.
 The frames' folder has a note that says where this folder is, so that nobody needs to be told: a
 kernel, a worker, a cell, the command without a server. This one says whose it is. What a
 killed server left is taken up by the next one; what nobody can take up, since the frames'
-folder was removed, is removed when some server starts.
+folder was removed, is removed when some server starts. But containers may share this memory
+and not the disk: what one of them has is not another's to miss.
 
 The price: a frame takes memory that cannot be had back while it waits for the disk. So it only
 goes here where it takes a small part of what there is.
@@ -46,6 +47,7 @@ PART = 4
 NOTE, HOME = ".memory", "home"
 _PREFIX = "dask-async-run-"
 _YOUNG = 60.0  # seconds in which a server that makes a folder has noted it
+_STALE = 7 * 86400.0  # seconds after which nobody misses what lies in another container's folder
 
 
 class Memory:
@@ -98,7 +100,7 @@ class Memory:
             if top and Path(top).stat().st_dev != home.stat().st_dev:
                 _tidy(Path(top))
                 folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=top))
-                (folder / HOME).write_text(str(home))
+                _tell(folder, home)
                 (home / NOTE).write_text(str(folder))
                 return cls(folder, home)
         return None
@@ -121,7 +123,7 @@ class Memory:
             self.folder.rmdir()
         except OSError:  # somebody is writing a frame
             with suppress(OSError):
-                (self.folder / HOME).write_text(str(self.home))
+                _tell(self.folder, self.home)
             return False
         (self.home / NOTE).unlink(missing_ok=True)
         return True
@@ -185,10 +187,28 @@ def _belongs(folder: Path, home: Path) -> bool:
             stat.S_ISDIR(status.st_mode)
             and status.st_uid == os.geteuid()
             and not status.st_mode & 0o077
-            and (folder / HOME).read_text() == str(home)
+            and _told(folder)[0] == str(home)
         )
     except OSError:
         return False
+
+
+def _tell(folder: Path, home: Path) -> None:
+    (folder / HOME).write_text(f"{home}\n{_view()}")
+
+
+def _told(folder: Path) -> tuple[str, str]:
+    """Whose a folder is, and who says so: the path of a folder of frames, and in which view."""
+    home, _, view = (folder / HOME).read_text().rpartition("\n")
+    return home, view
+
+
+def _view() -> str:
+    """What tells those who find the same files under the same paths from others."""
+    try:
+        return Path("/proc/self/ns/mnt").readlink().name
+    except OSError:
+        return ""
 
 
 def _tidy(top: Path) -> None:
@@ -199,18 +219,19 @@ def _tidy(top: Path) -> None:
             if (
                 stat.S_ISDIR(status.st_mode)
                 and status.st_uid == os.geteuid()
-                and status.st_mtime < time.time() - _YOUNG
-                and not _is_noted(folder)
+                and not _is_noted(folder, time.time() - status.st_mtime)
             ):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _is_noted(folder: Path) -> bool:
-    """Whether the frames' folder that a folder says it is of says so, too."""
+def _is_noted(folder: Path, age: float) -> bool:
+    """Whether the frames' folder that a folder says it is of may say so, too."""
     try:
-        home = Path((folder / HOME).read_text())
-        return (home / NOTE).read_text() == str(folder)
+        home, view = _told(folder)
+        if age < (_YOUNG if view == _view() else _STALE):
+            return True
+        return (Path(home) / NOTE).read_text() == str(folder)
     except FileNotFoundError:
-        return False
+        return age < _YOUNG
     except OSError:
         return True  # a file server that does not answer now

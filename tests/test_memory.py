@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -248,7 +249,7 @@ def test_a_folder_that_is_not_ones_own_is_not_used(
     if fault == "open to others":
         folder.chmod(0o755)
     elif fault == "of another folder":
-        (folder / HOME).write_text(str(tmp_path))
+        (folder / HOME).write_text(f"{tmp_path}\n")
     elif fault == "a link":
         folder.rename(folder.with_name("moved"))
         folder.symlink_to(folder.with_name("moved"))
@@ -277,19 +278,33 @@ def test_a_folder_that_is_opened_to_others_later_is_refused(
 def test_nobodys_folders_are_removed_at_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those whose frames' folder is gone; not those of others, nor one that is being made."""
+    """Those whose frames' folder is gone; not one that is being made.
+
+    Nor one of another container, unless it is old: its frames' folder cannot be looked for here.
+    """
+    day = 86400.0
+    ages = {
+        "orphan": day,
+        "alive": 30 * day,
+        "young": 0.0,
+        "elsewhere": day,
+        "old and elsewhere": 30 * day,
+    }
     homes = {}
-    for name in ("orphan", "alive", "young"):
-        home = FrameStore(tmp_path / name).folder
-        made = Memory.make(home)
+    for name in ages:
+        with monkeypatch.context() as patch:
+            if "elsewhere" in name:
+                patch.setattr(memory_module, "_view", lambda: "mnt:[1]")
+            made = Memory.make(FrameStore(tmp_path / name).folder)
         assert made is not None
         homes[name] = made.folder
+    for name, age in ages.items():
         if name != "alive":
-            (home / NOTE).unlink()
-        if name != "young":
-            os.utime(made.folder, (1000.0, 1000.0))
+            (tmp_path / name / NOTE).unlink()
+        os.utime(homes[name], (time.time() - age, time.time() - age))
     Memory.make(FrameStore(tmp_path / "new").folder)
-    assert [name for name, folder in homes.items() if folder.exists()] == ["alive", "young"]
+    left = [name for name, folder in homes.items() if folder.exists()]
+    assert left == ["alive", "young", "elsewhere"]
 
 
 def test_none_is_made_where_it_is_not_wanted_or_no_use(
