@@ -23,7 +23,7 @@ import psutil
 from dask_async_run import errors
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView, State
-from dask_async_run.memory import HOME, NOTE, Memory
+from dask_async_run.memory import HOME, NOTE, VARIABLE, Memory
 from dask_async_run.messages import unpack
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.worker.template import SPARES
@@ -639,7 +639,11 @@ class Soak:
 
 
 def _shared(process: psutil.Process) -> set[str]:
-    """Names of the shared memory files that a process has mapped."""
+    """Names of the shared memory files that a process has mapped, other than frames.
+
+    Those are judged as frames; and a cut that takes them takes what is not `saved`, as it may.
+    """
+    frames = os.environ[VARIABLE] or "none"
     try:
         lines = Path(f"/proc/{process.pid}/maps").read_text().splitlines()
     except OSError:
@@ -647,5 +651,5 @@ def _shared(process: psutil.Process) -> set[str]:
     return {
         line[line.index("/dev/shm/") :]
         for line in lines
-        if "/dev/shm/" in line and not line.endswith("(deleted)")
+        if "/dev/shm/" in line and frames not in line and not line.endswith("(deleted)")
     }
