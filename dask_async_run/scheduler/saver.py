@@ -136,13 +136,16 @@ class Saver:
         except OSError as error:
             logger.warning("frames stay in memory for now: %s", error)
             return RETRY
+        except Exception:
+            logger.exception("frames stay in memory for now")
+            return RETRY
         return 1.0 if frames else None
 
     def _end_memory(self) -> None:
         try:
             self._store.leave_memory()
-        except OSError as error:
-            logger.warning("frames stay in memory, until the next start: %s", error)
+        except Exception:
+            logger.warning("frames stay in memory, until the next start", exc_info=True)
 
     def _save(self, jobs: list[tuple[str, Sequence[str]]]) -> list[tuple[str, Sequence[str]]]:
         """Save jobs; answer those for which the disk has no room or is out of order now."""
