@@ -24,8 +24,12 @@ def test_soak(
     """Nothing lost, nothing run twice, nothing left over, whatever happens when."""
     print(f"seed {seed}, {soak_seconds:g} s", file=sys.stderr)
     soak = Soak(tmp_path, open_kernel, observer, seed)
-    soak.run(soak_seconds)
-    soak.settle()
+    try:
+        soak.run(soak_seconds)
+        soak.settle()
+    except BaseException:
+        print(f"the last of {soak.trail[-20:]}:", *soak.log(), sep="\n", file=sys.stderr)
+        raise
     print(soak.summary(), file=sys.stderr)
     soak.judge()
     soak.judge_handles()

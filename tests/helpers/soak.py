@@ -629,6 +629,11 @@ class Soak:
         for process in marked_processes(os.environ[MARK]):
             self._shared_memory |= _shared(process)
 
+    def log(self) -> list[str]:
+        """Answer the end of what the servers said, each with its time."""
+        log = self.observer.state / "default" / "server.log"
+        return [f"it is {time.time():.3f}", *log.read_text(errors="replace").splitlines()[-80:]]
+
     def summary(self) -> str:
         states: dict[str, int] = {}
         for view in self._views().values():
