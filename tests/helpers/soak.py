@@ -216,7 +216,13 @@ class Soak:
         self._kill("cell", [view.pid], view.id)
 
     def kill_worker(self) -> None:
-        self._kill_one("worker", lambda template: template.parent())
+        def worker(template: psutil.Process) -> psutil.Process | None:
+            # That of one which has just died is the server's now.
+            parent = template.parent()
+            return None if parent is None or parent.pid == server else parent
+
+        server = self.observer.server_pid()
+        self._kill_one("worker", worker)
 
     def kill_template(self) -> None:
         self._kill_one("template", lambda template: template)
