@@ -377,10 +377,15 @@ def _report(
         )
     for name, why in notes.items():
         lines.append(f"{view.label}: {name} is a new object now: {why}.")
-    for name in loaded.late_ends:
+    for what in loaded.late_ends:
         lines.append(
-            f"{view.label}: what {name} was before was still there in the cell: what happens when "
-            "it goes (__del__, weak references) happens here, after gathering."
+            f"{view.label}: {what} was still there in the cell: what happens when it goes "
+            "(__del__, weak references) happens here, after gathering."
+        )
+    for name, kind in loaded.lost_keys.items():
+        lines.append(
+            f"{view.label}: {name} has a {kind} as a key whose hash has changed since it was put "
+            "in: it may be found here and not in the cell, or the other way round."
         )
     for name, why in result.failed.items():
         lines.append(f"{view.label}: {name} did not come back: {why}")

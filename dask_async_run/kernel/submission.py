@@ -49,6 +49,7 @@ from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
+from dask_async_run.namespace.cursors import untold
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
@@ -265,7 +266,7 @@ def _wanted(
         mentions |= {
             name
             for name, value in list(session.namespace.items())
-            if isinstance(value, (type, types.FunctionType))
+            if issubclass(type(value), (type, types.FunctionType))
         }
     return Wanted(
         reads=analysis.reads,
@@ -420,7 +421,7 @@ def submit(
         if thing.rpartition(".")[2] in _words(code):
             print(f"{thing} does not go along: {why}", file=sys.stderr)
     figures = surroundings.open_figures()
-    if figures and not {"plt", "pyplot", "gcf", "gca"}.isdisjoint(_words(code)):
+    if surroundings.shows(_words(code)):
         sent = set(map(id, prepared.captured.objects.values()))
         for figure, why in surroundings.left_open(figures, sent).items():
             print(f"{figure} does not go along: {why}.", file=sys.stderr)
@@ -428,6 +429,16 @@ def submit(
         print(
             f"{name} goes along as the file {file} that it maps: the cell shares it with this "
             "notebook, what either writes to it the other sees.",
+            file=sys.stderr,
+        )
+    words = _words(code)
+    asks = words & {"lastrowid", "rowcount", "total_changes", "last_insert_rowid"}
+    for told in untold(prepared.captured.values, words) if asks else ():
+        print(f"{told} does not go along: it tells what was done here.", file=sys.stderr)
+    for name, kind in prepared.captured.lost_keys.items():
+        print(
+            f"{name} has a {kind} as a key that is not found in it here, for its hash was another "
+            "one when it was put in; in the cell it is found.",
             file=sys.stderr,
         )
     for array, holder in held_by_frames(prepared.captured.values):

@@ -40,10 +40,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import NotPickledError
-from dask_async_run.namespace import beside, flat, order
+from dask_async_run.namespace import beside, flat, keys, order
 from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
+from dask_async_run.namespace.classify import children_of
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
@@ -113,6 +114,9 @@ class Captured:
         snapshot, but everybody's.
     futures : list
         Keys of the Dask futures in the stream.
+    lost_keys : dict of str to str
+        Names that lead to a dict or a set which does not find one of its own keys here, but will
+        in the cell, and the key's type.
     constants : bool
         Whether the stream holds values that it should name (`meets_constants`).
     """
@@ -129,6 +133,7 @@ class Captured:
     fallbacks: dict[str, Any] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     futures: list[Any] = field(default_factory=list)
+    lost_keys: dict[str, str] = field(default_factory=dict)
     constants: bool = False
 
 
@@ -256,6 +261,7 @@ class _Work:
         self.identifiers.update(identifiers(code))
         if function.__globals__ is not self._globals:
             return
+        self._add_named(function)
         names = global_names(code)
         if self.current is not None:
             found = [n for n in names.reads if n in self._namespace]
@@ -267,7 +273,7 @@ class _Work:
         self._met_hints(getattr(function, "__annotations__", None))
         if "__subclasses__" in code.co_names:
             # A class does not hold its subclasses.
-            kinds = [n for n, value in self._namespace.items() if isinstance(value, type)]
+            kinds = [n for n, v in self._namespace.items() if issubclass(type(v), type)]
             self._add(kinds, mentioned=True)
         if names.dynamic:
             self.all()
@@ -275,6 +281,16 @@ class _Work:
     def met_class(self, cls: type) -> None:
         """Add what a class of the notebook may need (called by the pickler)."""
         self._met_hints(vars(cls).get("__annotations__"))
+        self._add_named(cls)
+
+    def _add_named(self, definition: Any) -> None:
+        """Have a function or class along under its name, by which pickling finds it.
+
+        ``joblib.dump(pipeline, file)`` in a cell that does not say what is in the pipeline.
+        """
+        name = definition.__qualname__
+        if self._namespace.get(name) is definition and name not in self._wanted.hidden:
+            self._add([name], mentioned=True)
 
     def _met_hints(self, hints: Any) -> None:
         # ``from __future__ import annotations``: who asks for them evaluates the texts.
@@ -426,6 +442,8 @@ def _write(
     pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
     pickler.dump(("end",))
     captured.stream, captured.futures = file.getvalue(), pickler.futures
+    if pickler.has_own_hashes() and (lost := keys.lost(obj for _, obj in memo.values())):
+        captured.lost_keys = keys.held_by(lost, captured.values, children_of)
     captured.constants = not exact and meets_constants(captured.stream, memo)
     captured.objects = {index: obj for index, obj in memo.values() if type(obj) not in ATOMS}
     if isinstance(pickler, SeededPickler):

@@ -10,18 +10,19 @@ import fractions
 import logging
 import pathlib
 import re
+import struct
 import sys
 import types
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
-from dask_async_run.namespace import beside, caches, files, generators, opaque
+from dask_async_run.namespace import beside, caches, files, generators, opaque, weak
 from dask_async_run.namespace.containers import (
     CONTAINERS,
     IMMUTABLE,
     LEAF,
     VIEW,
-    WEAK_CONTAINERS,
 )
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
 from dask_async_run.namespace.instances import (
@@ -36,6 +37,7 @@ from dask_async_run.namespace.named import goes_by_name
 from dask_async_run.namespace.pickling import by_reference
 from dask_async_run.namespace.remote import remote_types
 from dask_async_run.namespace.sharing import is_masked, mapped_root
+from dask_async_run.namespace.views import MEMORYVIEW
 
 _IMMUTABLE_BASES: tuple[type, ...] = (
     datetime.date,
@@ -70,7 +72,8 @@ def _library_immutables() -> tuple[type, ...]:
     return tuple(found)
 
 
-_EXACT: dict[type, Kind] = dict(CONTAINERS) | WEAK_CONTAINERS | IMMUTABLE | {types.CellType: CELL}
+_EXACT: dict[type, Kind] = dict(CONTAINERS) | weak.KINDS | IMMUTABLE | {types.CellType: CELL}
+_EXACT |= {memoryview: MEMORYVIEW, struct.Struct: LEAF}
 _EXACT |= dict.fromkeys(generators.TYPES, generators.GENERATOR_KIND)
 _EXACT |= dict.fromkeys(files.TYPES, files.FILE)
 
@@ -116,6 +119,12 @@ def kind_of(obj: Any) -> Kind | None:
     if is_plain(cls):
         return opaque.OPAQUE if _wraps(obj, cls) else INSTANCE
     return opaque.OPAQUE
+
+
+def children_of(obj: Any) -> Iterable[Any]:
+    """Answer the objects that an object refers to; of an atom none."""
+    kind = kind_of(obj)
+    return () if kind is None else kind.children(obj)
 
 
 @per_class

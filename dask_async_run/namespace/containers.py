@@ -6,7 +6,6 @@ import collections
 import functools
 import gc
 import types
-import weakref
 from collections.abc import Callable, Iterable
 from operator import is_
 from typing import Any
@@ -134,44 +133,6 @@ CONTAINERS: list[tuple[type, Kind]] = [
 ]
 
 
-# -- weak ones: what they hold is looked at while it is alive ------------------
-
-
-def _replace_weak(obj: Any, items: list[Any]) -> Undo:
-    old = _weak_items(obj)
-
-    def fill(new: list[Any]) -> None:
-        obj.clear()
-        obj.update(new)
-
-    fill(items)
-    return lambda: fill(old)
-
-
-def _weak_items(obj: Any) -> list[Any]:
-    return list(obj) if isinstance(obj, weakref.WeakSet) else list(obj.items())
-
-
-def _weak_children(obj: Any) -> list[Any]:
-    items = _weak_items(obj)
-    return items if isinstance(obj, weakref.WeakSet) else [part for pair in items for part in pair]
-
-
-WEAK = Kind(
-    "weak container",
-    _weak_children,
-    _weak_children,
-    lambda o, s: set(map(id, s)) == set(map(id, _weak_children(o))),
-    lambda o, s: _weak_items(o),
-    _replace_weak,
-)
-WEAK_CONTAINERS: dict[type, Kind] = {
-    weakref.WeakKeyDictionary: WEAK,
-    weakref.WeakValueDictionary: WEAK,
-    weakref.WeakSet: WEAK,
-}
-
-
 def immutable(name: str, children: Callable[[Any], Iterable[Any]]) -> Kind:
     def never(obj: Any, state: Any) -> Undo:
         raise NotInPlace(f"a {name} cannot change")
@@ -180,6 +141,12 @@ def immutable(name: str, children: Callable[[Any], Iterable[Any]]) -> Kind:
 
 
 LEAF = immutable("leaf", lambda o: ())
+DICT_VIEWS: dict[type, str] = {
+    type(getattr(mapping, name)()): name
+    for mapping in (dict[Any, Any](), collections.OrderedDict[Any, Any]())
+    for name in ("keys", "values", "items")
+}
+"""Types of what ``d.keys()`` and its like answer, and the name of the method."""
 VIEW = immutable("view", lambda o: (o.obj,))
 """A pandas object that looks at another one, and remembers what it has computed."""
 IMMUTABLE: dict[type, Kind] = {
@@ -191,9 +158,8 @@ IMMUTABLE: dict[type, Kind] = {
     classmethod: immutable("classmethod", lambda o: (o.__func__,)),
     staticmethod: immutable("staticmethod", lambda o: (o.__func__,)),
     types.MappingProxyType: immutable("mappingproxy", gc.get_referents),
+    **dict.fromkeys(DICT_VIEWS, immutable("dict view", gc.get_referents)),
     functools.cached_property: immutable("cached_property", lambda o: (o.func,)),
-    weakref.ref: immutable("weak reference", lambda o: (o(),)),
-    memoryview: immutable("memoryview", lambda o: (o.obj,)),
     types.BuiltinMethodType: immutable("method", lambda o: (o.__self__,)),
     zip: immutable("zip", lambda o: o.__reduce__()[1]),
     map: immutable("map", lambda o: o.__reduce__()[1]),

@@ -1,4 +1,4 @@
-"""Connections to SQLite databases, and their cursors.
+"""Connections to SQLite databases.
 
 A connection to a file is opened again: the file is everybody's, and what is committed to it
 everybody sees. A database in memory goes as the bytes that it is made of. What can't be seen
@@ -11,15 +11,15 @@ import functools
 import gc
 import os
 import sys
-from collections.abc import Callable
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from dask_async_run.namespace.containers import immutable
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
 
 _DESCRIPTORS = Path("/proc/self/fd")
+_LOCKS = Path("/proc/locks")
 _SETTINGS = ("isolation_level", "row_factory", "text_factory")
 _PRAGMAS = (
     *("foreign_keys", "recursive_triggers", "busy_timeout", "synchronous", "cache_size"),
@@ -30,7 +30,7 @@ _PRAGMAS = (
 """Settings that a connection forgets when it is closed; the last one makes it read only."""
 
 
-def _is_closed(connection: Any) -> bool:
+def is_closed(connection: Any) -> bool:
     try:
         connection.total_changes  # noqa: B018 - asks
     except sys.modules["sqlite3"].ProgrammingError:
@@ -64,6 +64,8 @@ def _path(connection: Any) -> str:
     _refuse_functions(connection)
     # What was once filled by `deserialize` has a name, but no file.
     path: str = databases["main"] if databases["main"].startswith(os.sep) else ""
+    if path and _DESCRIPTORS.is_dir() and not _modes(path):
+        raise _refusal("whose file is not where it was, or in a file system of SQLite's (vfs)")
     if path and connection.in_transaction:
         raise _refusal("with changes that are not committed")
     return path
@@ -120,21 +122,60 @@ def _detects_types(connection: Any) -> int:
     return found
 
 
+def _modes(path: str) -> set[int]:
+    """Answer in which modes this process has a file open; Linux only."""
+    import fcntl
+
+    found = set()
+    for descriptor in map(int, (entry.name for entry in _DESCRIPTORS.iterdir())):
+        with suppress(OSError):  # that of the listing
+            if os.path.samestat(os.fstat(descriptor), Path(path).stat()):
+                found.add(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
+    return found
+
+
 def _is_read_only(path: str) -> bool:
     """Whether this process has a file open for nothing but reading; Linux only.
 
     SQLite tells only those who try to write, and keeps all others from writing meanwhile.
     """
-    if not _DESCRIPTORS.is_dir():
-        return False
-    import fcntl
+    return _DESCRIPTORS.is_dir() and _modes(path) == {os.O_RDONLY}
 
-    modes = set()
-    for descriptor in map(int, (entry.name for entry in _DESCRIPTORS.iterdir())):
-        with suppress(OSError):  # that of the listing
-            if os.path.samestat(os.fstat(descriptor), Path(path).stat()):
-                modes.add(fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE)
-    return modes == {os.O_RDONLY}
+
+def _takes_locks(connection: Any, path: str) -> bool:
+    """Whether others are kept from writing while a connection reads; Linux only.
+
+    Not so with ``immutable=1``, and with some of the ``vfs=`` that a name may ask for.
+    """
+    return not _locks_are_seen() or _is_locked_by(connection, path)
+
+
+def _is_locked_by(connection: Any, path: str) -> bool:
+    reading = connection.cursor()
+    reading.execute("SELECT 1 UNION ALL SELECT 1 FROM main.sqlite_master UNION ALL SELECT 1")
+    reading.fetchone()
+    try:
+        ours = f" {os.getpid()} ", f":{Path(path).stat().st_ino} "
+        return any(all(map(line.__contains__, ours)) for line in _LOCKS.read_text().splitlines())
+    finally:
+        reading.close()
+
+
+@functools.cache
+def _locks_are_seen() -> bool:
+    """Whether this machine lists the locks of this process, as not every container does."""
+    import sqlite3
+
+    if not _LOCKS.is_file():
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/probe.db"
+        connection = sqlite3.connect(path)
+        try:
+            connection.execute("CREATE TABLE probe (a)")
+            return _is_locked_by(connection, path)
+        finally:
+            connection.close()
 
 
 def _pragmas(connection: Any) -> dict[str, int]:
@@ -182,7 +223,7 @@ def _contents(connection: Any) -> tuple[bytes, bool] | None:
 
 
 def _state(connection: Any, snapshot: Any = None) -> dict[str, Any] | None:
-    if _is_closed(connection):
+    if is_closed(connection):
         return None
     settings = {name: getattr(connection, name) for name in _SETTINGS}
     contents = _contents(connection)  # refuses what must not be asked
@@ -211,16 +252,18 @@ def set_connection(connection: Any, state: dict[str, Any] | None) -> None:
             setattr(connection, name, state[name])
 
 
-def _reduce_connection(connection: Any) -> Any:
-    if _is_closed(connection):
+def reduce_connection(connection: Any) -> Any:
+    if is_closed(connection):
         return make_connection, (None, 0, False)
     path = _path(connection)
+    if path and not _takes_locks(connection, path):
+        raise _refusal("that takes no locks (immutable=1, or a vfs of its own)")
     made = (path, _detects_types(connection), bool(path) and _is_read_only(path))
     return make_connection, made, _state(connection), None, None, set_connection
 
 
 def _apply(connection: Any, state: dict[str, Any] | None) -> Undo:
-    if _is_closed(connection):
+    if is_closed(connection):
         if state is not None:
             raise NotInPlace("a closed connection cannot be opened again")
         return lambda: None
@@ -228,7 +271,7 @@ def _apply(connection: Any, state: dict[str, Any] | None) -> Undo:
     set_connection(connection, state)
 
     def undo() -> None:
-        if not _is_closed(connection):
+        if not is_closed(connection):
             set_connection(connection, before)
 
     return undo
@@ -249,100 +292,3 @@ CONNECTION = Kind(
     _state,
     _apply,
 )
-
-# -- cursors --------------------------------------------------------------------------------------
-
-
-def make_cursor(connection: Any) -> Any:
-    return connection.cursor()
-
-
-def _columns(cursor: Any, snapshot: Any = None) -> dict[str, Any]:
-    if any(type(part).__name__ == "Statement" for part in gc.get_referents(cursor)):
-        raise TypeError("cannot pickle a cursor with rows that are not fetched yet")
-    columns = cursor.description and [column[0] for column in cursor.description]
-    return {"columns": columns, "row_factory": cursor.row_factory, "arraysize": cursor.arraysize}
-
-
-def set_cursor(cursor: Any, state: dict[str, Any]) -> None:
-    """Give a cursor its settings, and the description of what it fetched last."""
-    cursor.row_factory, cursor.arraysize = state["row_factory"], state["arraysize"]
-    if state["columns"]:
-        with suppress(sys.modules["sqlite3"].ProgrammingError):  # its connection is closed
-            _describe(cursor, state["columns"])
-
-
-def _describe(cursor: Any, columns: list[str]) -> None:
-    """Have a cursor fetched no rows of some columns."""
-    named = (name.replace('"', '""') for name in columns)
-    cursor.execute("SELECT " + ", ".join(f'NULL AS "{name}"' for name in named) + " WHERE 0")
-    cursor.fetchall()
-
-
-def _reduce_cursor(cursor: Any) -> Any:
-    return make_cursor, (cursor.connection,), _columns(cursor), None, None, set_cursor
-
-
-def _apply_to_cursor(cursor: Any, state: dict[str, Any]) -> Undo:
-    before = _columns(cursor)
-    set_cursor(cursor, state)
-    return lambda: set_cursor(cursor, before)
-
-
-def _cursor_snapshot(cursor: Any) -> Any:
-    try:
-        return _columns(cursor)
-    except TypeError as error:
-        return str(error)
-
-
-CURSOR = Kind(
-    "cursor",
-    lambda cursor: (cursor.connection,),
-    _cursor_snapshot,
-    lambda cursor, snapshot: bool(_cursor_snapshot(cursor) == snapshot),
-    _columns,
-    _apply_to_cursor,
-)
-
-# -- rows -----------------------------------------------------------------------------------------
-
-
-def make_row(columns: list[str], values: tuple[Any, ...]) -> Any:
-    """Make a `sqlite3.Row`."""
-    import sqlite3
-
-    connection = sqlite3.connect(":memory:")
-    try:
-        cursor = connection.cursor()
-        _describe(cursor, columns)
-        return sqlite3.Row(cursor, values)
-    finally:
-        connection.close()
-
-
-def _reduce_row(row: Any) -> Any:
-    return make_row, (row.keys(), tuple(row))
-
-
-_NAMES: dict[str, tuple[Kind, Callable[[Any], Any]]] = {
-    "Connection": (CONNECTION, _reduce_connection),
-    "Cursor": (CURSOR, _reduce_cursor),
-    "Row": (immutable("row", tuple), _reduce_row),
-}
-
-
-def _known(cls: type) -> tuple[Kind, Callable[[Any], Any]] | None:
-    return _NAMES.get(cls.__name__) if cls.__module__ == "sqlite3" else None
-
-
-def database_kind(cls: type) -> Kind | None:
-    """Answer the kind of connections and cursors, None for other classes."""
-    known = _known(cls)
-    return known and known[0]
-
-
-def reducer(cls: type) -> Callable[[Any], Any] | None:
-    """Answer what reduces connections and cursors, None for other classes."""
-    known = _known(cls)
-    return known and known[1]

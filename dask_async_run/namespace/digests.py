@@ -9,7 +9,6 @@ would cost a user's work).
 from __future__ import annotations
 
 import builtins
-import ctypes
 import io
 import pickle
 import sys
@@ -18,16 +17,10 @@ from typing import Any
 from dask_async_run.content import digest_of
 from dask_async_run.namespace.kinds import ATOMS, same_items
 from dask_async_run.namespace.pickling import NamespacePickler, deeply
+from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 
 Fingerprint = tuple[Any, ...]
-
-
-def address(buffer: memoryview) -> int | None:
-    """Answer where a writable buffer lies in memory; None for a read-only or empty one."""
-    if buffer.readonly or not buffer.nbytes:
-        return None
-    return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 class KnownBuffers:

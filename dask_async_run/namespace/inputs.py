@@ -20,7 +20,7 @@ from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
-from dask_async_run.namespace.digests import KnownBuffers, address
+from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import find_module
 from dask_async_run.namespace.order import fill
@@ -34,6 +34,7 @@ from dask_async_run.namespace.results import (
     salvage_result,
 )
 from dask_async_run.namespace.track import Baseline, Token
+from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 
 _SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
@@ -129,6 +130,9 @@ class Inherited:
 
 Prepare = Callable[[Mapping[str, Any], Sequence[Inherited]], None]
 """Gets the early surroundings of some inputs, and what earlier jobs leave behind."""
+
+Place = Callable[[Mapping[str, Any]], Iterable[Any]]
+"""Gets some surroundings; answers which objects among them a cell can change in place."""
 
 
 def load_inputs(
@@ -249,6 +253,7 @@ class Chain:
         if self._salvaging:  # the namespace is private, modules are everybody's
             updates = [update for update in updates if update[1] != MODULE.name]
         apply_updates(updates, resolve)
+        loaded.finish()
         self._namespace.update(loaded.bound)
         self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:
@@ -302,6 +307,7 @@ def restore(
     parents: Iterable[Parent] = (),
     prepare: Prepare | None = None,
     member: int | None = None,
+    place: Place = lambda surroundings: (),
 ) -> Restored:
     """Load a job's inputs into a namespace, on top of what its parents did.
 
@@ -316,6 +322,8 @@ def restore(
         Called before anything else of some inputs is loaded.
     member : int or None
         Of a sweep: it finds its parameters in the namespace.
+    place : callable
+        Called with the surroundings that came, those of the parents' results included.
     """
     chain = Chain(namespace)
     parents = list(parents)
@@ -342,6 +350,9 @@ def restore(
     tokens.update({id(obj): (0, index) for index, obj in loaded.objects.items()})
     before = dict(namespace)
     roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
+    for inherited in chain.inherited:
+        roots += [*place(inherited.submitted), *place(inherited.changed)]
+    roots += place(loaded.late)
     for each in [*chain.inputs.values(), loaded]:
         roots += each.beside
     baseline = Baseline(roots, tokens, namespace, known)

@@ -100,8 +100,17 @@ def _instance_children(obj: Any) -> Iterable[Any]:
     return [*own, *factory, *inner, type(obj)]
 
 
+@per_class
+def _is_drawn(cls: type) -> bool:
+    """Whether a class is matplotlib's, or inherits from one that is."""
+    return any(base.__module__.partition(".")[0] == "matplotlib" for base in cls.__mro__)
+
+
 def _instance_snapshot(obj: Any) -> Any:
     attributes, slots = _attributes(obj), _slot_values(obj)
+    if "_stale" in attributes and _is_drawn(type(obj)):
+        # A kernel draws figures whenever it is idle.
+        attributes = {name: value for name, value in attributes.items() if name != "_stale"}
     container = _container(type(obj))
     own = [type(obj), *attributes.values(), *slots.values()]
     if isinstance(obj, collections.defaultdict):

@@ -66,6 +66,11 @@ def inner(iterator: Any) -> Any:
         return iterator.__reduce__()[1][0]
 
 
+def _has_ended(iterator: Any) -> bool:
+    """Whether an iterator has found its end: it stays there, also if its list grows."""
+    return type(iterator) in _SIMPLE_ITERATORS and _position(iterator) is _EXHAUSTED
+
+
 def _runs_code(iterator: Any) -> bool:
     """Whether advancing it would call a function of the user, a second time.
 
@@ -80,7 +85,7 @@ def _iterator_state(iterator: Any, snapshot: Any) -> Any:
     if _runs_code(iterator):
         raise NotInPlace("it would have to call a function again")
     position = _position(iterator)
-    if position is _EXHAUSTED:
+    if position is _EXHAUSTED or _has_ended(inner(iterator)):
         return "exhaust", 0
     if type(iterator) is itertools.cycle and snapshot is not None and position < snapshot:
         with quietly():

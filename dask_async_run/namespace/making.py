@@ -12,8 +12,7 @@ import copyreg
 import inspect
 import sys
 import types
-import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import Any
 
@@ -173,30 +172,6 @@ def refuses_as_patsys(cls: type) -> bool:
     )
 
 
-def make_finaliser(
-    obj: Any = None,
-    function: Any = None,
-    args: tuple[Any, ...] = (),
-    keywords: Mapping[str, Any] | None = None,
-    atexit: bool = True,
-) -> Any:
-    """Make a `weakref.finalize`; without an object one that has done its work."""
-    if obj is None:
-        return object.__new__(weakref.finalize)
-    made: Any = weakref.finalize(obj, function, *args, **(keywords or {}))
-    made.atexit = atexit
-    return made
-
-
-def make_dead_reference() -> weakref.ReferenceType[Any]:
-    """Make a weak reference whose target is gone."""
-    return weakref.ref(Gone())
-
-
-class Gone:
-    """What is gone as soon as it is made."""
-
-
 def reduce_bare(obj: Any) -> Any:
     """Reduce an instance of a class that `needs_arguments`."""
     _, _, *rest = obj.__reduce_ex__(2)
@@ -337,10 +312,13 @@ def with_own_attributes(frame: Any, original: Any) -> Any:
 def reduce_pandas(frame: Any) -> Any:
     """Reduce a pandas object with what somebody gave it, which pandas' own way leaves out."""
     own = own_attributes(frame)
-    reduced: tuple[Any, ...] = frame.__reduce_ex__(5) if own else ()
+    reduced: tuple[Any, ...] = frame.__reduce_ex__(5) if own or frame.attrs else ()
     if len(reduced) < 3 or not isinstance(reduced[2], dict):
         return NotImplemented
-    return *reduced[:2], reduced[2] | own, *reduced[3:]
+    state = reduced[2] | own
+    if "attrs" in state:
+        state["_attrs"] = state.pop("attrs")  # under this name pandas does not copy it
+    return *reduced[:2], state, *reduced[3:]
 
 
 def is_plotly_figure(obj: Any) -> bool:

@@ -88,6 +88,7 @@ class MemberLoader:
             base = self._load()
             loaded = self._result(result, base)
             apply_updates(loaded.updates, base[2])
+            loaded.finish()
         return loaded
 
     def _load(self) -> tuple[dict[str, Any], Inputs, Callable[[Any], Any]]:

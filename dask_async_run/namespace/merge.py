@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from dask_async_run.namespace import files
+from dask_async_run.namespace import files, weak
 from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
@@ -41,6 +41,10 @@ from dask_async_run.namespace.results import Loaded, apply_updates, is_item
 from dask_async_run.namespace.sharing import is_masked
 
 _MISSING: Any = object()
+_LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
+"""Types of which a copy that is loaded here is not in the state that was sent."""
+_ALONE = 2
+"""References to an object that a dict holds, and the call that counts them."""
 
 
 def _large_types() -> tuple[type, ...]:
@@ -74,7 +78,7 @@ class Held:
     def __init__(self, obj: Any, large: tuple[type, ...]) -> None:
         self._strong = obj
         self._get: Callable[[], Any] | None = None
-        if isinstance(obj, large):
+        if issubclass(type(obj), large):  # a proxy would be asked what it stands for
             self._get = weakref.ref(obj)
             self._strong = None
 
@@ -115,7 +119,7 @@ class Kept:
             cls = type(obj)
             if cls in _BUILT_IN:
                 self._objects[index] = obj
-            elif isinstance(obj, large) and not _is_part(obj):
+            elif issubclass(cls, large) and not _is_part(obj):
                 self._large[index] = weakref.ref(obj)
             elif not _is_internal(obj) and not _names(obj, captured.values):
                 self._objects[index] = obj
@@ -124,13 +128,13 @@ class Kept:
 
     def _remember(self, index: int, obj: Any) -> None:
         cls = type(obj)
-        if isinstance(obj, type):
+        if issubclass(cls, type):
             self._classes[index] = dict(vars(obj))
         elif cls is ModuleType and keeps_state(obj):
             self._snapshots[index] = MODULE, MODULE.snapshot(obj)
-        elif pickles_its_own_way(cls) or is_iterator(cls) or cls in (*TYPES, *files.TYPES):
+        elif pickles_its_own_way(cls) or is_iterator(cls) or cls in _LOADED_OTHERWISE:
             kind = kind_of(obj)
-            if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE):
+            if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE, weak.FINALISER):
                 self._snapshots[index] = kind, kind.snapshot(obj)
 
     def let_go(self, names: Collection[str]) -> None:
@@ -149,6 +153,15 @@ class Kept:
             if (weak := weakly(obj)) is not None:
                 self._large[index] = weak
                 del self._objects[index]
+        while self._drop_what_nobody_has():
+            pass
+
+    def _drop_what_nobody_has(self) -> bool:
+        """Let go of what was made to be written: the dict of what a weak one held."""
+        alone = [i for i in self._objects if sys.getrefcount(self._objects[i]) <= _ALONE]
+        for index in alone:
+            del self._objects[index]
+        return bool(alone)
 
     def holds(self, referrer: Any) -> bool:
         """Whether it is through `referrer` that an object is remembered here."""
@@ -328,6 +341,7 @@ class Merger:
             Whatever a user's ``__setstate__`` raises; nothing is changed then.
         """
         apply_updates(plan.updates, self._resolve)
+        self._loaded.finish()
         names = self._namespace
         moved = {n: (names.get(n, _MISSING), v) for n, v in plan.bind.items()}
         moved |= {n: (names.get(n, _MISSING), _MISSING) for n in plan.delete}
@@ -402,6 +416,8 @@ class Merger:
             names = self._names_of(obj, changed)
             if type(obj) is ModuleType and obj not in self._namespace.values():
                 names = [obj.__name__]
+            if not names and not any(obj is value for value in self._namespace.values()):
+                names = [f"a {type(obj).__name__}"]  # a figure that only pyplot holds
             for name in names:
                 plan.conflicts[name] = why
         for name in changed:

@@ -71,7 +71,7 @@ def mentioned_submodules(values: Iterable[Any], words: set[str]) -> list[str]:
     words : set of str
         Every identifier in the code.
     """
-    tops = {value.__name__ for value in values if isinstance(value, types.ModuleType)}
+    tops = {value.__name__ for value in values if issubclass(type(value), types.ModuleType)}
     return sorted(
         name
         for name in list(sys.modules)

@@ -6,6 +6,7 @@ follow ``random.seed``. What of their state has to travel, surroundings do.
 
 from __future__ import annotations
 
+import decimal
 import sys
 import types
 from typing import Any
@@ -97,9 +98,14 @@ def find_shells_part(*path: str) -> Any:
     return found.formatters[path[1]] if path[1:] else found
 
 
+def is_current_context(obj: Any) -> bool:
+    """Whether an object is what `decimal` calculates by in this thread."""
+    return type(obj) is decimal.Context and obj is decimal.getcontext()
+
+
 def goes_by_name(obj: Any) -> bool:
     """Whether an object means, on every side, the one that is there."""
-    if library_name(obj) is not None or is_this_loop(obj):
+    if library_name(obj) is not None or is_this_loop(obj) or is_current_context(obj):
         return True
     return "traitlets.config.configurable" in sys.modules and id(obj) in (
         shells_parts() if hasattr(type(obj), "class_traits") else ()

@@ -18,7 +18,7 @@ from math import prod
 from typing import Any
 
 from dask_async_run.namespace import patches
-from dask_async_run.namespace.databases import database_kind
+from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
@@ -272,7 +272,7 @@ OBJECT_ARRAY = Kind(
 def _set_pandas(obj: Any, state: Any) -> Undo:
     def put(manager: Any, attrs: Any, metadata: dict[str, Any], own: dict[str, Any]) -> None:
         object.__setattr__(obj, "_mgr", manager)
-        obj.attrs = attrs
+        object.__setattr__(obj, "_attrs", attrs)
         for name in own_attributes(obj).keys() - own:
             object.__delattr__(obj, name)
         vars(obj).update(own)
@@ -285,7 +285,7 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
 
     def parts(of: Any) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
         metadata = {n: getattr(of, n, None) for n in of._metadata}
-        return of._mgr, dict(of.attrs), metadata, own_attributes(of)
+        return of._mgr, of.attrs, metadata, own_attributes(of)
 
     if type(obj) is not type(state):
         raise NotInPlace("its type is another one here")
@@ -294,9 +294,15 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
     return lambda: put(*old)
 
 
+def _pandas_state(obj: Any, snapshot: Any) -> Any:
+    copy = with_own_attributes(obj.copy(deep=False), obj)
+    object.__setattr__(copy, "_attrs", obj.attrs)  # the very dict, and not a copy
+    return copy
+
+
 def _pandas_children(obj: Any) -> list[Any]:
-    """Answer what columns of objects hold, numbers and text aside."""
-    found = []
+    """Answer what columns of objects hold, numbers and text aside, and the ``attrs``."""
+    found = [obj.attrs]
     for column in getattr(obj._mgr, "arrays", ()):
         if getattr(column, "dtype", None) == object:  # noqa: E721 - a dtype
             items = column.ravel().tolist()
@@ -310,7 +316,7 @@ PANDAS = Kind(
     _pandas_children,
     _fingerprint,
     _equal,
-    lambda o, s: with_own_attributes(o.copy(deep=False), o),
+    _pandas_state,
     _set_pandas,
 )
 

@@ -66,7 +66,7 @@ def fill(elements: set[Any], how: Recipe) -> None:
 
 def recipes(objects: Iterable[Any]) -> list[tuple[set[Any], Recipe]]:
     """Answer those sets among some objects that have to be filled by a recipe."""
-    found = ((each, recipe(each)) for each in objects if isinstance(each, set))
+    found = ((each, recipe(each)) for each in objects if issubclass(type(each), set))
     return [(each, how) for each, how in found if how is not None]
 
 

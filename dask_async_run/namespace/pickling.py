@@ -27,6 +27,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import copyreg
+import decimal
 import functools
 import gc
 import itertools
@@ -49,21 +50,27 @@ from cloudpickle import cloudpickle as _cp
 from dask_async_run.namespace import (
     beside,
     caches,
-    databases,
+    cursors,
     enums,
+    expressions,
     files,
     generators,
     hints,
+    keys,
     making,
     modules,
     parts,
+    views,
+    weak,
 )
+from dask_async_run.namespace.containers import DICT_VIEWS
 from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
 from dask_async_run.namespace.kinds import ATOMS, per_class
 from dask_async_run.namespace.loops import is_loop, is_this_loop, loop_of_this_process
 from dask_async_run.namespace.named import (
     find_shells_part,
     find_singleton,
+    is_current_context,
     library_name,
     shells_parts,
 )
@@ -226,37 +233,24 @@ def _reduce_match(match: re.Match[str]) -> Any:
     return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
 
 
-def _reduce_memoryview(view: memoryview) -> Any:
-    whole = memoryview(view.obj)
-    if whole.nbytes == view.nbytes and whole.contiguous and whole.readonly == view.readonly:
-        data: Any = view.obj  # the memory stays shared with it
-    else:
-        data = bytes(view) if view.readonly else bytearray(view)
-    return _cast_memoryview, (data, view.format, view.shape)
+def _reduce_pattern(pattern: re.Pattern[str]) -> Any:
+    if pattern.pattern is None:  # what `re.Scanner` has put together
+        raise TypeError("cannot pickle a pattern that was not made of a text")
+    return NotImplemented
 
 
-def _cast_memoryview(data: Any, fmt: str, shape: tuple[int, ...]) -> memoryview:
-    view = memoryview(data)
-    if view.format == fmt and view.shape == shape:
-        return view
-    return view.cast("B").cast(fmt, shape)  # type: ignore[call-overload, no-any-return]
+def _reduce_scanner(scanner: Any) -> Any:
+    return re.Scanner, (scanner.lexicon, scanner.scanner.flags)  # type: ignore[attr-defined]
+
+
+def _reduce_context(context: decimal.Context) -> Any:
+    # The current one is everybody's own; how it is set the surroundings say.
+    return (decimal.getcontext, ()) if is_current_context(context) else NotImplemented
 
 
 def _reduce_cached_property(value: Any) -> Any:
     # Up to Python 3.11 it holds a lock.
     return make_cached_property, (value.func, value.attrname)
-
-
-def _reduce_weakref(reference: weakref.ReferenceType[Any]) -> Any:
-    target = reference()
-    if target is None:
-        return making.make_dead_reference, ()
-    callback: Any = reference.__callback__
-    return weakref.ref, (target,) if callback is None else (target, callback)
-
-
-def _reduce_weak_dict(value: Any) -> Any:
-    return type(value), (dict(value),)
 
 
 def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
@@ -301,6 +295,18 @@ def _reduce_dict_iterator(iterator: Any) -> Any:
     )
 
 
+def make_dict_view(name: str, viewed: dict[Any, Any]) -> Any:
+    """Build a view of a dict: what somebody puts into that is seen in it."""
+    base = collections.OrderedDict if isinstance(viewed, collections.OrderedDict) else dict
+    return getattr(base, name)(viewed)
+
+
+def _reduce_dict_view(view: Any) -> Any:
+    # cloudpickle's own way makes it a view of another dict.
+    (viewed,) = gc.get_referents(view)
+    return make_dict_view, (DICT_VIEWS[type(view)], viewed)
+
+
 _GROUP = type(next(itertools.groupby((0,)))[1])
 
 
@@ -324,17 +330,20 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.MemberDescriptorType: parts.reduce_descriptor,
     types.BuiltinFunctionType: parts.reduce_builtin,
     re.Match: _reduce_match,
-    memoryview: _reduce_memoryview,
+    memoryview: views.reduce_memoryview,
+    re.Pattern: _reduce_pattern,
+    re.Scanner: _reduce_scanner,  # type: ignore[attr-defined]
+    struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
+    decimal.Context: _reduce_context,
     functools.cached_property: _reduce_cached_property,
-    weakref.ref: _reduce_weakref,
-    weakref.WeakKeyDictionary: _reduce_weak_dict,
-    weakref.WeakValueDictionary: _reduce_weak_dict,
     types.MappingProxyType: _reduce_proxy,
     _GROUP: _reduce_group,
     **dict.fromkeys(_DICT_ITERATORS, _reduce_dict_iterator),
+    **dict.fromkeys(DICT_VIEWS, _reduce_dict_view),
     **dict.fromkeys(generators.TYPES, generators.reduce_generator),
     **files.REDUCERS,
     **hints.REDUCERS,
+    **weak.REDUCERS,
 }
 
 
@@ -507,6 +516,14 @@ def _made_here(function: types.FunctionType) -> types.ModuleType | None:
     return module if modules.is_made_here(module) else None
 
 
+def _unregistered(names: dict[str, Any]) -> types.ModuleType | None:
+    """Answer the module that has such globals, and that nobody has registered."""
+    if not isinstance(names.get("__name__"), str):
+        return None
+    holders = (held for held in gc.get_referrers(names) if type(held) is types.ModuleType)
+    return next((m for m in holders if m.__dict__ is names and modules.is_made_here(m)), None)
+
+
 def _reduce_loop(loop: Any) -> Any:
     if not is_this_loop(loop):
         raise TypeError("cannot pickle an event loop of one's own")
@@ -615,10 +632,16 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 if "__slotnames__" in vars(kind):
                     type.__delattr__(kind, "__slotnames__")
 
+    def has_own_hashes(self) -> bool:
+        """Whether a class was written whose instances have a hash of the notebook's."""
+        return any(map(keys.hashes_its_own_way, self._classes))
+
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is types.FunctionType:
             return self._reduce_function(obj)
+        if kind in weak.PROXIES:  # which would be asked what they are, and may stand for nothing
+            return weak.reduce_proxy(obj)
         if isinstance(obj, type):
             if obj.__flags__ & _HEAP_TYPE and obj.__module__ == "__main__":
                 self._classes.append(obj)
@@ -635,7 +658,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         part = self._shells_parts.get(id(obj))
         if part is not None:
             return find_shells_part, part
-        reducer = _REDUCERS.get(kind) or databases.reducer(kind)
+        reducer = _REDUCERS.get(kind) or cursors.reducer(kind) or expressions.reducer(kind)
         if reducer is not None:
             return reducer(obj)
         if kind is caches.LruCache and not by_reference(obj):
@@ -693,6 +716,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         elif id(function.__globals__) in self._known_globals:
             slots["__globals__"] = {}
             where = function.__globals__
+        elif (unnamed := _unregistered(function.__globals__)) is not None:
+            slots["__globals__"] = {}
+            where = GlobalsOf(unnamed)
         else:
             where = self._function_getnewargs(function)[1]
         if self._on_code is not None:
@@ -723,8 +749,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_finaliser(self, finaliser: Any) -> Any:
         alive = finaliser.peek()
         if alive is None or finaliser in self._within or self._why_not(alive, finaliser):
-            return making.make_finaliser, ()
-        return making.make_finaliser, (*alive, finaliser.atexit)
+            return weak.make_finaliser, ()
+        return weak.make_finaliser, (*alive, finaliser.atexit)
 
     def _reduce_patsys(self, obj: Any) -> Any:
         """Reduce an object of patsy, which refuses; where it looks names up is the namespace."""
@@ -842,13 +868,13 @@ class SeededPickler(NamespacePickler):
         token = self._tokens.get(id(obj))
         if token is FLAT:
             token = self.flats.token(obj)
-        if token is None and isinstance(obj, set):
+        if token is None and issubclass(type(obj), set):
             self.sets[id(obj)] = obj
         return token
 
 
 _SET_VALUES = modules.__name__, modules.set_module_state.__name__
-_MAKE_FINALISER = making.__name__, making.make_finaliser.__name__
+_MAKE_FINALISER = weak.__name__, weak.make_finaliser.__name__
 _LOAD = compile("load()", "<unpickling>", "eval")
 
 
@@ -937,7 +963,7 @@ class NamespaceUnpickler(pickle.Unpickler):
             if name == "set_class_state" and self._keep_classes:
                 return self._set_new_class_state
         if not self._finalisers and (module, name) == _MAKE_FINALISER:
-            return lambda *unused: making.make_finaliser()
+            return lambda *unused: weak.make_finaliser()
         if self._known_modules and (module, name) == _SET_VALUES:
             return self._set_new_modules_values
         return super().find_class(module, name)
@@ -950,6 +976,9 @@ class NamespaceUnpickler(pickle.Unpickler):
                 return self.flats.load(data, number)
         if self._resolve is None:
             raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
+        match token:
+            case (section, index, "vars"):
+                return vars(self._resolve((section, index)))
         return self._resolve(token)
 
     def _find_or_make_class(self, maker: Callable[..., type], args: tuple[Any, ...]) -> type:

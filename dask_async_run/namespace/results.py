@@ -12,7 +12,9 @@ objects that went in stand as tokens (`track.Token`):
 ``("surroundings", dict)``    what it changed of what surrounds it
 ``("error", e)``              the exception that ended it
 ``("note", n, why)``          a name that had to be rebound, and why
-``("late end", n)``           a name whose old value's going is seen, but was not in the cell
+``("late end", what)``        something whose going is seen, but was not in the cell
+``("refill", list)``          dicts and sets that are to be filled again when all is changed
+``("lost key", n, type)``     a name that leads to a dict or a set which does not find a key
 ``("order", list)``           sets that are to be filled in another order
 ``("modules", list)``         submodules that it imported and mentions
 ``("end",)``
@@ -24,6 +26,7 @@ Items that can't be pickled are left out and reported; the others come whole.
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import os
 import pickle
@@ -34,15 +37,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dask_async_run.errors import RemoteError
-from dask_async_run.namespace import kinds, opaque, order
-from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace import keys, kinds, opaque, order
+from dask_async_run.namespace.classify import children_of, kind_of
+from dask_async_run.namespace.containers import DICT, SET
+from dask_async_run.namespace.cursors import has_gone_on, untold
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.generators import GENERATOR_KIND, REPLACED
+from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import inner
 from dask_async_run.namespace.kinds import NotInPlace
-from dask_async_run.namespace.modules import find_module, identifiers, mentioned_submodules
+from dask_async_run.namespace.modules import (
+    find_module,
+    identifiers,
+    mentioned_submodules,
+    module_name,
+)
 from dask_async_run.namespace.pickling import (
     IN_BAND,
+    NamespacePickler,
     NamespaceUnpickler,
     SeededPickler,
     deeply,
@@ -112,8 +124,13 @@ class Loaded:
     error : BaseException or None
     notes : dict of str to str
     late_ends : list of str
-        Names whose old value has a ``__del__`` or weak references, which the cell did not see
-        go: all that came in is held until the cell has ended.
+        What has a ``__del__`` or weak references, and the cell did not see go, in words: all
+        that came in is held until the cell has ended.
+    lost_keys : dict of str to str
+        Names that lead to a dict or a set which does not find one of its own keys, either in
+        the cell or here, and the key's type.
+    refilled : list of dicts and sets
+        Their keys may have other hashes when `updates` are applied: `finish` sees to it.
     objects : dict of int to object
         Memo index to object, atoms aside: what later tokens may refer to.
     lost : dict of str to str
@@ -129,12 +146,19 @@ class Loaded:
     error: BaseException | None = None
     notes: dict[str, str] = field(default_factory=dict)
     late_ends: list[str] = field(default_factory=list)
+    lost_keys: dict[str, str] = field(default_factory=dict)
+    refilled: list[Any] = field(default_factory=list)
     objects: dict[int, Any] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
 
     def holds(self, referrer: Any) -> bool:
         """Whether it is through `referrer` that an object is remembered here."""
         return referrer is self.bound or referrer is self.objects or is_item(referrer, ("bind",))
+
+    def finish(self) -> None:
+        """Have keys found whose objects have been changed; after `apply_updates`."""
+        for container in self.refilled:
+            keys.refill(container)
 
     def take(self, item: Item, lend: Callable[[str, Any], None]) -> None:
         """Add an item of the stream; `lend` is `NamespaceUnpickler.lending`'s."""
@@ -154,8 +178,12 @@ class Loaded:
                 self.surroundings.update(part)
             case ("error", error):
                 self.error = error
-            case ("late end", name):
-                self.late_ends.append(name)
+            case ("late end", what):
+                self.late_ends.append(what)
+            case ("lost key", name, kind):
+                self.lost_keys[name] = kind
+            case ("refill", containers):
+                self.refilled = containers
             case ("note", name, why):
                 self.notes[name] = why
             case ("order", recipes):
@@ -173,9 +201,25 @@ class Loaded:
 def _shows_its_end(value: Any) -> bool:
     """Whether the notebook's code can see that an object goes."""
     cls = type(value)
-    if cls.__module__ != "__main__" or isinstance(value, type):
+    if cls.__module__ != "__main__" or issubclass(cls, type):
         return False
     return hasattr(cls, "__del__") or weakref.getweakrefcount(value) > 0
+
+
+def _has_plain_dict(cls: type) -> bool:
+    """Whether ``vars(obj)`` is never itself what is written of an instance that has changed."""
+    return bool(cls.__dictoffset__) and not pickles_its_own_way(cls)
+
+
+_FEW = 3
+
+
+def _is_librarys(obj: Any) -> bool:
+    """Whether an object is a library's own, which leads to all of it."""
+    kind = type(obj)
+    if issubclass(kind, (types.FunctionType, type)):
+        return bool(obj.__module__ != "__main__")
+    return issubclass(kind, types.ModuleType) or module_name(kind).startswith("IPython.")
 
 
 # -- writing: in the cell process ---------------------------------------------------
@@ -270,8 +314,7 @@ class ResultWriter:
         items += [(n, ("delete", n)) for n in deleted]
         items += updates
         items.append(("", ("changed", mutated)))
-        gone = (n for n in (*bound, *deleted) if _shows_its_end(before.get(n)))
-        items += [("", ("late end", name)) for name in gone]
+        items += [("", ("late end", what)) for what in self._late_ends([*bound, *deleted], mutated)]
         if out:
             items.append(("the last expression's value", ("out", out)))
         items += [
@@ -280,6 +323,10 @@ class ResultWriter:
         ]
         if error is not None:
             items.append(("", ("error", self._portable(error))))
+        tracked = self._baseline.tracked.values()
+        gone_on = {id(t.obj) for t in tracked if has_gone_on(t.obj, t.snapshot)}
+        did = {n: v for n, v in now.items() if n in bound or id(v) in gone_on}
+        collected.failed |= dict.fromkeys(untold(did, self._words), "it tells what was done there")
         self._dump(items, collected, rebound)
         collected.bound = [n for n in bound if n not in collected.failed]
         collected.deleted = deleted
@@ -368,6 +415,33 @@ class ResultWriter:
                 pending.extend(holders.get(key, ()))
         return [n for n, v in names.items() if id(v) in reached]
 
+    def _late_ends(self, moved: Sequence[str], mutated: Sequence[str]) -> list[str]:
+        """Say of what the cell did not see the end, which a notebook would have seen."""
+        named = {n: self._before[n] for n in moved if _shows_its_end(self._before.get(n))}
+        found = [f"what {name} was before" for name in named]
+        known = set(map(id, named.values()))
+        held = (self._baseline.tracked[key].obj for key in self._baseline.held)
+        seen_to = [obj for obj in held if _shows_its_end(obj)]
+        where = f" that {' or '.join(mutated[:_FEW])} held" if mutated else ""
+        for obj in self._unreached([obj for obj in seen_to if id(obj) not in known]):
+            found.append(f"a {type(obj).__name__}{where}")
+        return list(dict.fromkeys(found))
+
+    def _unreached(self, objects: Sequence[Any]) -> list[Any]:
+        """Answer which objects nothing in the cell leads to any more."""
+        wanted = {id(obj): obj for obj in objects}
+        shown = ("Out", "_", "__", "___")
+        pending = [v for n, v in self._namespace.items() if n in shown or not self._hidden(n)]
+        seen = {id(self._namespace)}
+        while wanted and pending:
+            obj = pending.pop()
+            if type(obj) in kinds.ATOMS or id(obj) in seen or _is_librarys(obj):
+                continue
+            seen.add(id(obj))
+            wanted.pop(id(obj), None)
+            pending.extend(gc.get_referents(obj))
+        return list(wanted.values())
+
     def _portable(self, error: BaseException) -> Any:
         error.__traceback__ = None
         try:
@@ -386,12 +460,14 @@ class ResultWriter:
             return RemoteError(type(error).__name__, str(error))
         return error
 
-    def _seeds(self) -> dict[int, Token]:
-        return self._atoms | {
-            key: tracked.token
-            for key, tracked in self._baseline.tracked.items()
-            if tracked.token is not None
-        }
+    def _seeds(self) -> dict[int, Any]:
+        tracked = [t for t in self._baseline.tracked.values() if t.token is not None]
+        seeds: dict[int, Any] = {id(t.obj): t.token for t in tracked}
+        if not self._words.isdisjoint(("vars", "__dict__")):
+            # To ask every instance would make a dict of each.
+            theirs = (t for t in tracked if t.kind is INSTANCE and _has_plain_dict(type(t.obj)))
+            seeds |= {id(vars(t.obj)): (*t.token, "vars") for t in theirs if t.token is not None}
+        return self._atoms | seeds
 
     def _dump(
         self, items: list[tuple[str, Item]], collected: Collected, without: Mapping[int, str]
@@ -461,6 +537,27 @@ class ResultWriter:
             if not shared.found():
                 return written
 
+    def _write_keys(self, pickler: NamespacePickler) -> dict[str, str]:
+        """Name dicts and sets that are to be filled again; answer what `Loaded.lost_keys` is."""
+        known = self._baseline.tracked.values()
+        if not pickler.has_own_hashes() and not any(
+            issubclass(type(t.obj), type) and keys.hashes_its_own_way(t.obj) for t in known
+        ):
+            return {}
+        changed = {id(tracked.obj) for tracked in self._changed}
+        made = [obj for _, obj in pickler.memo.copy().values()]
+        made += [tracked.obj for tracked in self._changed]
+        there = [tracked.obj for tracked in known] if changed else []
+        lost = keys.lost([*made, *there])
+        refilled = [*keys.with_own_keys(made), *keys.with_keys_of(changed, there)]
+        if changed and refilled:
+            pickler.dump(("refill", [obj for obj in refilled if id(obj) not in lost]))
+        # A key that is changed here after it was put in is not found here either.
+        lost = {key: part for key, part in lost.items() if id(part) not in changed}
+        lost |= keys.frozen(made, changed)
+        now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
+        return keys.held_by(lost, now, children_of) if lost else {}
+
     def _dicts(self) -> set[int]:
         found = {key for key, t in self._baseline.tracked.items() if type(t.obj) is dict}
         return found | {id(v) for v in self._namespace.values() if type(v) is dict}
@@ -504,6 +601,8 @@ class ResultWriter:
         pickler.dump(("order", order.recipes(pickler.sets.values())))
         pickler.dump(("modules", mentioned_submodules(values, words)))
         pickler.dump(("surroundings", {"sources": self._sources(files)}))
+        for name, kind in self._write_keys(pickler).items():
+            pickler.dump(("lost key", name, kind))
         pickler.dump(("end",))
         if self._asked:  # copying the memo is dear
             there = {*pickler.memo.copy(), *self._baseline.tracked}
@@ -603,8 +702,9 @@ def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> 
         as before then.
     """
     # What runs the user's code, and may fail, comes first, then copying arrays; generators,
-    # which cannot be taken back, come last.
-    late = {opaque.ARRAY.name: 1, GENERATOR_KIND.name: 2}
+    # which cannot be taken back, come last. Before all, keys are put in while they are as they
+    # were: where the cell did so later, `Loaded.finish` does it again.
+    late = {DICT.name: -1, SET.name: -1, opaque.ARRAY.name: 1, GENERATOR_KIND.name: 2}
     ordered = sorted(updates, key=lambda update: late.get(update[1], 0))
     undo: list[kinds.Undo] = []
     try:

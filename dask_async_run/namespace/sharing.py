@@ -29,11 +29,11 @@ def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     if numpy is None or not hasattr(pandas, "DataFrame"):
         return []
     kinds = pandas.DataFrame, pandas.Series  # type: ignore[union-attr]
-    frames = {name: value for name, value in values.items() if isinstance(value, kinds)}
+    frames = {name: value for name, value in values.items() if issubclass(type(value), kinds)}
     return [
         (name, frame)
         for name, array in values.items()
-        if isinstance(array, numpy.ndarray) and array.flags.writeable
+        if issubclass(type(array), numpy.ndarray) and array.flags.writeable
         for frame, value in frames.items()
         for part in getattr(value._mgr, "arrays", ())
         if isinstance(part, numpy.ndarray) and numpy.may_share_memory(part, array)

@@ -10,11 +10,11 @@ named by it (a *token*); one that it has none for (made by somebody's
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dask_async_run.namespace import opaque
+from dask_async_run.namespace import opaque, weak
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS, Kind
@@ -59,6 +59,13 @@ class Baseline:
         ``id(obj)`` of the objects that have a token.
     namespace : dict
     known : KnownBuffers
+
+    Attributes
+    ----------
+    tracked : dict of int to Tracked
+        By the ``id`` of the objects.
+    held : collection of int
+        ``id`` of those that are there for more than weak references.
     """
 
     def __init__(
@@ -72,12 +79,18 @@ class Baseline:
         self._known = known
         self.tracked: dict[int, Tracked] = {}
         with fingerprinting(namespace, known, by_identity=True):
-            self._walk(roots, tokens)
+            weakly = self._walk([(root, 0) for root in roots], tokens)
+            self.held: Collection[int] = set(self.tracked) if weakly else self.tracked.keys()
+            while weakly:
+                weakly = self._walk(weakly, tokens)
         known.touch()
 
-    def _walk(self, roots: Iterable[Any], tokens: Mapping[int, Token]) -> None:
+    def _walk(
+        self, pending: list[tuple[Any, int]], tokens: Mapping[int, Token]
+    ) -> list[tuple[Any, int]]:
+        """Track what objects lead to; answer what there is at the end of weak references."""
         arrays = getattr(sys.modules.get("numpy"), "ndarray", ())
-        pending: list[tuple[Any, int]] = [(root, 0) for root in roots]
+        weakly: list[tuple[Any, int]] = []
         while pending:
             obj, owner = pending.pop()
             if type(obj) in ATOMS or id(obj) in self.tracked or obj is self._namespace:
@@ -88,14 +101,16 @@ class Baseline:
             token = tokens.get(id(obj))
             owner = id(obj) if token is not None else owner
             self.tracked[id(obj)] = Tracked(obj, kind, kind.snapshot(obj), token, owner)
-            if isinstance(obj, arrays):
+            if issubclass(type(obj), arrays):
                 # What a view is a view of may have no name, and is one memory with it.
                 root = SharedMemory.root(obj)
                 if id(root) in tokens:
                     pending.append((root, 0))
             children = kind.children(obj)
             if not ATOMS.issuperset(map(type, children)):
-                pending.extend((child, owner) for child in children if type(child) not in ATOMS)
+                then = weakly if type(obj) in weak.KINDS else pending
+                then.extend((child, owner) for child in children if type(child) not in ATOMS)
+        return weakly
 
     def patch(self, tracked: Tracked) -> Patch | None:
         """Answer what was written to of an array, if that is little and it came as it is here.

@@ -17,14 +17,17 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from dask_async_run.surroundings.hooks import HOOKS
-from dask_async_run.surroundings.libraries import (
-    LIBRARIES,
+from dask_async_run.surroundings.figures import (
+    FIGURES,
     left_open,
     open_figures,
+    place,
+    shows,
     undrawn,
     unopened,
 )
+from dask_async_run.surroundings.hooks import HOOKS
+from dask_async_run.surroundings.libraries import LIBRARIES
 from dask_async_run.surroundings.patches import PATCHES, mentioned
 from dask_async_run.surroundings.process import LOGGING, PROCESS, WARNINGS, path_entries
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -52,7 +55,9 @@ __all__ = [
     "narrow",
     "open_figures",
     "path_entries",
+    "place",
     "read",
+    "shows",
     "sources",
     "state",
     "undrawn",
@@ -63,6 +68,7 @@ __all__ = [
 SAVERS: tuple[Saver, ...] = (
     *PROCESS,
     *LIBRARIES,
+    FIGURES,
     *SETTINGS,
     PATCHES,
     *SHELL,
@@ -194,6 +200,8 @@ def narrow(found: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
         found = {name: value for name, value in found.items() if name != HISTORY.name}
     if not asks_for_error(words):
         found = {name: value for name, value in found.items() if name != ERROR.name}
+    if not shows(words):
+        found = {name: value for name, value in found.items() if name != FIGURES.name}
     patches = found.get(PATCHES.name)
     return found if patches is None else found | {PATCHES.name: mentioned(patches, words)}
 

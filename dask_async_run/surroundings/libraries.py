@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 from dask_async_run.surroundings.saver import Saver, Shell
@@ -161,84 +159,15 @@ def _write_inline(values: dict[str, Any], shell: Shell) -> None:
         setattr(backend, name, value)
 
 
-@contextmanager
-def undrawn() -> Iterator[None]:
-    """Have pyplot not show the figures that are opened by being loaded."""
-    matplotlib = sys.modules.get("matplotlib")
-    if matplotlib is None or not hasattr(matplotlib, "rcParams"):
-        yield
-        return
-    before = matplotlib.is_interactive(), _drawn()
-    matplotlib.interactive(False)
-    try:
-        yield
-    finally:
-        matplotlib.interactive(before[0])
-        if _drawn() != before[1]:  # loading has chosen the backend, which is interactive at first
-            show = sys.modules["matplotlib_inline.backend_inline"].show
-            show._draw_called, show._to_draw = before[1][0], list(before[1][1])
-
-
-def _drawn() -> tuple[bool, list[Any]]:
-    """Answer whether the inline backend has figures to show after the cell, and which ones."""
-    show = getattr(sys.modules.get("matplotlib_inline.backend_inline"), "show", None)
-    return (False, []) if show is None else (show._draw_called, list(show._to_draw))
-
-
-def open_figures() -> dict[int, Any]:
-    """Answer the figures that pyplot holds open here, by their numbers."""
-    return {number: manager.canvas.figure for number, manager in _managers().items()}
-
-
-@contextmanager
-def unopened() -> Iterator[None]:
-    """Have pyplot neither show nor keep figures that are loaded: copies of those that are here.
-
-    One that is here, and gets a new state, stays as open as it is.
-    """
-    managers = list(_managers().items())
-    with undrawn():
-        try:
-            yield
-        finally:
-            there = _managers()
-            if dict(managers).keys() != there.keys():
-                there.clear()
-                there.update(managers)
-            for _, manager in managers:
-                if (figure := manager.canvas.figure).canvas is not manager.canvas:
-                    figure.set_canvas(manager.canvas)
-
-
-def _managers() -> dict[int, Any]:
-    helpers = sys.modules.get("matplotlib._pylab_helpers")
-    found: dict[int, Any] = getattr(getattr(helpers, "Gcf", None), "figs", {})
-    return found
-
-
-def left_open(figures: Mapping[int, Any], sent: Collection[int]) -> dict[str, str]:
-    """Answer which open figures stay behind, and why.
-
-    Parameters
-    ----------
-    figures : dict of int to Figure
-        `open_figures`.
-    sent : collection of int
-        ``id`` of the objects that travel: figures among them are opened where they arrive.
-    """
-    why = "pyplot holds it open, and does so in one process only; a figure in a variable travels"
-    return {
-        f"figure {number} of pyplot": why
-        for number, figure in figures.items()
-        if id(figure) not in sent
-    }
+_OF_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp")
 
 
 def _read_decimal(shell: Shell) -> Any:
     if "decimal" not in sys.modules:
         return None
     context = sys.modules["decimal"].getcontext()
-    return {name: getattr(context, name) for name in ("prec", "rounding", "Emin", "Emax")}
+    found = {name: getattr(context, name) for name in _OF_DECIMAL}
+    return found | {name: dict(getattr(context, name)) for name in ("traps", "flags")}
 
 
 def _write_decimal(values: dict[str, Any], shell: Shell) -> None:

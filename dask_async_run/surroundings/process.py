@@ -273,7 +273,8 @@ def _loaded(shell: Shell) -> dict[str, Any]:
     """Answer the specs of the notebook's modules: ``importlib.reload`` makes new ones."""
     if shell is None:
         return {}
-    mine = [v for v in list(shell.user_ns.values()) if isinstance(v, types.ModuleType)]
+    values = list(shell.user_ns.values())
+    mine = [v for v in values if issubclass(type(v), types.ModuleType)]
     # With their ids: those of one module are equal.
     return {m.__name__: (id(m.__spec__), m.__spec__) for m in mine if is_beside(m)}
 

@@ -93,6 +93,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
             parents,
             prepare,
             spec.member,
+            surroundings.place,
         )
     if spec.has_members:
         shell.user_ns[spec.sweep["table"]] = _table(task, spec, store, parents)

@@ -106,7 +106,7 @@ def test_what_a_cell_deletes_goes_here_when_it_is_gathered(notebook: Notebook) -
     notebook.here("import weakref\nclass Thing: pass\nthing = Thing(); seen = weakref.ref(thing)")
     job = notebook.submit("del thing; there = seen() is not None")
     loaded = job.load()
-    assert loaded.late_ends == ["thing"]
+    assert loaded.late_ends == ["what thing was before"]
     assert loaded.bound["there"] is True
 
 
