@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from dask_async_run import errors
 from observer import Observer
 from realkernel import Ran, RealKernel
+from waiting import wait_for
 
 OURS = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
 OF_THE_CELL = {"SyntaxError", "IndentationError", "TabError"}
@@ -133,6 +134,7 @@ def test_a_flipped_bit_in_a_large_result(shared_kernel: RealKernel, shared_serve
     shared_kernel.do("%%async_run --name large\nimport numpy as np\nlarge = np.arange(2**23)")
     observer: Observer = shared_server.observer
     observer.wait("large")
+    wait_for(lambda: (job := observer.job("large")) is not None and job.saved)  # not in memory
     frames = Path(shared_server.env["DASK_ASYNC_RUN_STATE"], "default", "frames")
     (frame,) = (path for path in frames.iterdir() if path.name.endswith(f"-{2**26}"))
     with frame.open("r+b") as file:
