@@ -16,46 +16,27 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from distributed import Client
+
+from watching import Watched
 
 WAYS = "dask_async_run", "dask, direct", "dask"
 HIDE = 'mount -t tmpfs -o mode=0700 none "$0" && exec "$@"'
 """What a shell in a mount namespace does: hides a folder from all others, then is the command."""
 
 
-class Watched:
-    """The most memory of its own that a process has while the block runs, beyond what it had."""
-
-    def __init__(self, pid: int) -> None:
-        self._status = Path(f"/proc/{pid}/status")
-        self._end = threading.Event()
-        self._first = self._now()
-        self.more = 0
-        self._thread = threading.Thread(target=self._watch)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._end.wait(0.005):
-            self.more = max(self.more, self._now() - self._first)
-
-    def _now(self) -> int:
-        lines = self._status.read_text().splitlines()
-        return int(next(line.split()[1] for line in lines if line.startswith("RssAnon"))) * 1024
+def _own_memory(pid: int) -> float:
+    """Bytes that are a process's own."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return 1024.0 * int(next(line.split()[1] for line in lines if line.startswith("RssAnon")))
 
 
 def namespace() -> list[str] | None:
@@ -127,7 +108,7 @@ def measure(rounds: int, size: int) -> dict[str, dict[str, list[float]]]:
             for number in range(rounds + 1):
                 for way in WAYS:
                     x = np.random.default_rng().random(size // 8)
-                    with Watched(scheduler) as watched:
+                    with Watched(partial(_own_memory, scheduler)) as watched:
                         begun = time.perf_counter()
                         if way == WAYS[0]:
                             returned, wait = ours(x)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import psutil
@@ -15,6 +14,7 @@ import psutil
 from dask_async_run.folders import FRAMES
 from dask_async_run.memory import Memory
 from peers import Ours
+from watching import Watched
 
 NUMBERS = 12_500
 """Of each array that changes right after its cell was submitted: 100 kB."""
@@ -83,11 +83,10 @@ def memory(peer: Ours, size: int, folder: Path) -> dict[str, float]:
     go.touch()
     job.wait()
     peer.put(np.random.default_rng().random(size // 8))
-    before = processes.memory()
-    with processes.watched() as watch:
+    with Watched(processes.memory, 0.02) as watched:
         peer.finish(peer.submit("y = x + 1"))
         float(peer.shell.user_ns["y"].sum())
-    found["peak"] = (watch.most - before) / size
+    found["peak"] = watched.more / size
     peer.put(1)
     return found
 
@@ -118,33 +117,6 @@ class _Processes:
     def schedulers_own(self) -> float:
         info = self._server.memory_info()
         return float(info.rss - info.shared)
-
-    def watched(self) -> _Watch:
-        return _Watch(self)
-
-
-class _Watch:
-    """The most memory while a block runs."""
-
-    def __init__(self, processes: _Processes) -> None:
-        self.most = 0.0
-        self._processes = processes
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _look(self) -> None:
-        while True:
-            self.most = max(self.most, self._processes.memory())
-            if self._over.wait(0.02):
-                return
 
 
 def _submitted(peer: Ours, code: str, options: str = "") -> Any:
