@@ -134,7 +134,7 @@ def test_a_flipped_bit_in_a_large_result(shared_kernel: RealKernel, shared_serve
     shared_kernel.do("%%async_run --name large\nimport numpy as np\nlarge = np.arange(2**23)")
     observer: Observer = shared_server.observer
     observer.wait("large")
-    wait_for(lambda: (job := observer.job("large")) is not None and job.saved)  # not in memory
+    wait_for(lambda: (job := observer.job("large")) is not None and job.saved, 60)
     frames = Path(shared_server.env["DASK_ASYNC_RUN_STATE"], "default", "frames")
     (frame,) = (path for path in frames.iterdir() if path.name.endswith(f"-{2**26}"))
     with frame.open("r+b") as file:

@@ -56,7 +56,7 @@ def test_what_lay_in_memory_is_there_again(
     assert kernel.value("total == float(x.sum())") is True
     assert kernel.value("float(big.sum())") == 3e6
     kernel.do("big[0] = 4.0")  # a copy of the page: what is mapped stays
-    wait_for(lambda: all(job.saved for job in observer.jobs()))
+    wait_for(lambda: all(job.saved for job in observer.jobs()), 60)
 
     kernel.do("%async_stop_server")
     assert not memory.folder.exists()

@@ -158,8 +158,11 @@ def test_syncing_empties_the_trash(place: Place) -> None:
 
 
 @in_memory
-def test_a_results_frames_come_to_the_disk_before_its_job_is_called_saved(place: Place) -> None:
+def test_a_results_frames_come_to_the_disk_before_its_job_is_called_saved(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And others only when they have lain in memory for a while."""
+    monkeypatch.setattr(saver_module, "SETTLE", 1000.0)
     Memory.make(place.store.folder)
     result, other = (place.store.put(bytes([n]) * LARGE).digest for n in range(2))
     place.saver.save("one", [result])
