@@ -82,6 +82,7 @@ def test_frames_go_to_memory_where_the_disk_is_behind(
     made = Memory.make(store.folder)
     assert made is not None
     monkeypatch.delenv(VARIABLE)
+    system["/proc/self/mountinfo"] = ""  # whatever it is here
     system["/proc/vmstat"] = told(LARGE if behind else 0, 0, LARGE // 2)
     frame = store.put(bytes(LARGE))
     assert (made.folder / frame.digest).exists() is behind

@@ -124,7 +124,7 @@ def with_memory(home: Path) -> None:
         assert kernel.value("float(large.sum())") == 2_000_000.0
         assert "not yet saved" in kernel.do("%async_jobs large").text
         disk.free()
-        wait_for(lambda: "not yet saved" not in kernel.do("%async_jobs large").text, 30)
+        wait_for(lambda: "not yet saved" not in kernel.do("%async_jobs large").text, 60)
         kernel.do("%async_stop_server")
     assert Memory.of(state / "default" / "frames") is None
     store = FrameStore(state / "default" / "frames")
