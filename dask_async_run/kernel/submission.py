@@ -24,7 +24,7 @@ import sys
 import time
 import types
 import uuid
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -49,7 +49,7 @@ from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
-from dask_async_run.namespace.cursors import untold
+from dask_async_run.namespace.cursors import ASKED, untold
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
@@ -411,43 +411,8 @@ def submit(
     outgoing = Outgoing(session, options)
     prepared = prepare(session, code, options)
     local = local_code(session, prepared)
-    for name, size in local.too_large.items() if local is not None else ():
-        print(
-            f"The code of {name} does not go along: its folder holds {bytes_text(size)}, more than "
-            f"{bytes_text(LARGEST)}. Have it installed on the cluster.",
-            file=sys.stderr,
-        )
-    for thing, why in prepared.captured.unsent.items():
-        if thing.rpartition(".")[2] in _words(code):
-            print(f"{thing} does not go along: {why}", file=sys.stderr)
-    figures = surroundings.open_figures()
-    if surroundings.shows(_words(code)):
-        sent = set(map(id, prepared.captured.objects.values()))
-        for figure, why in surroundings.left_open(figures, sent).items():
-            print(f"{figure} does not go along: {why}.", file=sys.stderr)
-    for name, file in prepared.captured.shared.items():
-        print(
-            f"{name} goes along as the file {file} that it maps: the cell shares it with this "
-            "notebook, what either writes to it the other sees.",
-            file=sys.stderr,
-        )
-    words = _words(code)
-    asks = words & {"lastrowid", "rowcount", "total_changes", "last_insert_rowid"}
-    for told in untold(prepared.captured.values, words) if asks else ():
-        print(f"{told} does not go along: it tells what was done here.", file=sys.stderr)
-    for name, kind in prepared.captured.lost_keys.items():
-        print(
-            f"{name} has a {kind} as a key that is not found in it here, for its hash was another "
-            "one when it was put in; in the cell it is found.",
-            file=sys.stderr,
-        )
-    for array, holder in held_by_frames(prepared.captured.values):
-        if not prepared.analysis.mutates.isdisjoint({array, holder}):
-            print(
-                f"{array} and {holder} have the same memory here, but not in the cell: there a "
-                "change of one is not seen in the other.",
-                file=sys.stderr,
-            )
+    for remark in _remarks(prepared, _words(code), local):
+        print(remark, file=sys.stderr)
     if session.cluster is not None:  # an own server has this very environment
         session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
     with on_cluster(session.remote):
@@ -470,6 +435,42 @@ def submit(
         record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
     session.records[spec.id] = record
     return record, view
+
+
+def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None) -> Iterator[str]:
+    """Yield what the user is to know of what goes along otherwise than it is here, or does not."""
+    captured = prepared.captured
+    for name, size in local.too_large.items() if local is not None else ():
+        yield (
+            f"The code of {name} does not go along: its folder holds {bytes_text(size)}, more than "
+            f"{bytes_text(LARGEST)}. Have it installed on the cluster."
+        )
+    for thing, why in captured.unsent.items():
+        if thing.rpartition(".")[2] in words:
+            yield f"{thing} does not go along: {why}"
+    if surroundings.shows(words):
+        sent = set(map(id, captured.objects.values()))
+        for figure, why in surroundings.left_open(surroundings.open_figures(), sent).items():
+            yield f"{figure} does not go along: {why}."
+    for name, file in captured.shared.items():
+        yield (
+            f"{name} goes along as the file {file} that it maps: the cell shares it with this "
+            "notebook, what either writes to it the other sees."
+        )
+    if not words.isdisjoint(ASKED):
+        for told in untold(captured.values, words):
+            yield f"{told} does not go along: it tells what was done here."
+    for name, kind in captured.lost_keys.items():
+        yield (
+            f"{name} has a {kind} as a key that is not found in it here, for its hash was another "
+            "one when it was put in; in the cell it is found."
+        )
+    for array, holder in held_by_frames(captured.values):
+        if not prepared.analysis.mutates.isdisjoint({array, holder}):
+            yield (
+                f"{array} and {holder} have the same memory here, but not in the cell: there a "
+                "change of one is not seen in the other."
+            )
 
 
 def _spec(

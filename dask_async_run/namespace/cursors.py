@@ -150,3 +150,5 @@ def untold(values: Mapping[str, Any], words: Collection[str]) -> list[str]:
 
 
 _DONE = frozenset(("total_changes", "last_insert_rowid"))
+ASKED = _DONE | {"lastrowid", "rowcount"}
+"""Words of code that may ask for it."""

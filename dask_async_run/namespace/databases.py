@@ -147,7 +147,8 @@ def _takes_locks(connection: Any, path: str) -> bool:
 
     Not so with ``immutable=1``, and with some of the ``vfs=`` that a name may ask for.
     """
-    return not _locks_are_seen() or _is_locked_by(connection, path)
+    # Of another file system the list of locks may name another file, as overlayfs's may.
+    return Path(path).stat().st_dev != _where_locks_are_seen() or _is_locked_by(connection, path)
 
 
 def _is_locked_by(connection: Any, path: str) -> bool:
@@ -162,18 +163,21 @@ def _is_locked_by(connection: Any, path: str) -> bool:
 
 
 @functools.cache
-def _locks_are_seen() -> bool:
-    """Whether this machine lists the locks of this process, as not every container does."""
+def _where_locks_are_seen() -> int | None:
+    """The device of temporary files, if this machine lists the locks of this process on it.
+
+    Not every container does.
+    """
     import sqlite3
 
     if not _LOCKS.is_file():
-        return False
+        return None
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/probe.db"
         connection = sqlite3.connect(path)
         try:
             connection.execute("CREATE TABLE probe (a)")
-            return _is_locked_by(connection, path)
+            return Path(path).stat().st_dev if _is_locked_by(connection, path) else None
         finally:
             connection.close()
 
