@@ -61,6 +61,9 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
 
+Fill = Callable[[memoryview, int], None]
+"""Fills some room with the bytes of a frame that begin there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
@@ -123,9 +126,45 @@ class FrameStore:
         # To read a large buffer takes a while, and is for nothing where no frame is as long.
         if frame is None and (view.nbytes < _LISTED_FROM or self._has_any_of(view.nbytes)):
             frame = name_of(view)
-        if frame is not None and self.use(frame.digest) and self._is_whole(frame):
+        if frame is not None and self._is_there(frame):
             return frame
-        return Frame(self._write(view), view.nbytes)
+        return Frame(self._write(view.nbytes, _from(view)), view.nbytes)
+
+    def named(self, view: memoryview) -> tuple[Frame, bool]:
+        """Answer a buffer's name as a frame, and whether that is there; then it is used now.
+
+        Parameters
+        ----------
+        view : memoryview
+            Of plain bytes.
+        """
+        self._check_folder()
+        frame = self._mapped_as(view) or name_of(view)
+        return frame, self._is_there(frame)
+
+    def bring(self, frame: Frame, fill: Fill) -> None:
+        """Store a frame that somebody else has.
+
+        Parameters
+        ----------
+        frame : Frame
+        fill : callable
+            Is given some room, and where in the frame the bytes begin that belong there; by
+            several threads at the same time.
+
+        Raises
+        ------
+        FrameError
+            What was read is not what its name says.
+        OSError
+            It cannot be read, or the disk has no room, or is out of order.
+        """
+        self._check_folder()
+        if self._is_there(frame):
+            return
+        digest = self._write(frame.size, fill)
+        if digest != frame.digest:
+            raise FrameError(frame.digest, "was changed while its name was made")
 
     def use(self, digest: str) -> bool:
         """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
@@ -139,7 +178,10 @@ class FrameStore:
     def _has_any_of(self, size: int) -> bool:
         return any(size_of(digest) == size for digest in self)
 
-    def _is_whole(self, frame: Frame) -> bool:
+    def _is_there(self, frame: Frame) -> bool:
+        """Mark a frame as used now, if it is there and whole; whether it is."""
+        if not self.use(frame.digest):
+            return False
         try:
             self.open(frame.digest, frame.size)
         except FrameError:
@@ -384,25 +426,25 @@ class FrameStore:
         if view.nbytes != size_of(digest) or not is_named(view, content_digest(digest)):
             raise FrameError(digest, f"is damaged: {self.path(digest)} has another content")
 
-    def _write(self, view: memoryview) -> str:
+    def _write(self, size: int, fill: Fill) -> str:
         memory = self._memory_now()
-        if memory is not None and memory.is_for(view.nbytes):
+        if memory is not None and memory.is_for(size):
             _check_private(memory.folder)
             with suppress(OSError):  # somebody else took the room, or the server has ended
-                return self._write_to(memory.folder, view)
-        digest = self._write_to(self.folder, view)
+                return self._write_to(memory.folder, size, fill)
+        digest = self._write_to(self.folder, size, fill)
         if memory is not None:  # where one that is damaged would be found first
             (memory.folder / digest).unlink(missing_ok=True)
         return digest
 
-    def _write_to(self, folder: Path, view: memoryview) -> str:
+    def _write_to(self, folder: Path, size: int, fill: Fill) -> str:
         part = folder / f"{uuid.uuid4().hex}{PART}"
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             try:
-                digest = _name(_copied(view, descriptor), view.nbytes)
-                if view.nbytes > CHECKED:
+                digest = _name(_copied(size, fill, descriptor), size)
+                if size > CHECKED:
                     self._marks.note(descriptor, self._marks.word(descriptor))
             finally:
                 os.close(descriptor)
@@ -471,26 +513,33 @@ def _check_private(folder: Path) -> None:
         )
 
 
-def _copied(view: memoryview, descriptor: int) -> str:
+def _from(view: memoryview) -> Fill:
+    def fill(room: memoryview, start: int) -> None:
+        room[:] = view[start : start + len(room)]
+
+    return fill
+
+
+def _copied(size: int, fill: Fill, descriptor: int) -> str:
     """Write a buffer to an empty file; answer the digest of what was written.
 
     That is of the copies which are written, not of the buffer, which another thread may be
     changing.
     """
     staged = threading.local()
-    starts = range(0, view.nbytes, PIECE)
+    starts = range(0, size, PIECE)
 
     def written(start: int) -> memoryview:
         if not hasattr(staged, "room"):
-            staged.room = memoryview(bytearray(min(PIECE, view.nbytes)))
-        copy: memoryview = staged.room[: min(PIECE, view.nbytes - start)]
-        copy[:] = view[start : start + PIECE]
+            staged.room = memoryview(bytearray(min(PIECE, size)))
+        copy: memoryview = staged.room[: min(PIECE, size - start)]
+        fill(copy, start)
         done = 0
         while done < len(copy):
             done += os.pwrite(descriptor, copy[done:], start + done)
         return copy
 
-    if view.nbytes > WHOLE:
+    if size > WHOLE:
         return combined(in_threads(lambda start: xxh3_128_digest(written(start)), starts))
     content = xxh3_128()
     for start in starts:

@@ -24,6 +24,7 @@ from dask_async_run.glimpse import Glimpse
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import dask_key, pack, unpack, unpack_output
 from dask_async_run.peers import Peers
+from dask_async_run.snapshots import Snapshot
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -556,6 +557,18 @@ class Registry:
         told = {"digests": list(digests), "passing": passing, "gone": list(gone)}
         await self._ask_again("held", worker=worker, **told)
 
+    async def bring(self, snapshot: Snapshot) -> bool:
+        """Have frames copied to the store from a snapshot, which is ended then.
+
+        On return they count as coming: a job that needs them can be made.
+
+        Returns
+        -------
+        bool
+            Whether the registry can read the snapshot and has the room. If not, it is as it was.
+        """
+        return bool(await self._ask("bring", snapshot=snapshot.to_message()))
+
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         """Send a piece of a frame; see `dask_async_run.incoming`."""
         await self._ask_again("write_frame", transfer=transfer, offset=offset, piece=piece)
@@ -795,6 +808,9 @@ class SyncRegistry:
 
     def missing_frames(self, digests: Sequence[str]) -> list[str]:
         return self._sync(self._registry.missing_frames, digests)
+
+    def bring(self, snapshot: Snapshot) -> bool:
+        return self._sync(self._registry.bring, snapshot)
 
     def use_peers(self) -> None:
         """Have large frames go straight to workers and from them, where these can be reached."""

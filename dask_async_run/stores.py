@@ -22,7 +22,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import xxhash
 
@@ -35,7 +35,6 @@ from dask_async_run.job import Payload
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from dask_async_run.carrier import CarriedFrames
 
 HOME = "dask-async-run-"
 """How the names of places begin."""
@@ -240,6 +239,16 @@ class UrlStore:
             raise StoreError(self.place, f"{type(error).__name__}: {text}") from error
 
 
+class Frames(Protocol):
+    """What a kernel does with frames; each as `FrameStore` has it."""
+
+    def put(self, buffer: Buffer) -> Frame: ...
+
+    def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload: ...
+
+    def open_payload(self, payload: Payload) -> tuple[bytes | memoryview, list[memoryview]]: ...
+
+
 class RecalledFrames:
     """A registry's frames, fetched back from a store at a URL where its own are gone.
 
@@ -247,14 +256,12 @@ class RecalledFrames:
 
     Parameters
     ----------
-    frames : FrameStore or CarriedFrames
+    frames : Frames
     recall : callable
         Gets digests; makes those frames be there, and whole, that some store has.
     """
 
-    def __init__(
-        self, frames: FrameStore | CarriedFrames, recall: Callable[[list[str]], object]
-    ) -> None:
+    def __init__(self, frames: Frames, recall: Callable[[list[str]], object]) -> None:
         self._frames = frames
         self._recall = recall
 

@@ -35,6 +35,7 @@ from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
+from dask_async_run.kernel.snapshot import SnapshotFrames
 from dask_async_run.owners import current_owner, owned
 from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
 from dask_async_run.remote import address_of
@@ -116,7 +117,7 @@ class Session:
         if hello.get("peers"):  # ... nor workers that others fetch frames from
             self.registry.use_peers()
         self.store = RecalledFrames(
-            FrameStore(folder / FRAMES)
+            SnapshotFrames(FrameStore(folder / FRAMES), self.registry.bring)
             if sees(folder, hello["host_token"])
             else CarriedFrames(self.registry),
             self.registry.recall,

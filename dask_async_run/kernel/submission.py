@@ -5,16 +5,8 @@ the registry nothing has happened that anyone could see. What a job reads and an
 earlier, ungathered job of this kernel will bind comes from that job on the
 cluster; so do objects that it may change in place.
 
-Inputs are copied before the call returns, which makes them a snapshot. A fork of the kernel would
-be one, too, within milliseconds for any size, and is not safe in a process with threads.
-OpenBLAS, for one, ends its threads when somebody forks, and a product that another thread of the
-notebook is just at never returns::
-
-    threading.Thread(target=lambda: [a @ a for _ in range(10**6)]).start()
-    while True: os.fork() or os._exit(0)
-
-Nor is write protection (userfaultfd): without privileges the system's own writes, as
-``file.readinto(a)``, fail on memory that is protected.
+Small inputs are copied before the call returns, which makes them a snapshot; of large ones one is
+taken (see `dask_async_run.kernel.snapshot`), and the registry copies it while the notebook goes on.
 """
 
 from __future__ import annotations

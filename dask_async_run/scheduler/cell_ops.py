@@ -33,6 +33,7 @@ class CellOps:
         self, job: str, worker: str, host: str, token: str = "", task: str = ""
     ) -> Message:
         cluster = self._registry.cluster
+        await self._arrived(job)
         places = cluster.places(worker)
         if not places:
             return self._refusal(job, f"{worker} does not belong to the cluster")
@@ -52,6 +53,10 @@ class CellOps:
             return self._refusal(job, str(error))
         spec = self._spec(job)
         await self._at_hand(job, spec)
+        if missing := self._lost_input(spec):
+            reason = f"not run: an input {missing}. Submit the cell again"
+            self._registry.apply(Ended(job, State.LOST, reason, attempt, time.time()))
+            return self._refusal(job, reason)
         return {
             "granted": True,
             "reason": "",
@@ -64,6 +69,19 @@ class CellOps:
             ],
             "members": self._journal.collected(job) if spec.has_members else [],
         }
+
+    async def _arrived(self, job: str) -> None:
+        """Wait for inputs that the kernel which made a job left to a snapshot of itself."""
+        if self._registry.arrivals and (spec := self._journal.spec(job)) is not None:
+            await self._registry.arrivals.wait(spec.payload.digests)
+
+    def _lost_input(self, spec: JobSpec) -> str:
+        """Say what became of an input that was coming and never came."""
+        holders, store = self._registry.holders, self._registry.store
+        for digest in spec.payload.digests:
+            if (why := holders.fate(digest)) and not store.has(digest):
+                return why
+        return ""
 
     async def _at_hand(self, job: str, spec: JobSpec) -> None:
         """Bring back what the cell needs and only a store has; who misses a frame says so."""

@@ -13,7 +13,9 @@ from collections.abc import Sequence
 
 from dask_async_run.errors import FrameError
 from dask_async_run.incoming import Incoming, read_piece
+from dask_async_run.job import Message
 from dask_async_run.scheduler.registry import JobRegistry
+from dask_async_run.snapshots import Snapshot
 
 PLACES = 3
 """Workers that are proposed for a frame: who cannot reach one of them reaches none, likely."""
@@ -30,6 +32,7 @@ class FrameOps:
         "frame_places",
         "holders",
         "held",
+        "bring",
     )
 
     def __init__(self, registry: JobRegistry) -> None:
@@ -62,6 +65,9 @@ class FrameOps:
         if gone:
             self._holders.drop(worker, gone)
             self._registry.frames_came()
+
+    async def bring(self, snapshot: Message) -> bool:
+        return await self._registry.arrivals.bring(Snapshot.from_message(snapshot))
 
     async def write_frame(self, transfer: str, offset: int, piece: bytes) -> None:
         await asyncio.to_thread(Incoming(self._store, transfer).write, offset, piece)

@@ -32,8 +32,8 @@ class Holders:
     def __init__(self) -> None:
         self._workers: dict[str, dict[str, None]] = {}  # digest: addresses, in order
         self._digests: dict[str, set[str]] = {}  # address: digests
-        self._lost: dict[str, str] = {}  # digest: the last worker that had it
-        self._coming: dict[str, set[str]] = {}  # digest: addresses
+        self._lost: dict[str, str] = {}  # digest: what became of it
+        self._coming: dict[str, set[str]] = {}  # digest: addresses, and snapshots
         self._awaited: dict[str, asyncio.Event] = {}  # digest: set when it is coming no more
 
     def __bool__(self) -> bool:
@@ -49,6 +49,18 @@ class Holders:
         for digest in passing:
             self._coming.setdefault(digest, set()).add(worker)
 
+    def bring(self, snapshot: str, digests: Iterable[str]) -> None:
+        """Frames come from a snapshot, until they `came` or it `failed`."""
+        for digest in digests:
+            self._lost.pop(digest, None)
+            self._coming.setdefault(digest, set()).add(snapshot)
+
+    def failed(self, snapshot: str, digest: str, why: str) -> None:
+        """A frame will not come from a snapshot."""
+        self._comes_no_more(snapshot, digest)
+        if digest not in self._coming:
+            self._lose(digest, why)
+
     def came(self, digest: str) -> None:
         """The store has a frame."""
         self._coming.pop(digest, None)
@@ -63,7 +75,7 @@ class Holders:
                 await asyncio.wait_for(awaited.wait(), ARRIVAL)
 
     def is_coming(self, digest: str) -> bool:
-        """Whether a worker brings a frame to the store, which does not have it yet."""
+        """Whether somebody brings a frame to the store, which does not have it yet."""
         return digest in self._coming
 
     def alone(self, worker: str) -> bool:
@@ -86,9 +98,11 @@ class Holders:
             came = digest not in self._coming
             self._remove(worker, digest)
             if not came and digest not in self._workers:
-                self._lost[digest] = worker
-        for digest in list(self._lost)[:-LOST]:
-            del self._lost[digest]
+                self._lose(
+                    digest,
+                    f"was on the worker {worker} alone, which died or was stopped before it was "
+                    "copied",
+                )
 
     def of(self, digest: str) -> list[str]:
         """Addresses of the workers that have a frame; the first had it first."""
@@ -102,20 +116,29 @@ class Holders:
                 sizes[worker] += size_of(digest)
         return [worker for worker, _ in sizes.most_common()]
 
+    def fate(self, digest: str) -> str:
+        """Say what became of a frame that was coming, and comes no more; else empty."""
+        return self._lost.get(digest, "")
+
     def missing(self, digest: str, folder: Path) -> str:
         """Say of a frame that it is not in the store's folder, and why if that is known."""
-        if worker := self._lost.get(digest):
-            return (
-                f"was on the worker {worker} alone, which died or was stopped before it was "
-                f"copied to {folder}"
-            )
+        if why := self._lost.get(digest):
+            return f"{why} to {folder}"
         return f"is missing from {folder}"
 
-    def _remove(self, worker: str, digest: str) -> None:
+    def _lose(self, digest: str, why: str) -> None:
+        self._lost[digest] = why
+        for old in list(self._lost)[:-LOST]:
+            del self._lost[old]
+
+    def _comes_no_more(self, source: str, digest: str) -> None:
         bringing = self._coming.get(digest, set())
-        bringing.discard(worker)
+        bringing.discard(source)
         if not bringing:
             self.came(digest)  # or never will
+
+    def _remove(self, worker: str, digest: str) -> None:
+        self._comes_no_more(worker, digest)
         del self._workers[digest][worker]
         if not self._workers[digest]:
             del self._workers[digest]

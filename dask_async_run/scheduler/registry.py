@@ -26,6 +26,7 @@ from dask_async_run.glimpse import Ending, ending
 from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.memory import Memory
 from dask_async_run.messages import unpack_output
+from dask_async_run.scheduler.arrivals import NOTES, Arrivals
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.collector import Collector
 from dask_async_run.scheduler.events import (
@@ -163,6 +164,8 @@ class JobRegistry:
         The jobs' page among the pages of Dask's dashboard; empty: there is none.
     holders : Holders
         The workers that have copies of large frames.
+    arrivals : Arrivals
+        The kernels' snapshots that large frames are copied from.
     problem : str
         Why the last commit failed; empty if it did not.
     disk_limit : int or None
@@ -207,6 +210,7 @@ class JobRegistry:
         self.stores = Stores(self)
         self.collector = Collector(self.store)
         self.holders = Holders()
+        self.arrivals = Arrivals(folder / NOTES, self.store, self.holders, self.frames_came)
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._collecting: asyncio.TimerHandle | None = None
@@ -225,6 +229,7 @@ class JobRegistry:
             )
         named = {parent for record in records for parent in record.after}
         ended = self.journal.ended(named)
+        self.arrivals.start()
         self.apply(Recovered(records, ended, time.time()))
         for job in self.journal.unsaved():
             self._to_save.append(job)
@@ -244,6 +249,7 @@ class JobRegistry:
             if timer is not None:
                 timer.cancel()
         try:
+            await self.arrivals.close()
             self._flush()
             self._save()
             try:

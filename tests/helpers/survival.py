@@ -36,6 +36,7 @@ LOST = "`lost`, not run again"
 ROWS = (
     Row("page reloaded, kernel restarted", GOES_ON),
     Row("kernel killed while it submits", "submitted, or not at all"),
+    Row("kernel and server killed while large inputs are copied", GOES_ON),
     Row("kernel killed while the cell runs", GOES_ON),
     Row("kernel killed while it gathers", "can be gathered elsewhere"),
     Row("kernel asleep for longer than Dask waits", GOES_ON),

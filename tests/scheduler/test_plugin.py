@@ -21,13 +21,14 @@ from distributed.comm import connect
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
 from dask_async_run.frames import FrameStore
-from dask_async_run.job import Payload, State
+from dask_async_run.job import Message, Payload, State
 from dask_async_run.messages import pack
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.scheduler import cell_ops, client_ops
 from dask_async_run.scheduler import registry as registry_module
+from dask_async_run.scheduler.client_ops import ClientOps
 from dask_async_run.scheduler.journal import Journal
-from dask_async_run.scheduler.plugin import RegistryPlugin
+from dask_async_run.scheduler.plugin import NAME, RegistryPlugin
 from registry_site import Site
 from scripted import job_spec, play
 from waiting import wait_for
@@ -747,6 +748,25 @@ def test_a_worker_that_does_not_know_the_job_yet_is_told_again(site: Site) -> No
     site.registry.cancel([spec.id])
     assert site.ends(spec) == [("cancelled", "SIGINT")]
     assert asked == [spec.id] * 3
+
+
+def test_an_input_that_was_coming_and_never_came(site: Site, tmp_path: Path) -> None:
+    """The job ends and says what became of it; not a line of the cell runs."""
+    ran = tmp_path / "ran"
+    digest = f"{'0' * 32}-8"
+    spec = job_spec("job", f"run {ran}", inputs=Payload(frames=[[digest, 8]]).to_message())
+
+    async def lose(message: Message, dask_scheduler: Any) -> None:
+        registry = dask_scheduler.extensions[NAME].registry
+        registry.holders.bring("a snapshot", [digest])
+        await ClientOps(registry).create(message)
+        registry.holders.failed("a snapshot", digest, "could not be copied (it is full)")
+
+    site.client.run_on_scheduler(lose, spec.to_message())
+    assert site.ends(spec) == [
+        ("lost", "not run: an input could not be copied (it is full). Submit the cell again")
+    ]
+    assert lines(ran) == []
 
 
 def test_states_are_told_by_state(site: Site) -> None:

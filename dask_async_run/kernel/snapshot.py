@@ -1,0 +1,329 @@
+"""Taking a snapshot of the kernel: large inputs are copied after the submission has returned.
+
+A gigabyte is read once, for its name, and a snapshot is taken within milliseconds; the registry
+then copies it from there while the notebook goes on. See `dask_async_run.snapshots`.
+
+A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
+prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
+notebook is just at never returns. And what the child does, any allocation, may wait for a lock
+that some thread had. So the system is asked directly, and no library hears of it; and not one
+instruction of Python's, or of a library that the notebook uses, is executed in the copy. It runs
+a chain of contexts (``makecontext``) of the C library's, each of which makes one system call::
+
+    kernel -- clone(CLONE_VM | CLONE_VFORK) --> a helper in the kernel's own memory, for a moment
+    helper -- clone() --> the snapshot: close_range, setsid, prctl, poll, _exit
+    helper -- _exit
+
+The helper makes the snapshot nobody's child, so that nothing that looks after a kernel's children
+ends it or waits for it (ipykernel ends them all when it shuts down). Signals are blocked in both
+from the beginning, and no file stays open.
+
+Memory that is shared with other processes, and what another thread writes while its name is made,
+are no snapshot: such buffers are copied before the submission returns, like small ones.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from pickle import PickleBuffer
+from typing import TYPE_CHECKING, Self
+
+from dask_async_run.errors import ServerError
+from dask_async_run.frames import Frame, FrameStore, name_of, payload_of
+from dask_async_run.job import Payload
+from dask_async_run.memory import available
+from dask_async_run.snapshots import LIFE, WORD, Part, Snapshot
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
+
+LARGE = 1024 * 1024
+"""Bytes from which on a buffer may be left to a snapshot."""
+
+ENOUGH = 64 * 1024 * 1024
+"""Bytes for which one is taken."""
+
+SHARE = 50
+"""A snapshot of a process takes as long as copying this part of its memory."""
+
+_OWN_THREADS = (
+    *("MainThread", "IOPub", "Heartbeat", "Control", "Shell channel", "IPythonHistorySavingThread"),
+    *("IO loop", "Profile", "Dask-", "asyncio_", "dask-async-run", "TMonitor", "pydevd."),
+)
+"""How the names of threads begin that write to no array of a notebook's."""
+
+_CLONE_VM, _CLONE_VFORK, _CLONE_PARENT_SETTID = 0x100, 0x4000, 0x100000
+_WCLONE = -0x80000000  # __WCLONE, as a signed number
+_CLOSE_RANGE = 436  # on every machine
+_PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
+_NAME = b"dask-async-run\0"
+
+_CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
+_STEPS = 9  # of the two chains together
+_LINK, _STACK_AT, _STACK_SIZE = 1, 2, 4  # of a ucontext_t, in words: the same on all machines
+
+
+class SnapshotFrames:
+    """A store of frames that leaves large ones to a snapshot; as a `FrameStore`, for a kernel.
+
+    Parameters
+    ----------
+    frames : FrameStore
+    bring : callable
+        Is given a `Snapshot`, and has the registry copy it; answers whether it does.
+    """
+
+    def __init__(self, frames: FrameStore, bring: Callable[[Snapshot], bool]) -> None:
+        self._frames = frames
+        self._bring = bring
+        self._possible = is_possible()
+
+    def put(self, buffer: Buffer) -> Frame:
+        """As `FrameStore.put`."""
+        return self._frames.put(buffer)
+
+    def open_payload(self, payload: Payload) -> tuple[bytes | memoryview, list[memoryview]]:
+        """As `FrameStore.open_payload`."""
+        return self._frames.open_payload(payload)
+
+    def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
+        """As `FrameStore.put_payload`; a frame may not be there yet, but will be.
+
+        What the registry says of such a frame is true: that it is coming.
+        """
+        named = self._named([*buffers, stream]) if self._possible else {}
+        return payload_of(lambda each: named.get(id(each)) or self.put(each), stream, buffers)
+
+    def _named(self, buffers: Iterable[Buffer]) -> dict[int, Frame]:
+        """Name the large ones that are there, or coming now; by their ids."""
+        views = {id(buffer): PickleBuffer(buffer).raw() for buffer in buffers}
+        large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
+        if not is_worth_it(sum(view.nbytes for view in large.values())):
+            return {}
+        watched = bool(_others())
+        named: dict[int, Frame] = {}
+        absent: dict[int, Part] = {}
+        is_private = _privacy()
+        for key, view in large.items():
+            frame, there = self._frames.named(view)
+            part = Part(frame.digest, frame.size, address_of(view))
+            if there:
+                named[key] = frame
+            elif is_private(part):
+                absent[key] = part
+        if is_worth_it(sum(part.size for part in absent.values())) and self._left(
+            list(absent.values()), [large[key] for key in absent], watched or bool(_others())
+        ):
+            named |= {key: Frame(part.digest, part.size) for key, part in absent.items()}
+        return named
+
+    def _left(self, parts: list[Part], views: list[memoryview], watched: bool) -> bool:
+        """Leave buffers to a snapshot, if that can be done; `watched`: and if none has changed."""
+        try:
+            snapshot = take(parts)
+        except OSError:
+            return False  # no memory for it, or no process
+        left = False
+        try:
+            again = [name_of(view).digest for view in views] if watched else None
+            if again in (None, [part.digest for part in parts]):
+                with suppress(ServerError):  # the submission will say so
+                    left = self._bring(snapshot)
+            return left
+        finally:
+            if not left:
+                end(snapshot)
+
+
+def is_worth_it(nbytes: int) -> bool:
+    """Whether a snapshot takes less than copying so many bytes, and there is memory for it.
+
+    As much as that is needed if the notebook writes to all of it before it has been copied.
+    """
+    if nbytes < ENOUGH or nbytes > available() // 2:
+        return False
+    resident = int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    return nbytes * SHARE >= resident
+
+
+def is_possible() -> bool:
+    """Whether this system can take snapshots: Linux from 5.9 on, with the GNU C library."""
+    if sys.platform != "linux" or sys.maxsize < 2**32:
+        return False
+    needed = ("clone", "getcontext", "makecontext", "setcontext", "syscall", "process_vm_readv")
+    if not all(hasattr(_libc, name) for name in needed) or not hasattr(os, "pidfd_open"):
+        return False
+    # Of no descriptor: what is asked is whether the call is there.
+    return bool(_libc.syscall(_CLOSE_RANGE, ctypes.c_uint(-2), ctypes.c_uint(-1), 0) == 0)
+
+
+def take(parts: list[Part]) -> Snapshot:
+    """Take a snapshot of this process; any thread.
+
+    Returns
+    -------
+    Snapshot
+        It lives for `LIFE`, or until somebody ends it.
+
+    Raises
+    ------
+    OSError
+        There is not enough memory, or no process more is allowed.
+    """
+    word = secrets.token_bytes(WORD)
+    with _Chains(word) as chains:
+        # What becomes of a signal is inherited, its handlers are Python's: so none may come.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = chains.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return Snapshot(pid, chains.word, word, parts)
+
+
+def end(snapshot: Snapshot) -> None:
+    """End a snapshot that was just taken here, and that nobody else knows."""
+    with suppress(ProcessLookupError):
+        os.kill(snapshot.pid, signal.SIGKILL)
+
+
+class _Chains:
+    """The memory in which helper and snapshot have their contexts and stacks; a block.
+
+    It can go when the helper has ended: the snapshot has a copy.
+    """
+
+    def __init__(self, word: bytes) -> None:
+        self._room = mmap.mmap(-1, (_STEPS + 2) * (_CONTEXT + _STACK))
+        self._bytes = ctypes.c_char.from_buffer(self._room)
+        self._free = ctypes.addressof(self._bytes)
+        self.word = self._kept(word)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        del self._bytes
+        self._room.close()
+
+    def start(self) -> int:
+        """Start the two, with all signals blocked; answer the snapshot's pid."""
+        milliseconds = int(LIFE * 1000)
+        snapshot = self._chain(
+            ("syscall", _CLOSE_RANGE, 0, 0xFFFFFFFF, 0),
+            ("setsid",),
+            ("prctl", _PR_SET_NAME, self._kept(_NAME)),
+            # Where the system lets only a parent read (Yama), the registry may, too.
+            ("prctl", _PR_SET_PTRACER, -1),
+            ("poll", 0, 0, milliseconds),
+            ("_exit", 0),
+        )
+        told = self._kept(bytes(8))
+        stack, run = self._stack(), _address("setcontext")
+        helper = self._chain(
+            ("clone", run, stack, _CLONE_PARENT_SETTID, snapshot, told, 0, 0), ("_exit", 0)
+        )
+        flags = _CLONE_VM | _CLONE_VFORK
+        pid = _libc.clone(*map(ctypes.c_void_p, (run, self._stack())), flags, _word(helper))
+        if pid < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        os.waitpid(pid, _WCLONE)
+        found = ctypes.c_int.from_address(told).value
+        if not found:
+            raise OSError("the system has no room for another process")
+        return found
+
+    def _chain(self, *calls: tuple[str | int, ...]) -> int:
+        """Make contexts that call one function of the C library's after the other."""
+        following = 0
+        for name, *arguments in reversed(calls):
+            context, stack = self._kept(bytes(_CONTEXT)), self._stack()
+            if _libc.getcontext(_word(context)):
+                number = ctypes.get_errno()
+                raise OSError(number, os.strerror(number))
+            words = (ctypes.c_size_t * (_STACK_SIZE + 1)).from_address(context)
+            words[_LINK], words[_STACK_AT], words[_STACK_SIZE] = following, stack - _STACK, _STACK
+            given = map(_word, arguments)
+            _libc.makecontext(_word(context), _word(_address(str(name))), len(arguments), *given)
+            following = context
+        return following
+
+    def _stack(self) -> int:
+        """Answer the upper end of a new stack."""
+        self._free += _STACK
+        return self._free
+
+    def _kept(self, content: bytes) -> int:
+        address = self._free
+        ctypes.memmove(address, content, len(content))
+        self._free += -(-len(content) // 64) * 64
+        return address
+
+
+class _PyBuffer(ctypes.Structure):
+    """CPython's ``Py_buffer``."""
+
+    _fields_ = (
+        ("buf", ctypes.c_void_p),
+        ("obj", ctypes.c_void_p),
+        ("len", ctypes.c_ssize_t),
+        ("itemsize", ctypes.c_ssize_t),
+        ("readonly", ctypes.c_int),
+        ("ndim", ctypes.c_int),
+        *((name, ctypes.c_void_p) for name in ("format", "shape", "strides", "suboffsets")),
+        ("internal", ctypes.c_void_p),
+    )
+
+
+def address_of(view: memoryview) -> int:
+    """Answer where a contiguous buffer's bytes are, one that cannot be written to, too."""
+    found = _PyBuffer()
+    python = ctypes.pythonapi
+    python.PyObject_GetBuffer(ctypes.py_object(view), ctypes.byref(found), 0)
+    python.PyBuffer_Release(ctypes.byref(found))
+    return int(found.buf or 0)
+
+
+def _privacy() -> Callable[[Part], bool]:
+    """Answer what tells whether memory is shared with no other process, as things are now."""
+    shared = []
+    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
+        limits, flags = line.split(maxsplit=2)[:2]
+        if flags.endswith("s"):
+            low, _, high = limits.partition("-")
+            shared.append((int(low, 16), int(high, 16)))
+    return lambda part: (
+        not any(low < part.address + part.size and part.address < high for low, high in shared)
+    )
+
+
+def _others() -> list[str]:
+    """Names of threads that might write to what is just being named."""
+    here = threading.current_thread().name
+    return [
+        thread.name
+        for thread in threading.enumerate()
+        if thread.name != here and not thread.name.startswith(_OWN_THREADS)
+    ]
+
+
+def _address(name: str) -> int:
+    return ctypes.cast(getattr(_libc, name), ctypes.c_void_p).value or 0
+
+
+def _word(value: int | str) -> ctypes.c_long:
+    return ctypes.c_long(int(value))
+
+
+# With the interpreter's lock: no other thread of Python's runs while a snapshot is taken.
+_libc = ctypes.PyDLL(None, use_errno=True)

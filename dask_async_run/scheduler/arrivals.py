@@ -1,0 +1,151 @@
+"""Arrivals: large inputs that a kernel left to a snapshot of itself are copied to the store.
+
+A job may be made as soon as its inputs are coming; its claim waits for them. What is to be copied
+is noted on disk until it has been, so that a server which is started again goes on with it: the
+snapshot does not need the one that was killed.
+
+    noted, coming -> each copied in a thread, its content compared with its name -> snapshot ended
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import shutil
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from pathlib import Path
+
+from dask_async_run.errors import FrameError
+from dask_async_run.frames import Frame, FrameStore
+from dask_async_run.job import Message
+from dask_async_run.scheduler.holders import Holders
+from dask_async_run.snapshots import Part, Snapshot, SnapshotReader
+
+logger = logging.getLogger(__name__)
+
+NOTES = "arrivals"
+"""In the state folder: a file for each snapshot that is being copied."""
+
+PATIENCE = 5.0
+"""Seconds for which a server that is stopped goes on copying."""
+
+SPARE = 64 * 1024 * 1024
+"""Bytes that a disk must have beyond what is copied: who submits is told before if it is full."""
+
+
+class Arrivals:
+    """The snapshots that one registry copies; for the scheduler's event loop.
+
+    Parameters
+    ----------
+    folder : Path
+        Of notes.
+    store : FrameStore
+    holders : Holders
+    came : callable
+        Called when frames have come, or will not.
+    """
+
+    def __init__(
+        self, folder: Path, store: FrameStore, holders: Holders, came: Callable[[], None]
+    ) -> None:
+        self._folder = folder
+        self._store = store
+        self._holders = holders
+        self._came = came
+        self._copying: dict[asyncio.Task[None], frozenset[str]] = {}  # and digests
+
+    def __bool__(self) -> bool:
+        """Whether anything is being copied."""
+        return bool(self._copying)
+
+    def start(self) -> None:
+        """Go on with what another server was about."""
+        with suppress(FileNotFoundError):
+            for note in self._folder.iterdir():
+                try:
+                    snapshot = _from_text(note.read_text())
+                    self._begin(snapshot, SnapshotReader(snapshot), note)
+                except (OSError, ValueError, KeyError, TypeError) as error:
+                    logger.warning("inputs noted in %s cannot be copied any more: %s", note, error)
+                    note.unlink(missing_ok=True)
+
+    async def bring(self, snapshot: Snapshot) -> bool:
+        """Begin to copy; whether that is possible. If not, the snapshot is as it was."""
+        try:
+            size = sum(part.size for part in snapshot.parts)
+            if shutil.disk_usage(self._store.folder).free < size + SPARE:
+                return False
+            reader = await asyncio.to_thread(SnapshotReader, snapshot)
+        except OSError:
+            return False
+        note = self._folder / f"{snapshot.word.hex()}.json"
+        try:
+            await asyncio.to_thread(_write, note, _to_text(snapshot))
+        except OSError:
+            note.unlink(missing_ok=True)
+            reader.close()
+            return False
+        self._begin(snapshot, reader, note)
+        return True
+
+    async def wait(self, digests: Iterable[str]) -> None:
+        """Wait until none of some frames is being copied."""
+        wanted = frozenset(digests)
+        copying = [task for task, parts in self._copying.items() if not parts.isdisjoint(wanted)]
+        if copying:
+            await asyncio.wait(copying)
+
+    async def close(self) -> None:
+        """Let what is being copied come to its end; what takes too long, the next server copies."""
+        if self._copying:
+            _, late = await asyncio.wait(self._copying, timeout=PATIENCE)
+            for task in late:
+                task.cancel()
+
+    def _begin(self, snapshot: Snapshot, reader: SnapshotReader, note: Path) -> None:
+        digests = frozenset(part.digest for part in snapshot.parts)
+        self._holders.bring(note.name, digests)
+        copying = asyncio.create_task(self._copy(snapshot, reader, note))
+        self._copying[copying] = digests
+        copying.add_done_callback(self._copying.pop)
+
+    async def _copy(self, snapshot: Snapshot, reader: SnapshotReader, note: Path) -> None:
+        for part in snapshot.parts:
+            try:
+                await asyncio.to_thread(self._bring, part, reader)
+                self._holders.came(part.digest)
+            except (OSError, FrameError) as error:
+                why = error.args[-1] if isinstance(error, FrameError) else error.strerror
+                logger.warning("frame %s could not be copied: %s", part.digest, why or error)
+                text = f"could not be copied ({why or error})"
+                self._holders.failed(note.name, part.digest, text)
+            self._came()
+        # Not where this was cancelled: then the next server goes on.
+        reader.end()
+        await asyncio.to_thread(note.unlink, missing_ok=True)
+
+    def _bring(self, part: Part, reader: SnapshotReader) -> None:
+        self._store.bring(
+            Frame(part.digest, part.size),
+            lambda room, start: reader.fill(room, part.address + start),
+        )
+
+
+def _write(note: Path, text: str) -> None:
+    note.parent.mkdir(mode=0o700, exist_ok=True)
+    part = note.with_suffix(".part")
+    part.touch(mode=0o600)
+    part.write_text(text)
+    part.replace(note)
+
+
+def _to_text(snapshot: Snapshot) -> str:
+    return json.dumps(snapshot.to_message() | {"word": snapshot.word.hex()})
+
+
+def _from_text(text: str) -> Snapshot:
+    message: Message = json.loads(text)
+    return Snapshot.from_message(message | {"word": bytes.fromhex(message["word"])})

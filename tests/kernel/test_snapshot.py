@@ -1,0 +1,296 @@
+"""Snapshots of this process: what they hold, that they are nobody's, and that nothing stops."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from dask_async_run.errors import ServerError
+from dask_async_run.frames import Frame, FrameStore, name_of
+from dask_async_run.kernel import snapshot as snapshot_module
+from dask_async_run.kernel.snapshot import (
+    ENOUGH,
+    LARGE,
+    SnapshotFrames,
+    address_of,
+    end,
+    is_possible,
+    take,
+)
+from dask_async_run.snapshots import Part, Snapshot, SnapshotReader
+from waiting import wait_for
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
+
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+def bytes_of(array: Array) -> memoryview:
+    return array.data.cast("B")
+
+
+def part_of(array: Array) -> Part:
+    view = bytes_of(array)
+    return Part(name_of(view).digest, view.nbytes, address_of(view))
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+@pytest.fixture
+def array() -> Array:
+    return np.arange(500_000.0)
+
+
+@pytest.fixture
+def snapshot(array: Array) -> Iterator[Snapshot]:
+    taken = take([part_of(array)])
+    yield taken
+    end(taken)
+    wait_for(lambda: is_gone(taken.pid), 10)
+
+
+def test_it_holds_what_was_there_when_it_was_taken(array: Array, snapshot: Snapshot) -> None:
+    """Whatever is written afterwards; also to who gets its message."""
+    before = array.copy()
+    array[:] = -1.0
+    found = np.zeros_like(array)
+    reader = SnapshotReader(Snapshot.from_message(snapshot.to_message()))
+    reader.fill(bytes_of(found), snapshot.parts[0].address)
+    reader.close()
+    assert (found == before).all()
+    assert not is_gone(snapshot.pid)
+
+
+def test_it_is_nobodys_and_has_nothing_open(snapshot: Snapshot) -> None:
+    """Who ends a kernel's children, its group or its session does not end it."""
+    process = psutil.Process(snapshot.pid)
+    wait_for(lambda: process.name() == "dask-async-run" and not process.num_fds(), 10)
+    assert snapshot.pid not in {child.pid for child in psutil.Process().children(recursive=True)}
+    assert os.getsid(snapshot.pid) == snapshot.pid
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        os.kill(snapshot.pid, number)
+    assert process.status() == psutil.STATUS_SLEEPING
+
+
+def test_signals_are_heeded_here_as_before(array: Array) -> None:
+    """The mask of the thread that takes it is what it was."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    end(take([part_of(array)]))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_who_reads_ends_it(array: Array) -> None:
+    """At once, where it lived for minutes else."""
+    taken = take([part_of(array)])
+    SnapshotReader(taken).end()
+    wait_for(lambda: is_gone(taken.pid), 10)
+
+
+def test_another_process_is_not_taken_for_it(snapshot: Snapshot) -> None:
+    """One that has its pid, or one with other memory."""
+    with pytest.raises(OSError, match="process"):
+        SnapshotReader(Snapshot(os.getpid(), snapshot.address, snapshot.word, snapshot.parts))
+    other = Snapshot(snapshot.pid, snapshot.address, bytes(len(snapshot.word)), snapshot.parts)
+    with pytest.raises(ProcessLookupError):
+        SnapshotReader(other)
+
+
+def test_memory_that_it_lacks_is_noticed_before_it_is_counted_on() -> None:
+    """A library may keep some of its memory from being copied to other processes."""
+    with mmap.mmap(-1, 4 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        memory.madvise(mmap.MADV_DONTFORK)
+        view = memoryview(memory)
+        taken = take([Part(name_of(view).digest, view.nbytes, address_of(view))])
+        view.release()
+        try:
+            with pytest.raises(OSError, match="cannot be read"):
+                SnapshotReader(taken)
+        finally:
+            end(taken)
+
+
+BUSY = """\
+import threading, time
+import numpy as np
+from dask_async_run.kernel.snapshot import address_of, take
+from dask_async_run.snapshots import Part, SnapshotReader
+
+a, products, stop = np.ones((300, 300)), [0, 0], False
+
+def multiply(which):
+    while not stop:
+        assert (a @ a)[0, 0] == 300
+        [bytearray(n * 1000) for n in range(50)]
+        products[which] += 1
+
+threads = [threading.Thread(target=multiply, args=(n,)) for n in (0, 1)]
+for thread in threads: thread.start()
+word = bytearray(b"snapshot" * 512)
+part = Part("", len(word), address_of(memoryview(word)))
+for turn in range(200):
+    reader = SnapshotReader(take([part]))
+    room = bytearray(len(word))
+    reader.fill(memoryview(room), part.address)
+    assert room == word
+    reader.end()
+before = list(products)
+while any(b >= n for b, n in zip(before, products)): time.sleep(0.01)
+stop = True
+for thread in threads: thread.join()
+print("done")
+"""
+
+
+def test_products_in_other_threads_go_on() -> None:
+    """Where `os.fork` leaves a thread in OpenBLAS for ever; and no snapshot hangs on a lock."""
+    ran = subprocess.run([sys.executable, "-c", BUSY], capture_output=True, text=True, timeout=100)
+    assert ran.stdout == "done\n", ran.stderr
+
+
+class Place:
+    """A store whose large frames are left to snapshots, and what it was asked to bring."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store = FrameStore(folder)
+        self.asked: list[Snapshot] = []
+        self.answer = True
+        self.frames = SnapshotFrames(self.store, self.bring)
+
+    def bring(self, snapshot: Snapshot) -> bool:
+        self.asked.append(snapshot)
+        return self.answer
+
+    def put(self, *buffers: Any) -> list[str]:
+        payload = self.frames.put_payload(b"", buffers)
+        return [digest for digest, _ in payload.frames]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    place = Place(tmp_path / "frames")
+    yield place
+    for taken in place.asked:
+        end(taken)
+        wait_for(partial(is_gone, taken.pid), 10)
+
+
+@pytest.fixture
+def large() -> Array:
+    return np.arange(float(2 * ENOUGH // 8))
+
+
+def test_large_buffers_are_left_to_one_snapshot_and_small_ones_are_not(
+    place: Place, large: Array
+) -> None:
+    """They have their names at once; a buffer that is there is not asked for again."""
+    half = ENOUGH // 8
+    there = np.full(half, 7.0)
+    place.store.put(bytes_of(there))
+    names = place.put(large[:half], b"small" * 100, large[half:].tobytes(), there)
+    (snapshot,) = place.asked
+    assert [part.digest for part in snapshot.parts] == [names[0], names[2]]
+    assert [place.store.has(name) for name in names] == [False, True, False, True]
+    reader = SnapshotReader(snapshot)
+    large[:] = 0.0
+    for part in snapshot.parts:
+
+        def fill(room: memoryview, start: int, address: int = part.address) -> None:
+            reader.fill(room, address + start)
+
+        place.store.bring(Frame(part.digest, part.size), fill)
+    reader.close()
+    second = np.frombuffer(place.store.open(names[2], ENOUGH))
+    assert (second == np.arange(half, 2.0 * half)).all()
+
+
+def test_what_the_registry_cannot_read_is_copied(place: Place, large: Array) -> None:
+    """The snapshot ends then."""
+    place.answer = False
+    (name,) = place.put(large)
+    assert place.store.has(name)
+    wait_for(lambda: is_gone(place.asked[0].pid), 10)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ServerError])
+def test_no_snapshot_is_left_when_asking_fails(
+    place: Place, large: Array, error: type[BaseException]
+) -> None:
+    """An interrupt gets through; of a server that does not answer the submission will say so."""
+    seen: list[Snapshot] = []
+
+    def fail(snapshot: Snapshot) -> bool:
+        seen.append(snapshot)
+        raise error("no")
+
+    frames = SnapshotFrames(place.store, fail)
+    if error is ServerError:
+        assert place.store.has(frames.put_payload(b"", [bytes_of(large)]).frames[0][0])
+    else:
+        with pytest.raises(error):
+            frames.put_payload(b"", [bytes_of(large)])
+    wait_for(lambda: is_gone(seen[0].pid), 10)
+
+
+def test_shared_memory_is_copied_before(place: Place, tmp_path: Path) -> None:
+    """Who shares it may change it: no copy of a process is a snapshot of that."""
+    shared = np.memmap(tmp_path / "shared", mode="w+", shape=ENOUGH // 8)
+    shared[:] = 5.0
+    (name,) = place.put(shared)
+    assert place.store.has(name)
+    assert not place.asked
+
+
+def test_what_another_thread_changes_meanwhile_is_copied_before(
+    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its name would not be that of what the snapshot holds."""
+    go, changed = threading.Event(), threading.Event()
+
+    def change() -> None:
+        go.wait()
+        large[-1] = -1.0
+        changed.set()
+
+    def after_a_change(parts: list[Part]) -> Snapshot:
+        go.set()
+        changed.wait()
+        return take(parts)
+
+    monkeypatch.setattr(snapshot_module, "take", after_a_change)
+    other = threading.Thread(target=change)
+    other.start()
+    try:
+        (name,) = place.put(large)
+    finally:
+        go.set()
+        other.join()
+    assert not place.asked
+    assert np.frombuffer(place.store.open(name, large.nbytes))[-1] == -1.0
+
+
+def test_a_large_process_copies_what_is_small_beside_it(
+    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A snapshot takes as long as the whole process is large."""
+    monkeypatch.setattr(snapshot_module, "SHARE", 0)
+    (name,) = place.put(large)
+    assert place.store.has(name)
+    assert not place.asked

@@ -1,0 +1,204 @@
+"""Arrivals: what is copied from snapshots, what is told of it, and what a next server does."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from dask_async_run.frames import FrameStore, name_of
+from dask_async_run.kernel.snapshot import address_of, end, is_possible, take
+from dask_async_run.scheduler import arrivals as arrivals_module
+from dask_async_run.scheduler.arrivals import Arrivals
+from dask_async_run.scheduler.holders import Holders
+from dask_async_run.snapshots import Part, Snapshot
+from waiting import wait_for
+
+pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
+
+
+class Site:
+    """A store, who tells of it, and snapshots of two arrays."""
+
+    def __init__(self, folder: Path) -> None:
+        self.notes = folder / "notes"
+        self.store = FrameStore(folder / "frames")
+        self.holders = Holders()
+        self.news = 0
+        self.arrays = [np.full(1_000_000, value) for value in (1.0, 2.0)]
+        self.snapshots: list[Snapshot] = []
+
+    def arrivals(self) -> Arrivals:
+        return Arrivals(self.notes, self.store, self.holders, self.count)
+
+    def count(self) -> None:
+        self.news += 1
+
+    def parts(self) -> list[Part]:
+        views = [array.data.cast("B") for array in self.arrays]
+        return [Part(name_of(view).digest, view.nbytes, address_of(view)) for view in views]
+
+    def take(self, parts: list[Part] | None = None) -> Snapshot:
+        self.snapshots.append(take(self.parts() if parts is None else parts))
+        return self.snapshots[-1]
+
+    def is_gone(self, snapshot: Snapshot) -> bool:
+        try:
+            return psutil.Process(snapshot.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+    @property
+    def noted(self) -> list[Path]:
+        return list(self.notes.iterdir()) if self.notes.exists() else []
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    site = Site(tmp_path)
+    yield site
+    for snapshot in site.snapshots:
+        end(snapshot)
+        wait_for(partial(site.is_gone, snapshot), 10)
+
+
+def test_what_comes_is_told_and_then_there(site: Site) -> None:
+    """Coming until it is there; then the snapshot is ended and nothing is noted any more."""
+    snapshot = site.take()
+    digests = [part.digest for part in snapshot.parts]
+    for array in site.arrays:
+        array[:] = 0.0
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        assert await arrivals.bring(snapshot)
+        assert arrivals
+        assert all(map(site.holders.is_coming, digests))
+        assert len(site.noted) == 1
+        await arrivals.wait([digests[1]])
+        assert not arrivals
+        assert not any(map(site.holders.is_coming, digests))
+
+    asyncio.run(story())
+    assert site.news == 2
+    assert not site.noted
+    for digest, value in zip(digests, (1.0, 2.0), strict=True):
+        assert (np.frombuffer(site.store.open(digest, 8_000_000)) == value).all()
+    wait_for(lambda: site.is_gone(snapshot), 10)
+
+
+def test_one_that_is_not_what_its_name_says_is_told_of(site: Site) -> None:
+    """The others come; who needs that one hears why it is missing."""
+    first, second = site.parts()
+    wrong = Part(name_of(b"something else").digest.partition("-")[0] + "-8000000", *_rest(first))
+    snapshot = site.take([wrong, second])
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        assert await arrivals.bring(snapshot)
+        await arrivals.wait([second.digest])
+
+    asyncio.run(story())
+    assert "was changed while its name was made" in site.holders.fate(wrong.digest)
+    assert not site.store.has(wrong.digest)
+    assert site.store.has(second.digest)
+    assert not site.holders.fate(second.digest)
+    wait_for(lambda: site.is_gone(snapshot), 10)
+
+
+def test_one_whose_snapshot_was_killed_is_told_of(site: Site) -> None:
+    """As by the system when memory ran out."""
+    snapshot = site.take()
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        assert await arrivals.bring(snapshot)
+        end(snapshot)
+        wait_for(lambda: site.is_gone(snapshot), 10)
+        await arrivals.wait(part.digest for part in snapshot.parts)
+
+    asyncio.run(story())
+    for part in snapshot.parts:
+        assert "could not be copied" in site.holders.fate(part.digest)
+    assert not site.noted
+
+
+def _rest(part: Part) -> tuple[int, int]:
+    return part.size, part.address
+
+
+def _elsewhere(site: Site) -> Snapshot:
+    """One of a machine on which that pid is nobody's."""
+    snapshot = site.take()
+    end(snapshot)
+    wait_for(lambda: site.is_gone(snapshot), 10)
+    return snapshot
+
+
+def _too_large(site: Site) -> Snapshot:
+    first, second = site.parts()
+    return site.take([first, Part(second.digest, 2**60, second.address)])
+
+
+@pytest.mark.parametrize("made", [_elsewhere, _too_large])
+def test_what_cannot_be_copied_is_refused(site: Site, made: Callable[[Site], Snapshot]) -> None:
+    """Then nothing is coming, and the snapshot is left to who took it."""
+    snapshot = made(site)
+    gone = site.is_gone(snapshot)
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        assert not await arrivals.bring(snapshot)
+        assert not arrivals
+
+    asyncio.run(story())
+    assert not site.noted
+    assert not any(site.holders.is_coming(part.digest) for part in snapshot.parts)
+    assert site.is_gone(snapshot) == gone
+
+
+def test_the_next_server_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was killed, or stopped while there was much to copy, leaves its notes."""
+    monkeypatch.setattr(arrivals_module, "PATIENCE", 0.0)
+    snapshot = site.take()
+
+    async def first() -> None:
+        arrivals = site.arrivals()
+        assert await arrivals.bring(snapshot)
+        await arrivals.close()
+
+    async def second() -> None:
+        arrivals = site.arrivals()
+        arrivals.start()
+        assert all(site.holders.is_coming(part.digest) for part in snapshot.parts)
+        await arrivals.wait(part.digest for part in snapshot.parts)
+
+    asyncio.run(first())
+    assert len(site.noted) == 1
+    assert site.noted[0].stat().st_mode & 0o077 == 0
+    assert not site.is_gone(snapshot)
+    asyncio.run(second())
+    assert all(site.store.has(part.digest) for part in snapshot.parts)
+    assert not site.noted
+    wait_for(lambda: site.is_gone(snapshot), 10)
+
+
+@pytest.mark.parametrize("text", ["", "{}", json.dumps({"pid": 1, "word": "zz"}), "[1]"])
+def test_a_note_that_says_nothing_is_dropped(site: Site, text: str) -> None:
+    """And one of a snapshot that is not there any more, as after a reboot."""
+    site.notes.mkdir()
+    (site.notes / "a.json").write_text(text)
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        arrivals.start()
+        assert not arrivals
+
+    asyncio.run(story())
+    assert not site.noted
