@@ -84,6 +84,14 @@ class Outputs:
 
 
 @dataclass(frozen=True, slots=True)
+class Endings:
+    """Which of some jobs are not open: those that have ended, and ids of which there is none."""
+
+    ended: list[JobView]
+    gone: list[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Remains:
     """What a job left behind: its result, None if it has none, and all outputs in order."""
 
@@ -200,7 +208,8 @@ class Registry:
         -------
         dict
             Its ``version``, ``state_folder``, ``host_token`` and ``python``; ``page``, its
-            page of jobs; ``peers``, whether its workers have frames for others.
+            page of jobs; ``peers``, whether its workers have frames for others; ``endings``,
+            whether it has that operation: an older one has not.
         """
         answer: Message = await self._ask("hello")
         return answer
@@ -366,6 +375,14 @@ class Registry:
         chosen = {name: value for name, value in options.items() if value is not None}
         answer = await self._ask("jobs", notebook=notebook, states=listed, **chosen)
         return [_view(message) for message in answer]
+
+    async def endings(self, jobs: Iterable[str]) -> Endings:
+        """Answer which of some jobs, by their ids, have ended.
+
+        Of those that are open nothing travels, however many they are.
+        """
+        answer = await self._ask("endings", jobs=list(jobs))
+        return Endings([_view(message) for message in answer["ended"]], answer["gone"])
 
     async def labels(self, wanted: Iterable[str] = ()) -> list[JobView]:
         """All jobs in order of submission, with nothing but what they are called.
@@ -732,6 +749,9 @@ class SyncRegistry:
         return self._sync(
             self._registry.jobs, notebook, states, wanted, gathered, latest, sweep, owner
         )
+
+    def endings(self, jobs: Iterable[str]) -> Endings:
+        return self._sync(self._registry.endings, list(jobs))
 
     def labels(self, wanted: Iterable[str] = ()) -> list[JobView]:
         return self._sync(self._registry.labels, wanted)

@@ -593,11 +593,8 @@ class AsyncRun(Magics):
         assert self._session is not None
         if not self.auto_gather and not self._live.wanted:
             return
-        waiting = [record.id for record in self._session.waiting()]
-        for view in self._session.registry.jobs(wanted=[*waiting, *self._live.wanted]):
-            wanted = self.auto_gather or view.id in self._live.wanted
-            if not wanted or not State(view.state).terminal:
-                continue
+        waiting = [record.id for record in self._session.waiting()] if self.auto_gather else []
+        for view in self._session.endings_of([*waiting, *self._live.wanted]).ended:
             self._live.wanted.pop(view.id, None)
             here = view.id in self._session.records and view.id not in self._session.gathered
             if view.state == State.FINISHED and here:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from dask_async_run.errors import AsyncRunError, NoSuchJobError
+from dask_async_run.errors import AsyncRunError
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.tables import listed
@@ -42,12 +42,9 @@ class Notices:
         if not open_ or _GATHERS.search(code):
             return []
         try:
-            views = session.registry.wait(open_, 0.0)
-        except NoSuchJobError:  # forgotten, by somebody else
-            views = session.registry.jobs(wanted=open_)
+            ended = [view for view in session.endings_of(open_).ended if not view.gathered]
         except AsyncRunError:
             return []
-        ended = [v for v in views if State(v.state).terminal and not v.gathered]
         self._told.update(view.id for view in ended)
         return lines(ended)
 

@@ -37,7 +37,7 @@ from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.kernel.snapshot import SnapshotFrames
 from dask_async_run.owners import current_owner, owned
-from dask_async_run.registry import CONNECTION_ERRORS, Remains, SyncRegistry
+from dask_async_run.registry import CONNECTION_ERRORS, Endings, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
 from dask_async_run.stores import RecalledFrames
@@ -114,6 +114,7 @@ class Session:
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
         self._page = str(hello.get("page", ""))  # an older server has none ...
+        self._tells_endings = bool(hello.get("endings"))
         if hello.get("peers"):  # ... nor workers that others fetch frames from
             self.registry.use_peers()
         self.store = RecalledFrames(
@@ -199,20 +200,30 @@ class Session:
             if record.id not in self.gathered and not record.spec.of
         ]
 
-    def views_of(self, records: Sequence[Record]) -> dict[str, JobView]:
-        """Answer the jobs that there are of some records, by id.
+    def endings(self, records: Sequence[Record]) -> dict[str, JobView | None]:
+        """Answer the jobs that there are of some records, by id; None: it has not ended.
 
-        Of those that are known to have ended the scheduler is not asked again: submitting costs
-        the same however many jobs were not gathered. See `drop_forgotten`.
+        Of those that are known to have ended the scheduler is not asked again, and of those that
+        have not it tells nothing: submitting costs the same however many jobs wait or were not
+        gathered. See `drop_forgotten`.
         """
         open_ = [record.id for record in records if record.ended is None]
-        views = {view.id: view for view in self.registry.jobs(wanted=open_)} if open_ else {}
+        found = self.endings_of(open_)
+        ended, gone = {view.id: view for view in found.ended}, frozenset(found.gone)
         for record in records:
-            if record.ended is not None:
-                views[record.id] = record.ended
-            elif record.id in views and State(views[record.id].state).terminal:
-                record.ended = views[record.id]
-        return views
+            record.ended = record.ended or ended.get(record.id)
+        return {record.id: record.ended for record in records if record.id not in gone}
+
+    def endings_of(self, jobs: Sequence[str]) -> Endings:
+        """As `Registry.endings`, of a server of an earlier version too."""
+        if not jobs:
+            return Endings([], [])
+        if self._tells_endings:
+            return self.registry.endings(jobs)
+        views = self.registry.jobs(wanted=jobs)
+        there = {view.id for view in views}
+        ended = [view for view in views if State(view.state).terminal]
+        return Endings(ended, [job for job in jobs if job not in there])
 
     def drop_forgotten(self, records: Iterable[Record]) -> bool:
         """Find out whether somebody forgot jobs of which was said that they have ended.
@@ -220,7 +231,7 @@ class Session:
         Returns
         -------
         bool
-            Some were: `views_of` does not answer them any more.
+            Some were: `endings` does not answer them any more.
         """
         ended = [record for record in records if record.ended is not None]
         if not ended:

@@ -215,14 +215,14 @@ def pending_names(session: Session) -> dict[str, PendingName]:
     waiting = session.waiting()
     if not waiting:
         return {}
-    views = session.views_of(waiting)
+    endings = session.endings(waiting)
     found: dict[str, PendingName] = {}
     for record in waiting:
-        view = views.get(record.id)
-        if view is None or view.state not in (State.PENDING, State.RUNNING, State.FINISHED):
+        end = endings.get(record.id)
+        if record.id not in endings or (end is not None and end.state != State.FINISHED):
             continue
-        if view.result is not None:
-            certain = names = {*view.result["bound"], *view.result["deleted"]}
+        if end is not None and end.result is not None:
+            certain = names = {*end.result["bound"], *end.result["deleted"]}
         else:
             names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
         if record.spec.only:
@@ -322,11 +322,8 @@ def _sharing(session: Session, captured: Captured) -> list[Record]:
     if not candidates:
         return []
     mine = mutable_objects(captured, captured.values)
-    alive = {
-        view.id
-        for view in session.views_of(candidates).values()
-        if view.state in (State.PENDING, State.RUNNING, State.FINISHED)
-    }
+    endings = session.endings(candidates).items()
+    alive = {job for job, end in endings if end is None or end.state == State.FINISHED}
     return [
         record
         for record in candidates

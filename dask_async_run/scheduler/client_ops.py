@@ -49,6 +49,7 @@ class ClientOps:
         "hello",
         "create",
         "jobs",
+        "endings",
         "labels",
         "count",
         "show",
@@ -88,6 +89,7 @@ class ClientOps:
             "python": list(sys.version_info[:3]),
             "page": self._registry.page,
             "peers": True,
+            "endings": True,
         }
 
     async def create(self, spec: Message) -> Message:
@@ -171,6 +173,15 @@ class ClientOps:
                 break
             await asyncio.sleep(0)  # others are served, too, while ten thousand are listed
         return found
+
+    async def endings(self, jobs: Sequence[str]) -> Message:
+        closed = [job for job in jobs if not self._registry.is_open(job)]
+        ended: list[Message] = []
+        for start in range(0, len(closed), PAGE):
+            ended += self._registry.rows(jobs=closed[start : start + PAGE])
+            await asyncio.sleep(0)
+        there = {row["id"] for row in ended}
+        return {"ended": ended, "gone": [job for job in closed if job not in there]}
 
     async def labels(self, wanted: Sequence[str] = ()) -> list[list[Any]]:
         return self._journal.labels(wanted)
