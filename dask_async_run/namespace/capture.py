@@ -479,9 +479,12 @@ def _portable(
     surroundings: Mapping[str, Any], namespace: dict[str, Any], unsent: dict[str, str]
 ) -> dict[str, Any]:
     """Answer what of some surroundings can be pickled; of dicts that can't, the items."""
+    doubtful = {key: value for key, value in surroundings.items() if not _is_plain(value)}
+    if not doubtful or why_not(doubtful, namespace) is None:  # as a rule; one attempt is quicker
+        return dict(surroundings)
     found = {}
     for key, value in surroundings.items():
-        reason = None if _is_plain(value) else why_not(value, namespace)
+        reason = why_not(value, namespace) if key in doubtful else None
         if reason is None:
             found[key] = value
         elif isinstance(value, dict):
