@@ -307,7 +307,7 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
     while pending:
         obj = pending.pop()
         kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
-        if kind in (None, LEAF, PART, MODULE):
+        if kind is None or kind is LEAF or kind is PART or kind is MODULE:  # `in` compares fields
             continue
         found.add(id(obj))
         children = kind.children(obj)

@@ -406,9 +406,13 @@ class Merger:
                     self._plan_name(plan, name, copies[name], overwrite)
             return
         touched = set()
-        for update in self._loaded.updates:
-            obj = self._resolve(update[0])
-            why = None if overwrite else self._changed_here(update[0], obj, update[2])
+        with fingerprinting(self._namespace, KnownBuffers()):  # for all: it takes a while to set
+            judged = [
+                (update, obj, None if overwrite else self._changed_here(update[0], obj, update[2]))
+                for update in self._loaded.updates
+                for obj in [self._resolve(update[0])]
+            ]
+        for update, obj, why in judged:
             if why is None:
                 plan.updates.append(self._whole(update) if overwrite else update)
                 touched.add(id(obj))
@@ -454,8 +458,7 @@ class Merger:
             if self._comparison is None:
                 sent = {id(copy): i for i, copy in original.items()}
                 self._comparison = Comparison(self._kept.indices(), sent)
-            with fingerprinting(self._namespace, KnownBuffers()):
-                same = self._comparison.own_state(obj, original[index])
+            same = self._comparison.own_state(obj, original[index])
         return None if same else "was changed in place here since"
 
     def _names_of(self, obj: Any, names: list[str]) -> list[str]:
