@@ -93,10 +93,13 @@ class Arrivals:
 
     async def wait(self, digests: Iterable[str]) -> None:
         """Wait until none of some frames is being copied."""
-        wanted = frozenset(digests)
-        copying = [task for task, parts in self._copying.items() if not parts.isdisjoint(wanted)]
-        if copying:
+        if copying := self.among(digests):
             await asyncio.wait(copying)
+
+    def among(self, digests: Iterable[str]) -> list[asyncio.Task[None]]:
+        """Answer what copies some of these frames."""
+        wanted = frozenset(digests)
+        return [task for task, parts in self._copying.items() if not parts.isdisjoint(wanted)]
 
     async def close(self) -> None:
         """Let what is being copied come to its end; what takes too long, the next server copies."""

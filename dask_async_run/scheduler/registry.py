@@ -504,10 +504,16 @@ class JobRegistry:
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
                 if row["state"] == State.PENDING and not row["reason"]:
-                    row["reason"] = self.cluster.waits_for(row["id"])
+                    row["reason"] = self.cluster.waits_for(row["id"]) or self._coming(row["id"])
             if self.problem and row["id"] in self._changed:
                 row["reason"] = f"not on record yet: {self.problem}"
         return rows
+
+    def _coming(self, job: str) -> str:
+        """Say that a job's inputs are being copied, if they are."""
+        if self.arrivals and self.arrivals.among(self.journal.frames(job)):
+            return "its inputs are being copied"
+        return ""
 
     def _spec(self, job: str) -> JobSpec:
         spec, self.created = self.created, None

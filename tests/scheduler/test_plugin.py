@@ -15,13 +15,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from distributed import Client, Future, LocalCluster
 from distributed.comm import connect
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
-from dask_async_run.frames import FrameStore
+from dask_async_run.frames import FrameStore, name_of
 from dask_async_run.job import Message, Payload, State
+from dask_async_run.kernel.snapshot import address_of, is_possible, take
 from dask_async_run.messages import pack
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.scheduler import cell_ops, client_ops
@@ -29,6 +31,7 @@ from dask_async_run.scheduler import registry as registry_module
 from dask_async_run.scheduler.client_ops import ClientOps
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.plugin import NAME, RegistryPlugin
+from dask_async_run.snapshots import Part, Snapshot
 from registry_site import Site
 from scripted import job_spec, play
 from waiting import wait_for
@@ -748,6 +751,28 @@ def test_a_worker_that_does_not_know_the_job_yet_is_told_again(site: Site) -> No
     site.registry.cancel([spec.id])
     assert site.ends(spec) == [("cancelled", "SIGINT")]
     assert asked == [spec.id] * 3
+
+
+@pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
+def test_a_job_says_that_its_inputs_are_being_copied(site: Site) -> None:
+    """And runs when they have been; of others it is not said."""
+    array = np.arange(1_000_000.0)
+    view = array.data.cast("B")
+    part = Part(name_of(view).digest, view.nbytes, address_of(view))
+    snapshot = take([part])
+    spec = job_spec("job", inputs=Payload(frames=[[part.digest, part.size]]).to_message())
+    other = job_spec("other", after=[spec.id])
+
+    async def submit(snapshot: Snapshot, messages: list[Message], dask_scheduler: Any) -> list[str]:
+        registry = dask_scheduler.extensions[NAME].registry
+        assert await registry.arrivals.bring(snapshot)
+        rows = [await ClientOps(registry).create(message) for message in messages]
+        return [row["reason"] for row in rows]
+
+    messages = [spec.to_message(), other.to_message()]
+    reasons = site.client.run_on_scheduler(submit, snapshot, messages)
+    assert reasons == ["its inputs are being copied", ""]
+    assert [end for end, _ in site.ends(spec, other)] == ["finished"] * 2
 
 
 def test_an_input_that_was_coming_and_never_came(site: Site, tmp_path: Path) -> None:
