@@ -2,7 +2,8 @@
 
 A fresh fork shares its memory with the template, and copies each page at its first
 write: the first statement takes 15 ms of that. So a process that nobody needs yet
-rehearses: it does, on nothing, what a cell will do.
+rehearses: it does, on nothing, what a cell will do. What only the first time takes, of all
+times, the template has done.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable
+from typing import NoReturn
 
 from dask_async_run import surroundings
 from dask_async_run.job import JobSpec
@@ -31,9 +32,7 @@ _NOTHING = Stream(pickle.dumps(("end",), protocol=5))
 _SPEC = pack(JobSpec("", "", "", "", "", "").to_message())
 
 
-def become_cell(
-    shell: CellShell, sock: socket.socket, template: int, likely: Mapping[str, Any]
-) -> NoReturn:
+def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoReturn:
     """Wait in a new fork for the request to be a cell, and be it; does not return.
 
     Parameters
@@ -44,8 +43,6 @@ def become_cell(
         Where the request comes from. If it closes first, the process ends.
     template : int
         Pid of the template process, with which this one ends.
-    likely : mapping
-        What the cell's `JobSpec.shell` will probably be; empty if nobody knows.
     """
     try:
         os.setsid()
@@ -57,10 +54,7 @@ def become_cell(
         channel = Channel(messages)
         streams = Streams(channel)
         streams.prepare()
-        if not select.select([sock], [], [], 0)[0]:
-            if likely:
-                shell = cell.fitting_shell(shell, likely)
-            rehearse(shell)
+        rehearse(shell, lambda: bool(select.select([sock], [], [], 0)[0]))
         request, fds = receive_request(sock) or ({}, None)
         if fds is None:
             os._exit(0)
@@ -75,25 +69,48 @@ def become_cell(
         os._exit(70)  # EX_SOFTWARE: cell.main does not return
 
 
-def rehearse(shell: CellShell) -> None:
-    """Do what a cell does, and leave no trace but pages that are copied."""
+def rehearse(shell: CellShell, enough: Callable[[], bool] = lambda: False) -> None:
+    """Do what a cell does, and leave no trace but pages that are copied.
+
+    Parameters
+    ----------
+    shell : CellShell
+    enough : callable
+        Whether to leave out what is left; asked between two parts.
+    """
     streams = sys.stdout, sys.stderr
     sys.stdout = sys.stderr = io.StringIO()
     try:
-        # Silent: no history, no count, no result.
-        code = "import sys\nfor _rehearsed in range(2): print(1 + 1)"
-        running.run_in_loop(shell, code, silent=True)[1].close()
-        for name in ("sys", "_rehearsed"):
-            shell.user_ns.pop(name, None)
-        JobSpec.from_message(unpack(_SPEC))
-        surroundings.freshen()
-        for early in (True, False):
-            surroundings.write(surroundings.read(shell, early), shell)
-        restored = restore(_NOTHING, {})
-        surroundings.changes(surroundings.state(shell), shell)
-        collect(restored)
+        for part in (_run, _take, _surround, _collect):
+            if enough():
+                break
+            part(shell)
     finally:
         sys.stdout, sys.stderr = streams
+
+
+def _run(shell: CellShell) -> None:
+    # Silent: no history, no count, no result.
+    code = "import sys\nfor _rehearsed in range(2): print(1 + 1)"
+    running.run_in_loop(shell, code, silent=True)[1].close()
+    for name in ("sys", "_rehearsed"):
+        shell.user_ns.pop(name, None)
+
+
+def _take(shell: CellShell) -> None:
+    JobSpec.from_message(unpack(_SPEC))
+    surroundings.freshen()
+
+
+def _surround(shell: CellShell) -> None:
+    for early in (True, False):
+        surroundings.write(surroundings.read(shell, early), shell)
+
+
+def _collect(shell: CellShell) -> None:
+    restored = restore(_NOTHING, {})
+    surroundings.changes(surroundings.state(shell), shell)
+    collect(restored)
 
 
 def _take_descriptors(fds: CellFds, messages: int) -> None:

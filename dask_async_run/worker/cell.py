@@ -29,8 +29,7 @@ from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.worker import inside, payloads, processes, running
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
-from dask_async_run.worker.rehearsal import discard_shell
-from dask_async_run.worker.shell import KERNEL_CLASS, CellShell, make_shell
+from dask_async_run.worker.shell import KERNEL_CLASS, CellShell
 from dask_async_run.worker.streams import Streams
 
 _PACKAGE = str(Path(__file__).parents[1])
@@ -129,7 +128,7 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     Parameters
     ----------
     shell : CellShell
-        The template's; used if it is what the task asks for.
+        The template's; it becomes what the task asks for.
     streams : Streams
         Prepared; descriptors 1 and 2 lead to the supervisor now.
     channel : Channel
@@ -144,7 +143,7 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     streams.install()
     task = _take_task(task_fd)
     spec = JobSpec.from_message(task["spec"])
-    shell = fitting_shell(shell, spec.shell)
+    _fit(shell, spec.shell)
     _tell_of(shell, spec)
     shell.attach(channel)
 
@@ -254,19 +253,14 @@ def _take_task(fd: int) -> Message:
     return task
 
 
-def fitting_shell(shell: CellShell, wanted: Mapping[str, Any]) -> CellShell:
-    """Return `shell` if it is what a `JobSpec.shell` asks for, else another one."""
-    class_name = wanted.get("class") or KERNEL_CLASS
-    rich = bool(wanted.get("kernel", True))
-    if type(shell).__name__ != class_name or shell.rich != rich:
-        discard_shell(shell)
-        shell = make_shell(class_name, rich=rich)
+def _fit(shell: CellShell, wanted: Mapping[str, Any]) -> None:
+    """Make a shell what a `JobSpec.shell` asks for."""
+    shell.become(wanted.get("class") or KERNEL_CLASS, rich=bool(wanted.get("kernel", True)))
     if (colors := wanted.get("colors")) and colors != shell.colors:
         shell.colors = colors
         for handler in (shell.InteractiveTB, shell.SyntaxTB):
             if hasattr(handler, "set_colors"):  # IPython 8; later ones follow the shell
                 handler.set_colors(colors)
-    return shell
 
 
 def _tell_of(shell: CellShell, spec: JobSpec) -> None:

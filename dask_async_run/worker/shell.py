@@ -149,6 +149,35 @@ class CellShell(InteractiveShell):
             os.environ.update(_KERNEL_ENVIRONMENT)
         os.environ.setdefault("MPLBACKEND", INLINE if self.rich else "agg")
 
+    def become(self, class_name: str, *, rich: bool) -> None:
+        """Be of another kind, as if it had been made so; before anything has run in it.
+
+        Making another shell would take longer than all else that a small cell does.
+
+        Parameters
+        ----------
+        class_name : str
+            Name of the submitting kernel's shell class.
+        rich : bool
+            Whether its front end shows more than text.
+        """
+        kind: Any = type(self)  # it has a class of its own
+        untyped: Any = self
+        if (kind.__name__, self.rich) == (class_name, rich):
+            return
+        self.restore_environment()
+        kind.__name__ = kind.__qualname__ = class_name
+        kind.__module__ = _MODULES.get(class_name, CellShell.__module__)
+        kind.rich = rich
+        self.init_environment()
+        if rich:
+            untyped.config.IPKernelApp.connection_file = ""
+        else:
+            untyped.config.pop("IPKernelApp", None)
+        formatter = untyped.display_formatter
+        formatter.active_types = formatter.format_types if rich else ["text/plain"]
+        promise_kernel(rich and class_name == KERNEL_CLASS)
+
     def restore_environment(self) -> None:
         """Undo what making the shell did to ``os.environ``."""
         for name, value in self._environment.items():
@@ -159,12 +188,6 @@ class CellShell(InteractiveShell):
 
     def init_virtualenv(self) -> None:
         """Do nothing: the process runs in the worker's environment already."""
-
-    def init_display_formatter(self) -> None:
-        base: Any = super()
-        base.init_display_formatter()
-        if not self.rich and self.display_formatter is not None:
-            self.display_formatter.active_types = ["text/plain"]
 
     def init_hooks(self) -> None:
         base: Any = super()
@@ -247,26 +270,20 @@ class CellShell(InteractiveShell):
 InteractiveShellABC.register(CellShell)
 
 
-def make_shell(class_name: str = KERNEL_CLASS, *, rich: bool = True) -> CellShell:
+def make_shell() -> CellShell:
     """Make the process's shell; there is none yet. No thread, no file is left open.
 
-    Parameters
-    ----------
-    class_name : str
-        Name of the submitting kernel's shell class.
-    rich : bool
-        Whether its front end shows more than text.
+    It is of the usual kind, a notebook's; see `CellShell.become`.
     """
     config = Config()
     config.HistoryManager.enabled = False
-    if rich:
-        config.IPKernelApp.connection_file = ""
-    attributes = {"__module__": _MODULES.get(class_name, CellShell.__module__), "rich": rich}
+    config.IPKernelApp.connection_file = ""
+    attributes = {"__module__": KERNELS_MODULE}
     # traitlets' metaclass makes the class; `type` finds it from the base.
     metaclass: Any = type(CellShell)
-    shell: CellShell = metaclass(class_name, (CellShell,), attributes).instance(config=config)
+    shell: CellShell = metaclass(KERNEL_CLASS, (CellShell,), attributes).instance(config=config)
     refuse_questions()
-    promise_kernel(rich and class_name == KERNEL_CLASS)
+    promise_kernel(True)
     return shell
 
 

@@ -158,7 +158,7 @@ class Supervisor:
         if self._cancelled.is_set():
             return Ending(State.CANCELLED, "cancelled before it ran")
         with self._doors.given_away() as fds:
-            template.fork(fds, environ, warm, self._spec.shell)
+            template.fork(fds, environ, warm)
         self._started = time.monotonic()
         # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
         self._recorded = self._started + BATCH - INFO

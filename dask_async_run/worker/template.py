@@ -25,7 +25,7 @@ from typing import Any
 
 from dask_async_run.warmable import WARMABLE
 from dask_async_run.worker import processes, rehearsal
-from dask_async_run.worker.birth import become_cell
+from dask_async_run.worker.birth import become_cell, rehearse
 from dask_async_run.worker.template_protocol import CellFds, receive_request, send_request
 
 SPARES = 2
@@ -55,12 +55,12 @@ class Template:
         self._status: dict[int, int] = {}
         self._spares: list[_Spare] = []
         self._wanted: list[str] = []
-        self._likely: dict[str, Any] = {}
         self._prepare_at = 0.0
         self._wake, self._waker = socket.socketpair()
         if os.environ.get("PYTHONHASHSEED") == _DASKS_SEED:
             del os.environ["PYTHONHASHSEED"]  # not the user's: what a cell starts has none either
         self._shell = rehearsal.rehearsed_shell()
+        rehearse(self._shell)
 
     def run(self) -> None:
         """Serve until the worker is gone."""
@@ -121,7 +121,6 @@ class Template:
         fds.close()
         self._status[spare.pid] = status
         _tell(status, f"pid {spare.pid}\n")
-        self._likely = request.get("shell", {})
         self._prepare_at = time.monotonic() + SPARE_DELAY
 
     def _prepare(self) -> None:
@@ -155,7 +154,7 @@ class Template:
                 spare.sock.close()
             if received is not None:
                 received.close()
-            become_cell(self._shell, theirs, self._pid, self._likely)
+            become_cell(self._shell, theirs, self._pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
         return _Spare(pid, ours)

@@ -15,7 +15,6 @@ from typing import IO
 
 import psutil
 
-from dask_async_run.job import Message
 from dask_async_run.worker.processes import signal_name
 from dask_async_run.worker.template_protocol import CellFds, bootstrap, send_request
 
@@ -52,7 +51,6 @@ class TemplateHandle:
         fds: CellFds,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
-        shell: Message | None = None,
     ) -> None:
         """Ask for a cell process; returns before there is one.
 
@@ -64,8 +62,6 @@ class TemplateHandle:
             Environment variables to be set in the template and so in the cell.
         warm : sequence of str
             Modules that the template may import afterwards.
-        shell : dict
-            As `JobSpec.shell`: what the next cell's shell will probably be like, too.
 
         Raises
         ------
@@ -74,7 +70,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"environ": environ or {}, "warm": list(warm), "shell": shell or {}}
+        request = {"environ": environ or {}, "warm": list(warm)}
         with self._lock:
             sock = self._start()
             try:

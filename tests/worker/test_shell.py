@@ -113,6 +113,25 @@ def test_a_terminals_cell_looks_like_a_terminals(cells: Cells) -> None:
     assert cells.run("!echo x", shell=shell).text() == "x\n"
 
 
+def test_a_shell_that_was_of_another_kind_is_as_if_it_had_not_been(cells: Cells) -> None:
+    """Cells make one shell after the other out of the template's, which is a notebook's."""
+    code = (
+        "import os, sys\n"
+        "shell = get_ipython()\n"
+        "def seen():\n"
+        "    formatter = shell.display_formatter\n"
+        "    enabled = [f.enabled for f in formatter.formatters.values()]\n"
+        "    return (repr(type(shell)), shell.rich, dict(shell.config), dict(os.environ),\n"
+        "            enabled, list(formatter.active_types), 'ipykernel.zmqshell' in sys.modules)\n"
+        "before = seen()\n"
+        "shell.become('Other', rich=False)\n"
+        "between = seen()\n"
+        "shell.become('ZMQInteractiveShell', rich=True)\n"
+        "before == seen(), [a != b for a, b in zip(before, between)]"
+    )
+    assert cells.run(code).shown.result == f"(True, {[True] * 7})"
+
+
 def test_colours_are_the_kernels(cells: Cells) -> None:
     shell = {"class": "ZMQInteractiveShell", "kernel": True, "colors": "nocolor"}
     ended = cells.run("1/0", shell=shell)
