@@ -72,6 +72,8 @@ def mentioned_submodules(values: Iterable[Any], words: set[str]) -> list[str]:
         Every identifier in the code.
     """
     tops = {value.__name__ for value in values if issubclass(type(value), types.ModuleType)}
+    if not tops:
+        return []  # without a look at each loaded module, which copies its page in a fork
     return sorted(
         name
         for name in list(sys.modules)

@@ -41,7 +41,7 @@ from dask_async_run.surroundings.shell import (
     future_flags,
     sources,
 )
-from dask_async_run.surroundings.versions import environment
+from dask_async_run.surroundings.versions import environment, note
 
 __all__ = [
     "SAVERS",
@@ -53,6 +53,7 @@ __all__ = [
     "left_open",
     "merge",
     "narrow",
+    "note",
     "open_figures",
     "path_entries",
     "place",

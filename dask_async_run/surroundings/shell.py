@@ -34,11 +34,12 @@ _FLOATS = "as floats"
 
 
 @functools.cache
-def _first_printers() -> list[dict[Any, Any]]:
-    """Answer the printers of new formatters; kept, so that each `id` goes on to mean one."""
+def _first_printers() -> dict[int, Any]:
+    """Answer the printers of new formatters by `id`; kept, so that each goes on to mean one."""
     from IPython.core.formatters import DisplayFormatter
 
-    return [table for f in DisplayFormatter().formatters.values() for table in _printers(f)]
+    tables = [table for f in DisplayFormatter().formatters.values() for table in _printers(f)]
+    return {id(printer): printer for table in tables for printer in table.values()}
 
 
 def _printers(formatter: Any) -> tuple[dict[Any, Any], ...]:
@@ -51,20 +52,21 @@ def _own_printers(shell: Shell) -> dict[str, Any]:
 
     # What is registered with `pretty` itself, at any time, a new formatter has too.
     tables: list[dict[Any, Any]] = [
-        *_first_printers(),
         pretty._type_pprinters,
         pretty._deferred_type_pprinters,
         pretty._singleton_pprinters,
     ]
     # A printer that was registered for a name moves to its type when that is seen.
-    known = {id(printer) for table in tables for printer in table.values()}
+    first = _first_printers()
+    later = {id(printer) for table in tables for printer in table.values()}
     found: dict[str, Any] = {}
     for mime, formatter in shell.display_formatter.formatters.items():
         own = [
             {
                 k: _FLOATS if _is_plain(v) else v
                 for k, v in table.items()
-                if id(v) not in known and not _is_figures(k) and not (k is float and _is_plain(v))
+                if not (id(v) in first or id(v) in later or _is_figures(k))
+                and not (k is float and _is_plain(v))
             }
             for table in _printers(formatter)
         ]

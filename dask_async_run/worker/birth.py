@@ -53,8 +53,8 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         messages = os.open(os.devnull, os.O_RDWR)  # until the request brings the socket
         channel = Channel(messages)
         streams = Streams(channel)
-        streams.prepare()
         rehearse(shell, lambda: bool(select.select([sock], [], [], 0)[0]))
+        streams.prepare()  # not before: copying pages takes longer where there are threads
         request, fds = receive_request(sock) or ({}, None)
         if fds is None:
             os._exit(0)
@@ -109,7 +109,8 @@ def _surround(shell: CellShell) -> None:
 
 def _collect(shell: CellShell) -> None:
     restored = restore(_NOTHING, {})
-    surroundings.changes(surroundings.state(shell), shell)
+    surroundings.changes({}, shell)
+    surroundings.environment()
     collect(restored)
 
 

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+from dask_async_run import surroundings
 from dask_async_run.warmable import WARMABLE
 from dask_async_run.worker import processes, rehearsal
 from dask_async_run.worker.birth import become_cell, rehearse
@@ -60,7 +61,7 @@ class Template:
         if os.environ.get("PYTHONHASHSEED") == _DASKS_SEED:
             del os.environ["PYTHONHASHSEED"]  # not the user's: what a cell starts has none either
         self._shell = rehearsal.rehearsed_shell()
-        rehearse(self._shell)
+        self._rehearse()
 
     def run(self) -> None:
         """Serve until the worker is gone."""
@@ -130,6 +131,7 @@ class Template:
             try:
                 with self._shell.builtin_trap:  # pandas asks whether it is in a notebook
                     importlib.import_module(name)
+                self._rehearse()  # what takes long the first time with this module
             except Exception:  # noqa: BLE001 - not installed, or broken: the cell will say so
                 return
             gc.freeze()
@@ -138,6 +140,11 @@ class Template:
                 self._spares.pop().end()
         elif len(self._spares) < SPARES:
             self._spares.append(self._fork())
+
+    def _rehearse(self) -> None:
+        """Do here what takes long the first time, so that it takes no fork any time."""
+        rehearse(self._shell)
+        surroundings.note()
 
     def _fork(self, received: CellFds | None = None) -> _Spare:
         """Make a spare; it gets descriptors later, and keeps none of what was `received` here."""

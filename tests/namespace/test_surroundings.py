@@ -207,3 +207,39 @@ def test_filters_for_a_module_that_is_not_imported_do_not_import_it(
 def test_dotted_names_that_code_assigns_to(source: str, paths: set[tuple[str, ...]]) -> None:
     """Every form of assignment to an attribute counts, of what is a plain dotted name."""
     assert patches.assigned(source) == paths
+
+
+def test_packages_are_those_that_are_loaded_now(tmp_path: Path) -> None:
+    """Those that were noted before, without what is gone since, and what came since."""
+    for name in ("early", "gone", "late"):
+        (tmp_path / f"{name}.py").write_text(f"__version__ = '{name}-1'")
+
+    def cell() -> list[str]:
+        sys.path.insert(0, str(tmp_path))
+        loaded = [importlib.import_module(name) for name in ("gone", "early")]
+        surroundings.note()
+        loaded[1].__version__ = "not looked at again"  # type: ignore[attr-defined]
+        del sys.modules["gone"]
+        importlib.import_module("late")
+        packages = surroundings.environment()["packages"]
+        assert list(packages) == sorted(packages)
+        return [packages.get(name, "") for name in ("early", "gone", "late", "psutil")]
+
+    import psutil
+
+    assert in_child(cell) == ["early-1", "", "late-1", psutil.__version__]
+
+
+def test_packages_are_looked_for_anew_where_much_is_gone() -> None:
+    """As a notebook does that has its modules loaded again."""
+
+    def cell() -> bool:
+        before = surroundings.environment()
+        surroundings.note()
+        names = [name for name in sys.modules if name.startswith("numpy.")]
+        for name in names:
+            sys.modules[name] = sys.modules.pop(name)
+        return bool(surroundings.environment() == before and len(names) > 20)
+
+    importlib.import_module("numpy")
+    assert in_child(cell)
