@@ -8,8 +8,10 @@ Frames that an earlier version has named by the digest of the whole are still kn
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, TypeVar
 
@@ -54,6 +56,23 @@ def is_named(view: memoryview, digest: str) -> bool:
     return view.nbytes > WHOLE and xxhash.xxh3_128_hexdigest(view) == digest
 
 
+_alone: ContextVar[bool] = ContextVar("alone", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Have no threads work for this one while the block runs.
+
+    For who has interrupted this thread, at any place: it may hold what starting a thread
+    waits for.
+    """
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
+
+
 def in_threads(work: Callable[[int], Answer], starts: range) -> list[Answer]:
     """Have work done for each start of a piece, by as many threads as there are processors.
 
@@ -68,7 +87,7 @@ def in_threads(work: Callable[[int], Answer], starts: range) -> list[Answer]:
     list
         Its answers, in order.
     """
-    threads = min(_processors(), MOST, len(starts))
+    threads = 1 if _alone.get() else min(_processors(), MOST, len(starts))
     if threads > 1:
         try:
             pool = ThreadPoolExecutor(threads, "dask-async-run-content")

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dask_async_run import content
-from dask_async_run.content import PIECE, WHOLE, digest_of, in_threads, is_named
+from dask_async_run.content import PIECE, WHOLE, alone, digest_of, in_threads, is_named
 from dask_async_run.frames import FrameStore, name_of
 
 
@@ -77,6 +77,14 @@ def test_several_threads_work_and_none_is_left() -> None:
         patch.setattr(content, "_processors", lambda: 2)
         assert in_threads(work, range(0, 50, 10)) == [0, 10, 20, 30, 40]
     assert not [t for t in threading.enumerate() if t.name.startswith("dask-async-run-content")]
+
+
+def test_who_has_interrupted_a_thread_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Starting one may wait for what the interrupted code holds."""
+    monkeypatch.setattr(content, "_processors", lambda: 2)
+    with alone():
+        assert set(in_threads(lambda _: threading.get_ident(), range(9))) == {threading.get_ident()}
+    assert threading.get_ident() not in in_threads(lambda _: threading.get_ident(), range(9))
 
 
 def test_where_no_thread_can_be_started_it_is_done_all_the_same(

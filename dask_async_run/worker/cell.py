@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 import msgpack
 from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 
+from dask_async_run.content import alone
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.worker import inside, payloads, processes, running
@@ -166,7 +167,8 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     def hand_over(frame: FrameType | None) -> NoReturn:
         interrupt = KeyboardInterrupt().with_traceback(_traceback_to(frame))
         shell.showtraceback((KeyboardInterrupt, interrupt, interrupt.__traceback__), tb_offset=0)
-        collect(interrupt, terminated=True)
+        with alone():
+            collect(interrupt, terminated=True)
 
     last_call = LastCall(hand_over)
     reserve = Reserve()

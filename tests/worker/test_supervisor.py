@@ -89,6 +89,17 @@ def test_a_sigterm_of_somebody_else_costs_nothing_that_was_bound(cells: Cells) -
     assert ended.text() == "before\n"
 
 
+def test_a_sigterm_while_a_thread_is_started_costs_nothing_either(cells: Cells) -> None:
+    """The code that it interrupts holds locks which starting another thread waits for."""
+    code = (
+        "import os, numpy as np\nfrom concurrent.futures import thread\na = np.ones(3_000_000)\n"
+        "with thread._global_shutdown_lock: os.kill(os.getpid(), 15)"
+    )
+    ended = cells.run(code, timeout=30)
+    assert ended.result.bound == ["os", "np", "thread", "a"]
+    assert ended.result.nbytes > 24_000_000
+
+
 def test_a_crash_says_where_the_cell_was(cells: Cells) -> None:
     """The cell's own frames, none of IPython's or ours."""
     error = cells.run(SEGFAULT).text("stderr")
