@@ -122,6 +122,7 @@ class Supervisor:
         self._reply: Message | None = None
         self._replied = 0.0
         self._family: Family | None = None
+        self._niceness = 0  # that its session has yet to be given
         self._memory, self._cpu, self._peak = 0, 0.0, 0
         self._sampled = self._recorded = self._started = 0.0
         self._recording: Future[bool] | None = None
@@ -143,6 +144,7 @@ class Supervisor:
         template: TemplateHandle,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
+        niceness: int = 0,
     ) -> Ending:
         """Run the cell until nothing more is to come of it; call once.
 
@@ -152,13 +154,14 @@ class Supervisor:
         Parameters
         ----------
         template : TemplateHandle
-        environ, warm
+        environ, warm, niceness
             See `TemplateHandle.fork`.
         """
         if self._cancelled.is_set():
             return Ending(State.CANCELLED, "cancelled before it ran")
         with self._doors.given_away() as fds:
-            template.fork(fds, environ, warm)
+            template.fork(fds, environ, warm, niceness)
+        self._niceness = niceness
         self._started = time.monotonic()
         # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
         self._recorded = self._started + BATCH - INFO
@@ -240,6 +243,8 @@ class Supervisor:
             self._family = Family(self._doors.pid)
         if self._family is not None and now >= self._sampled + SAMPLE:
             self._sampled = now
+            if self._niceness and self._family.step_back(self._niceness):
+                self._niceness = 0
             self._memory, self._cpu = self._family.usage()
             self._peak = max(self._peak, self._memory)
         elif self._family is None:

@@ -51,6 +51,7 @@ class TemplateHandle:
         fds: CellFds,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
+        niceness: int = 0,
     ) -> None:
         """Ask for a cell process; returns before there is one.
 
@@ -62,6 +63,8 @@ class TemplateHandle:
             Environment variables to be set in the template and so in the cell.
         warm : sequence of str
             Modules that the template may import afterwards.
+        niceness : int
+            By how much the cell steps back from other processes.
 
         Raises
         ------
@@ -70,7 +73,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"environ": environ or {}, "warm": list(warm)}
+        request = {"environ": environ or {}, "warm": list(warm), "niceness": niceness}
         with self._lock:
             sock = self._start()
             try:

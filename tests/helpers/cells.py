@@ -211,6 +211,7 @@ class Cells:
         sink: Recorded | None = None,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
+        niceness: int = 0,
         **spec: Any,
     ) -> CellRun:
         """Begin to run a cell; everything else as in `prepare`."""
@@ -220,7 +221,7 @@ class Cells:
 
         def run() -> None:
             with supervisor:
-                endings.append(supervisor.run(self.template, environ, warm))
+                endings.append(supervisor.run(self.template, environ, warm, niceness))
 
         thread = threading.Thread(target=run, name="supervisor")
         thread.start()
