@@ -126,6 +126,8 @@ class JobSpec(_Record):
     input_parts : list of [int, int, int, int]
         For each of these, where it begins and ends in the inputs' stream, and which of their
         buffers came with it.
+    left_out : dict of str to str
+        Names that the cell only mentions and that can't be pickled, and why.
     reads, binds, deletes, mutates : list of str
         What the analysis found; `binds` may be incomplete when `dynamic`.
     certain : list of str
@@ -200,6 +202,7 @@ class JobSpec(_Record):
     inputs: Message = field(default_factory=dict)
     input_names: list[list[Any]] = field(default_factory=list)
     input_parts: list[list[int]] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
     reads: list[str] = field(default_factory=list)
     binds: list[str] = field(default_factory=list)
     certain: list[str] = field(default_factory=list)

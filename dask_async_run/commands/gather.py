@@ -100,7 +100,10 @@ def result_of(server: str, view: JobView, only: list[str]) -> tuple[dict[str, An
                 f" It could not be pickled: {result.failed[name]}" if name in result.failed else ""
             )
             raise JobStateError(view.label, view.state, f"it has no variable {name!r}.{why}{hint}")
-    brought = {*result.bound, *result.mutated} & namespace.keys()
+    theirs = {*result.bound, *result.mutated}
+    # Also what it was only given may not be loaded here.
+    lost = {name: why for name, why in lost.items() if name in theirs or not name.isidentifier()}
+    brought = theirs & namespace.keys()
     # What was imported is no result, unless it is asked for.
     wanted = only or sorted(n for n in brought if not isinstance(namespace[n], ModuleType))
     if lost and not wanted:

@@ -16,8 +16,8 @@ from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stream, load_inputs
 from dask_async_run.namespace.merge import Kept
-from dask_async_run.namespace.results import Loaded, load_result, salvage_result
-from dask_async_run.namespace.salvage import NotLoadedError
+from dask_async_run.namespace.results import Loaded, salvage_result
+from dask_async_run.namespace.salvage import NotLoadedError, why_lost
 from dask_async_run.stores import RecalledFrames
 
 _GONE: Any = object()
@@ -107,16 +107,13 @@ class Record:
         if self.loaded is None:
             stream = self.stream(result.values)
             how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
-            try:
-                # Of one that was merged the objects are here already, and see to their ends.
-                self.loaded = load_result(*how, finalisers=not self.settled)
-            except Exception as error:
-                part = salvage_result(*how)
-                if only and part.lost.keys().isdisjoint(only):
-                    return part
-                if not part.lost:
-                    raise
-                raise NotLoadedError(part.lost) from error
+            # Of one that was merged the objects are here already, and see to their ends.
+            loaded = salvage_result(*how, finalisers=not self.settled)
+            if loaded.lost:
+                if only and loaded.lost.keys().isdisjoint(only):
+                    return loaded
+                raise NotLoadedError(loaded.lost) from loaded.cause
+            self.loaded = loaded
         return self.loaded
 
     def resolver(self, records: Mapping[str, Record]) -> Callable[[Any], Any]:
@@ -150,7 +147,7 @@ class Record:
             if found is not _GONE:
                 return found
         original = self.original(records)
-        return list(original.names.values())[index] if section < 0 else original.objects[index]
+        return original.numbered(index) if section < 0 else original.objects[index]
 
     def release(self) -> None:
         """Drop the values that only merging needed; `load` and `original` load them again."""
@@ -224,6 +221,7 @@ def materialise(
             ),
             prepare,
         )
+        lost |= {name: why_lost(why) for name, why in chain.inputs[record.id].lost.items()}
         lost = {name: why for name, why in lost.items() if name not in loaded.bound} | loaded.lost
         if record.spec.member is not None:
             given = parameters(chain.inputs[record.id].axes, record.spec.member)

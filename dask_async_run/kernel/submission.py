@@ -495,6 +495,7 @@ def _spec(
         input_parts=[
             [i.part.start, i.part.stop, i.buffers.start, i.buffers.stop] for i in captured.inputs
         ],
+        left_out={name: f"it cannot be pickled ({why})" for name, why in captured.left_out.items()},
         reads=sorted(analysis.reads),
         binds=sorted(analysis.binds),
         certain=sorted(analysis.certain),

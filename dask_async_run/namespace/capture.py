@@ -228,6 +228,7 @@ class _Work:
         self.elsewhere: set[str] = set()
         self.needs: dict[str, list[str]] = {}
         self.disordered = False
+        self._remade: str | None = None
         self._add(wanted.reads, mentioned=False)
         self._add(wanted.mentions, mentioned=True)
         if wanted.everything:
@@ -266,9 +267,10 @@ class _Work:
         if self.current is not None:
             found = [n for n in names.reads if n in self._namespace]
             self.needs.setdefault(self.current, []).extend(found)
-            if function.__name__ in _RUN_BY_LOADING:
+            if function.__name__ in _RUN_BY_LOADING or self._remade == self.current:
                 self.disordered |= any(n not in self.parents or n in self._queue for n in found)
-        self._add(names.reads, mentioned=False)
+        # What only a mentioned name leads to is no more needed than that.
+        self._add(names.reads, mentioned=self.current in self.mentioned)
         self._add(names.weak, mentioned=True)
         self._met_hints(getattr(function, "__annotations__", None))
         if "__subclasses__" in code.co_names:
@@ -277,6 +279,12 @@ class _Work:
             self._add(kinds, mentioned=True)
         if names.dynamic:
             self.all()
+
+    def met_remade(self) -> None:
+        """Note that loading an object calls functions of the notebook (called by the pickler)."""
+        self._remade = self.current
+        known = (name for names in self.needs.values() for name in names)
+        self.disordered |= any(name in self._queue for name in known)
 
     def met_class(self, cls: type) -> None:
         """Add what a class of the notebook may need (called by the pickler)."""
@@ -303,6 +311,8 @@ class _Work:
         order: list[str] = []
         seen: set[str] = set()
         for root in earlier.parents:
+            if root in seen:
+                continue
             stack = [(root, iter(earlier.needs.get(root, ())))]
             seen.add(root)
             while stack:
@@ -418,6 +428,7 @@ def _write(
         "on_code": work.met,
         "on_class": work.met_class,
         "on_file": work.files.add,
+        "on_remade": work.met_remade,
         "shared": shared,
         "known_globals": {id(value) for value in snapshot.values() if type(value) is dict},
     }

@@ -11,7 +11,6 @@ the names of its own inputs (numbers and text have no place in a stream's memo).
 
 from __future__ import annotations
 
-import io
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +20,9 @@ from typing import Any
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
 from dask_async_run.namespace.digests import KnownBuffers
-from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import find_module
 from dask_async_run.namespace.order import fill
-from dask_async_run.namespace.pickling import NamespaceUnpickler, uncollected
+from dask_async_run.namespace.pickling import uncollected
 from dask_async_run.namespace.results import (
     Collected,
     Loaded,
@@ -33,6 +31,7 @@ from dask_async_run.namespace.results import (
     load_result,
     salvage_result,
 )
+from dask_async_run.namespace.salvage import Items, NotLoadedError, why_lost
 from dask_async_run.namespace.track import Baseline, Token
 from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
@@ -101,6 +100,10 @@ class Inputs:
         Memo index to object, atoms aside.
     beside : list of modules
         Those beside the notebook that the cell can reach.
+    numbers : list of str
+        The names in the order in which they came, those included that are lost.
+    lost : dict of str to Exception
+        Names, and values of modules as ``module.name``, that cannot be loaded, and why.
     """
 
     names: dict[str, Any]
@@ -110,6 +113,12 @@ class Inputs:
     axes: list[Axis]
     objects: dict[int, Any]
     beside: list[types.ModuleType]
+    numbers: list[str]
+    lost: dict[str, Exception]
+
+    def numbered(self, number: int) -> Any:
+        """Answer the value of a name by its number."""
+        return self.names[self.numbers[number]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,50 +154,63 @@ def load_inputs(
 ) -> Inputs:
     """Load an inputs stream; functions get `namespace` as their globals.
 
-    `prepare` gets the early surroundings before anything else is loaded.
+    A name that cannot be loaded is not among the names, whatever else it shares objects with.
+
+    Parameters
+    ----------
+    prepare : callable or None
+        Gets the early surroundings before anything else is loaded.
+    keep_classes, resolve, keep_modules
+        As of `NamespaceUnpickler`.
+
+    Raises
+    ------
+    Exception
+        Whatever unpickling raises, of what is no name's.
     """
-    unpickler = NamespaceUnpickler(
-        io.BytesIO(stream.data),
-        namespace,
+    items = Items(
+        stream.data,
         stream.buffers,
+        namespace,
         resolve,
         keep_classes,
         keep_modules,
         finalisers=not keep_modules,
     )
-    names: dict[str, Any] = {}
-    fallbacks: dict[str, Any] = {}
-    early: dict[str, Any] = {}
-    late: dict[str, Any] = {}
-    axes: list[Axis] = []
-    beside: list[types.ModuleType] = []
-    with uncollected(), unpickler.lending() as lend:
-        while (item := unpickler.load())[0] != "end":
+    loaded = Inputs({}, {}, {}, {}, [], {}, [], [], {})
+    with uncollected(), items.lending() as lend:
+        for item, why in items:
+            if item[0] == "name" and item[1] not in loaded.numbers:
+                loaded.numbers.append(item[1])
             match item:
-                case ("early", early_items):
-                    early = early_items
+                case ("name" | "fallback", name, _) if why is not None:
+                    loaded.lost[name] = why
+                case _ if why is not None:
+                    raise why
+                case ("early", early):
+                    loaded.early = early
                     if prepare is not None:
                         prepare(early)
                 case ("name", name, value):
-                    names[name] = value
+                    loaded.names[name] = value
                     lend(name, value)
                 case ("fallback", name, value):
-                    fallbacks[name] = value
-                case ("late", late_items):
-                    late = late_items
-                case ("axes", axes_item):
-                    axes = axes_item
+                    loaded.fallbacks[name] = value
+                case ("late", late):
+                    loaded.late = late
+                case ("axes", axes):
+                    loaded.axes = axes
                 case ("order", recipes):
                     for elements, how in recipes:
                         fill(elements, how)
                 case ("beside", modules):
-                    beside = modules
+                    loaded.beside = modules
                 case ("modules", modules):
                     for module in modules:
                         find_module(module)
-    objects = {i: obj for i, obj in unpickler.memo.copy().items() if type(obj) not in ATOMS}
-    objects |= unpickler.flats.objects
-    return Inputs(names, fallbacks, early, late, axes, objects, beside)
+    loaded.objects = items.objects()
+    loaded.lost |= items.lost
+    return loaded
 
 
 class Chain:
@@ -217,6 +239,13 @@ class Chain:
             if name not in self._touched:
                 self._namespace.setdefault(name, value)
 
+    def lost(self, inputs: Inputs) -> dict[str, Exception]:
+        """Answer what could not be loaded of some inputs and of those before them, and why."""
+        found: dict[str, Exception] = {}
+        for each in [*self.inputs.values(), inputs]:
+            found |= each.lost
+        return found
+
     def resolver(self, own: Inputs | None, parents: Sequence[str]) -> Callable[[Any], Any]:
         """Answer the function that resolves the tokens of a job."""
 
@@ -224,7 +253,7 @@ class Chain:
             section, index = token
             if section <= 0:
                 assert own is not None
-                return own.objects[index] if section == 0 else list(own.names.values())[index]
+                return own.objects[index] if section == 0 else own.numbered(index)
             parent = parents[(section - 1) // 2]
             streams = self.inputs if section % 2 else self.results
             return streams[parent].objects[index]
@@ -290,6 +319,8 @@ class Restored:
         And what the parents left behind, in order.
     atoms : dict of int to Token
         ``id`` of inputs that are numbers or text.
+    lost : dict of str to str
+        Names of which the value cannot be loaded here, and why: they are not in the namespace.
     """
 
     namespace: dict[str, Any]
@@ -298,6 +329,7 @@ class Restored:
     late: dict[str, Any]
     inherited: list[Inherited]
     atoms: dict[int, Token]
+    lost: dict[str, str]
 
 
 @uncollected()
@@ -308,8 +340,12 @@ def restore(
     prepare: Prepare | None = None,
     member: int | None = None,
     place: Place = lambda surroundings: (),
+    needed: Iterable[str] = (),
 ) -> Restored:
     """Load a job's inputs into a namespace, on top of what its parents did.
+
+    A cell that only mentions a name, or may reach any, runs without it where it can't be
+    loaded; when it is collected, such a name is neither bound nor deleted.
 
     Parameters
     ----------
@@ -324,6 +360,15 @@ def restore(
         Of a sweep: it finds its parameters in the namespace.
     place : callable
         Called with the surroundings that came, those of the parents' results included.
+    needed : iterable of str
+        Names that the cell can't be run without.
+
+    Raises
+    ------
+    NotLoadedError
+        One of these cannot be loaded; what was raised is its cause.
+    Exception
+        Whatever unpickling raises, of what is no name's.
     """
     chain = Chain(namespace)
     parents = list(parents)
@@ -334,6 +379,10 @@ def restore(
     namespace.update(loaded.names)
     if member is not None:
         namespace.update(parameters(loaded.axes, member))
+    lost = {name: why for name, why in chain.lost(loaded).items() if name not in namespace}
+    if lacking := [name for name in needed if name in lost]:
+        causes = {name: why_lost(lost[name]) for name in lacking}
+        raise NotLoadedError(causes) from lost[lacking[0]]
     if "Out" in loaded.names:
         namespace["_oh"] = namespace["Out"]
     tokens: dict[int, Token] = {}
@@ -358,10 +407,12 @@ def restore(
     baseline = Baseline(roots, tokens, namespace, known)
     atoms = {
         id(value): (-1, number)
-        for number, value in enumerate(loaded.names.values())
-        if type(value) in (int, float, complex, str, bytes) and not _is_common(value)
+        for number, name in enumerate(loaded.numbers)
+        if type(value := loaded.names.get(name)) in (int, float, complex, str, bytes)
+        and not _is_common(value)
     }
-    return Restored(namespace, before, baseline, loaded.late, chain.inherited, atoms)
+    told = {name: f"it cannot be loaded ({why_lost(why)})" for name, why in lost.items()}
+    return Restored(namespace, before, baseline, loaded.late, chain.inherited, atoms, told)
 
 
 def _is_common(value: Any) -> bool:

@@ -18,7 +18,6 @@ from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream
 from dask_async_run.namespace.results import (
     Loaded,
     apply_updates,
-    load_result,
     salvage_result,
 )
 
@@ -107,10 +106,7 @@ class MemberLoader:
     ) -> Loaded:
         namespace, _, resolve = base
         how = result.data, result.buffers, namespace, resolve, False
-        try:
-            return load_result(*how, finalisers=False)
-        except Exception:  # noqa: BLE001 - whatever unpickling a user's objects raises
-            return salvage_result(*how, finalisers=False)
+        return salvage_result(*how, finalisers=False)
 
 
 def rows(

@@ -376,6 +376,15 @@ def _guards_attributes(cls: type) -> bool:
     )
 
 
+@per_class
+def _reduces_itself(cls: type) -> bool:
+    """Whether a class of the notebook says by which functions its instances are made again."""
+    return any(
+        base.__module__ == "__main__" and not {"__reduce__", "__reduce_ex__"}.isdisjoint(vars(base))
+        for base in cls.__mro__
+    )
+
+
 def _reduce_guarded(obj: Any) -> Any:
     reduced = object.__reduce_ex__(obj, 5)
     return (*(*reduced, None, None, None)[:5], set_plain_state)
@@ -567,6 +576,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
     known_globals : collection of int
         ``id`` of dicts that the user has: functions whose globals they are
         (``exec(code, scope)``) refer to them.
+    on_remade : callable or None
+        Called before an object that functions of the notebook are called for when it is loaded.
 
     Attributes
     ----------
@@ -588,6 +599,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         on_file: Callable[[str], object] | None = None,
         shared: SharedMemory | None = None,
         known_globals: Collection[int] = (),
+        on_remade: Callable[[], None] | None = None,
     ) -> None:
         self._classes: list[type] = []
         super().__init__(file, protocol=5, buffer_callback=buffer_callback)
@@ -597,6 +609,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._on_code = on_code
         self._on_class = on_class
         self._on_file = on_file
+        self._on_remade = on_remade
         self._shells_parts = shells_parts()
         self._shared = shared
         self.mapped: list[Any] = []
@@ -694,6 +707,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_sharing(obj)
         elif _guards_attributes(kind):
             return _reduce_guarded(obj)
+        if self._on_remade is not None and _reduces_itself(kind):
+            self._on_remade()
         return NotImplemented
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
@@ -952,7 +967,15 @@ class NamespaceUnpickler(pickle.Unpickler):
         What a library runs while its objects are loaded may look up names where it
         believes that it was called from: patsy evaluates a formula again.
         """
-        return eval(_LOAD, self._namespace, {"load": super().load})
+        return self.below(super().load)
+
+    def below(self, load: Callable[[], T]) -> T:
+        """Call what loads with a frame of the namespace below it."""
+        return eval(_LOAD, self._namespace, {"load": load})  # type: ignore[no-any-return]
+
+    def sets_values(self, function: Any) -> bool:
+        """Whether a function of the stream is the one that gives a module its values."""
+        return function in (modules.set_module_state, self._set_new_modules_values)
 
     def find_class(self, module: str, name: str) -> Any:
         if module == self._OURS:

@@ -61,7 +61,7 @@ from dask_async_run.namespace.pickling import (
     quietly,
     uncollected,
 )
-from dask_async_run.namespace.salvage import CHANGE, salvage
+from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
 
@@ -135,6 +135,8 @@ class Loaded:
         Memo index to object, atoms aside: what later tokens may refer to.
     lost : dict of str to str
         What could not be loaded, and why: `salvage_result`'s.
+    cause : Exception or None
+        What was raised there first.
     """
 
     bound: dict[str, Any] = field(default_factory=dict)
@@ -150,6 +152,7 @@ class Loaded:
     refilled: list[Any] = field(default_factory=list)
     objects: dict[int, Any] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
+    cause: Exception | None = None
 
     def holds(self, referrer: Any) -> bool:
         """Whether it is through `referrer` that an object is remembered here."""
@@ -641,15 +644,10 @@ def load_result(
     Exception
         Whatever unpickling the user's objects raises.
     """
-    unpickler = NamespaceUnpickler(
-        io.BytesIO(stream), namespace, buffers, resolve, keep_classes, keep_modules, finalisers
-    )
-    loaded = Loaded()
-    with uncollected(), unpickler.lending() as lend:
-        while (item := unpickler.load())[0] != "end":
-            loaded.take(item, lend)
-    objects = unpickler.memo.copy()
-    loaded.objects = {i: obj for i, obj in objects.items() if type(obj) not in kinds.ATOMS}
+    how = namespace, resolve, keep_classes, keep_modules, finalisers
+    loaded = salvage_result(stream, buffers, *how)
+    if loaded.cause is not None:
+        raise loaded.cause
     return loaded
 
 
@@ -663,22 +661,22 @@ def salvage_result(
     finalisers: bool = True,
 ) -> Loaded:
     """Load what of a result can be loaded; `Loaded.lost` has the rest. As `load_result` else."""
-
-    def make(file: Any, rest: Sequence[Any], past: Mapping[int, Any]) -> NamespaceUnpickler:
-        def resolve_past(token: Any) -> Any:
-            return past[token] if isinstance(token, int) else resolve(token)
-
-        how = resolve_past, keep_classes, keep_modules, finalisers
-        return NamespaceUnpickler(file, namespace, rest, *how)
-
+    items = Items(stream, buffers, namespace, resolve, keep_classes, keep_modules, finalisers)
     loaded = Loaded()
-    with make(io.BytesIO(), (), {}).lending() as lend:
-        loaded.lost, loaded.objects = salvage(
-            bytes(stream), buffers, make, lambda item: loaded.take(item, lend)
-        )
+    with uncollected(), items.lending() as lend:
+        for item, why in items:
+            if why is None:
+                loaded.take(item, lend)
+            else:
+                loaded.cause = loaded.cause or why
+                loaded.lost.setdefault(what_is_lost(item), why_lost(why))
+    loaded.objects = items.objects()
+    for name, why in items.lost.items():
+        loaded.cause = loaded.cause or why
+        loaded.lost.setdefault(name, why_lost(why))
     if CHANGE in loaded.lost:  # of which object, nobody can say
-        why = loaded.lost.pop(CHANGE)
-        loaded.lost |= dict.fromkeys(loaded.changed, why)
+        told = loaded.lost.pop(CHANGE)
+        loaded.lost |= dict.fromkeys(loaded.changed, told)
     return loaded
 
 

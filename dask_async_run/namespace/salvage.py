@@ -1,7 +1,21 @@
-"""What of a result can be loaded where some of it cannot: a module is missing, say.
+"""The items of a stream, also where some of them cannot be loaded.
 
-A result is a row of items with one memo. Without an item that cannot be loaded, those
-that share an object with it cannot be loaded either; all others can.
+What goes in and what comes back is a row of items in one stream with one memo, so that
+aliases stay aliases. Something in an item may not load on the other side: a module is
+missing there, a ``__setstate__`` opens a file that is gone. Python's unpickler is then
+somewhere in the middle of the stream, and what the failing item has in common with later
+ones is lost with it: not only lists and instances, also the function that every numpy array
+is made by.
+
+Therefore the item is loaded again, and all after it, by an unpickler that goes on. What
+cannot be made is `_Lacking`; what holds that, or is made from it, is *broken*, whichever
+came first, and none of the user's code is called with it. All else is whole: an object that
+a broken item shares with another one is the same object in that, and has the same number
+in the memo as on the side that wrote it, so that tokens mean the same. An item that is
+broken is not taken, and told with the reason.
+
+Whole items are never loaded twice: what is done when an object goes (`weakref.finalize`,
+``__del__``) must not be done to copies.
 """
 
 from __future__ import annotations
@@ -10,15 +24,17 @@ import io
 import pickle
 import pickletools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
+
+from dask_async_run.namespace.kinds import ATOMS
+from dask_async_run.namespace.pickling import NamespaceUnpickler
 
 CHANGE = "a change in place"
 """What an item is called that gives an object of the inputs a new state."""
 
 
 class NotLoadedError(Exception):
-    """Some of a result could not be loaded.
+    """Some of a stream could not be loaded.
 
     Parameters
     ----------
@@ -34,134 +50,356 @@ class NotLoadedError(Exception):
         return "; ".join(f"{what} cannot be loaded ({why})" for what, why in self.lost.items())
 
 
-@dataclass(slots=True)
-class _Piece:
-    """One item of a stream.
+def why_lost(error: Exception) -> str:
+    """Answer why something cannot be loaded, in words."""
+    return f"{type(error).__name__}: {error}"
+
+
+class Items:
+    """Loads the items of a stream, one after another, up to ``("end",)``.
 
     Parameters
     ----------
-    start : int
-        Where it is.
-    memoized, buffers : int
-        How many objects it puts into the memo, how many buffers it takes.
-    refers : set of int
-        What it takes out of the memo.
-    texts : list of str
-        Its first two.
-    plain : dict of int to str
-        The texts that it puts into the memo: known without loading it, and no object's own.
+    data : bytes-like
+    buffers : sequence of buffers
+    namespace, resolve, keep_classes, keep_modules, finalisers
+        As of `NamespaceUnpickler`.
+
+    Attributes
+    ----------
+    lost : dict of str to Exception
+        Values of modules that could not be loaded, as ``module.name``; the module has the others.
     """
 
-    start: int
-    memoized: int = 0
-    buffers: int = 0
-    refers: set[int] = field(default_factory=set)
-    texts: list[str] = field(default_factory=list)
-    plain: dict[int, str] = field(default_factory=dict)
+    def __init__(
+        self,
+        data: Any,
+        buffers: Sequence[Any],
+        namespace: dict[str, Any],
+        resolve: Callable[[Any], Any] | None,
+        keep_classes: bool,
+        keep_modules: bool,
+        finalisers: bool,
+    ) -> None:
+        self._data = data
+        self._buffers = buffers
+        self._file = io.BytesIO(data)
+        self._strict = NamespaceUnpickler(
+            self._file, namespace, buffers, resolve, keep_classes, keep_modules, finalisers
+        )
+        self._lenient: _LenientUnpickler | None = None
+        self.lending = self._strict.lending
 
     @property
-    def label(self) -> str:
-        match self.texts:
-            case ["bind" | "delete" | "note", name, *_]:
-                return name
-            case ["update", *_]:
-                return CHANGE
-            case ["out", *_]:
-                return "its last expression's value"
-            case ["error", *_]:
-                return "its exception"
-        return "what surrounds it"
+    def lost(self) -> dict[str, Exception]:
+        return {} if self._lenient is None else self._lenient.values
 
+    def __iter__(self) -> Iterator[tuple[Any, Exception | None]]:
+        """Yield each item, and what kept it from being whole."""
+        while True:
+            item, why = self._next()
+            if why is None and item[0] == "end":
+                return
+            if why is not None and not (type(item) is tuple and type(item[0]) is str):
+                raise why
+            yield item, why
 
-def _pieces(data: bytes) -> Iterator[_Piece]:
-    file = io.BytesIO(data)
-    texts: dict[int, str] = {}
-    known = 0
-    while file.tell() < len(data):
-        piece = _Piece(file.tell())
-        last: str | None = None
-        argument: Any
-        for operation, argument, _ in pickletools.genops(file):
-            name = operation.name
-            if name == "MEMOIZE":
-                if last is not None:
-                    texts[known] = piece.plain[known] = last
-                known += 1
-                piece.memoized += 1
-            elif name in ("BINGET", "LONG_BINGET"):
-                piece.refers.add(argument)
-            elif name == "NEXT_BUFFER":
-                piece.buffers += 1
-            last = argument if isinstance(argument, str) and "UNICODE" in name else None
-            text = texts.get(argument) if "BINGET" in name else last
-            if text is not None and len(piece.texts) < 2:
-                piece.texts.append(text)
-        yield piece
-
-
-def _prelude(count: int) -> bytes:
-    """Answer a pickle that fills a memo with so many objects, of persistent ids 0, 1, ...
-
-    An unpickler's `memo` is not to be set: CPython's sets the one that it then drops.
-    """
-    puts = b"".join(
-        pickle.BININT + index.to_bytes(4, "little") + pickle.BINPERSID + pickle.MEMOIZE + pickle.POP
-        for index in range(count)
-    )
-    return pickle.PROTO + b"\x05" + puts + pickle.NONE + pickle.STOP
-
-
-def salvage(
-    data: bytes,
-    buffers: Sequence[Any],
-    make: Callable[[Any, Sequence[Any], dict[int, Any]], Any],
-    take: Callable[[Any], object],
-) -> tuple[dict[str, str], dict[int, Any]]:
-    """Load the items of a stream that can be loaded.
-
-    Parameters
-    ----------
-    data : bytes
-    buffers : sequence of buffers
-    make : callable(file, buffers, past) -> unpickler
-        Its persistent ids that are numbers mean the objects in `past`.
-    take : callable(item)
-        Gets each item as soon as it is loaded.
-
-    Returns
-    -------
-    lost : dict of str to str
-        What could not be loaded, and why.
-    objects : dict of int to object
-        Memo index to object.
-    """
-    unpickler: Any = None
-    memo: dict[int, Any] = {}
-    lost: dict[str, str] = {}
-    lacking: set[int] = set()
-    known = taken = 0
-    for piece in _pieces(data):
-        why = "it shares an object with what cannot be loaded" if piece.refers & lacking else ""
-        if unpickler is None and not why:
-            file = io.BytesIO(_prelude(len(memo)) + data[piece.start :])
-            unpickler = make(file, buffers[taken:], memo)
-            unpickler.load()
-        if not why:
+    def _next(self) -> tuple[Any, Exception | None]:
+        if self._lenient is None:
+            start = self._file.tell()
             try:
-                item = unpickler.load()
-            except Exception as error:  # noqa: BLE001 - whatever unpickling the user's objects raises
-                why = f"{type(error).__name__}: {error}"
+                return self._strict.load(), None
+            except Exception:  # noqa: BLE001 - whatever unpickling the user's objects raises
+                self._lenient = _LenientUnpickler(self._strict, self._data, self._buffers, start)
+        return self._lenient.load_item()
+
+    def objects(self) -> dict[int, Any]:
+        """Answer memo index to object, of all that is whole; atoms aside."""
+        if self._lenient is None:
+            memo = self._strict.memo.copy()
+            found = {i: obj for i, obj in memo.items() if type(obj) not in ATOMS}
+        else:
+            found = self._lenient.whole()
+        return found | self._strict.flats.objects
+
+
+class _Lacking:
+    """Stands for what could not be made."""
+
+
+def _count(data: Any) -> tuple[int, int]:
+    """Answer how many objects some whole items put into the memo, how many buffers they take."""
+    file = io.BytesIO(data)
+    memoized = buffers = 0
+    while file.tell() < len(data):
+        for operation, _, _ in pickletools.genops(file):
+            memoized += operation.name == "MEMOIZE"
+            buffers += operation.name == "NEXT_BUFFER"
+    return memoized, buffers
+
+
+_Python: Any = pickle._Unpickler
+
+
+class _LenientUnpickler(_Python):  # type: ignore[misc]
+    """Goes on where `NamespaceUnpickler` stopped, from the start of the item that it failed at.
+
+    Attributes
+    ----------
+    values : dict of str to Exception
+        `Items.lost`.
+    """
+
+    dispatch: ClassVar[dict[int, Any]] = dict(_Python.dispatch)
+
+    def __init__(
+        self, strict: NamespaceUnpickler, data: Any, buffers: Sequence[Any], start: int
+    ) -> None:
+        memoized, taken = _count(memoryview(data)[:start])
+        super().__init__(io.BytesIO(memoryview(data)[start:]), buffers=buffers[taken:])
+        self._strict = strict
+        known = strict.memo.copy()
+        self.memo = {index: known[index] for index in range(memoized)}
+        self.values: dict[str, Exception] = {}
+        self._broken: dict[int, Exception] = {}
+        self._holders: dict[int, list[Any]] = {}
+        self._alive: list[Any] = []  # of what is known by its id
+        self._called: tuple[Any, ...] = ()
+        self.find_class = strict.find_class
+        self.persistent_load = strict.persistent_load
+
+    def load_item(self) -> tuple[Any, Exception | None]:
+        """Load one more item; answer it with what kept it from being whole."""
+        item = self._strict.below(self.load)
+        match item:
+            case ("order" | "beside" | "modules" | "refill" as what, list() as parts):
+                # Each of them stands for itself.
+                return (what, [part for part in parts if self._why(part) is None]), None
+        return item, self._why(item)
+
+    def whole(self) -> dict[int, Any]:
+        return {
+            index: obj
+            for index, obj in self.memo.items()
+            if type(obj) not in ATOMS and id(obj) not in self._broken
+        }
+
+    # -- what is broken ------------------------------------------------------
+
+    def _why(self, *objects: Any) -> Exception | None:
+        """Answer what broke the first of some objects that is broken."""
+        for obj in objects:
+            if (why := self._broken.get(id(obj))) is not None:
+                return why
+        return None
+
+    def _break(self, obj: Any, why: Exception) -> None:
+        pending = [obj]
+        while pending:
+            at = pending.pop()
+            if type(at) not in ATOMS and id(at) not in self._broken:
+                self._broken[id(at)] = why
+                self._alive.append(at)
+                pending.extend(self._holders.get(id(at), ()))
+
+    def _hold(self, holder: Any, *parts: Any) -> None:
+        """Note that an object holds others, which may break later."""
+        for part in parts:
+            if type(part) not in ATOMS:
+                self._alive.append(part)
+                self._holders.setdefault(id(part), []).append(holder)
+                if (why := self._why(part)) is not None:
+                    self._break(holder, why)
+
+    def _lack(self, why: Exception) -> _Lacking:
+        lacking = _Lacking()
+        self._break(lacking, why)
+        return lacking
+
+    def _attempt(self, holder: Any, parts: Sequence[Any], do: Callable[[], Any]) -> None:
+        """Have an object take some parts, if it and they are whole."""
+        if self._why(holder, *parts) is None:
+            try:
+                do()
+            except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+                self._break(holder, error)
+        self._hold(holder, *parts)
+
+    def _make(self, parts: Sequence[Any], make: Callable[[], Any]) -> Any:
+        """Answer what is made of some parts, if they are whole."""
+        why = self._why(*parts)
+        if why is None:
+            try:
+                made = make()
+            except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+                why = error
+        if why is not None:
+            made = self._lack(why)
+        self._hold(made, *parts)
+        return made
+
+    # -- the operations that can fail, or put objects together -----------------
+
+    def _load_found(self, load: Callable[[Any], None]) -> None:
+        try:
+            load(self)
+        except Exception as error:  # noqa: BLE001 - whatever importing a module raises
+            self.append(self._lack(error))
+
+    def load_global(self) -> None:
+        self._load_found(_Python.load_global)
+
+    def load_stack_global(self) -> None:
+        self._load_found(_Python.load_stack_global)
+
+    def load_binpersid(self) -> None:
+        token = self.stack.pop()
+        self.append(self._make([token], lambda: self.persistent_load(token)))
+
+    def load_tuple(self) -> None:
+        items = tuple(self.pop_mark())
+        self.append(items)
+        self._hold(self.stack[-1], *self.stack[-1])
+
+    def _load_tuple(self, size: int) -> None:
+        self.stack[-size:] = [tuple(self.stack[-size:])]
+        self._hold(self.stack[-1], *self.stack[-1])
+
+    def load_tuple1(self) -> None:
+        self._load_tuple(1)
+
+    def load_tuple2(self) -> None:
+        self._load_tuple(2)
+
+    def load_tuple3(self) -> None:
+        self._load_tuple(3)
+
+    def load_frozenset(self) -> None:
+        items = self.pop_mark()
+        self.append(self._make(items, lambda: frozenset(items)))
+
+    def load_append(self) -> None:
+        self._extend([self.stack.pop()])
+
+    def load_appends(self) -> None:
+        self._extend(self.pop_mark())
+
+    def _extend(self, items: list[Any]) -> None:
+        taker = self.stack[-1]
+        if type(taker) is list:
+            taker.extend(items)
+            self._hold(taker, *items)
+        elif hasattr(type(taker), "extend"):
+            self._attempt(taker, items, lambda: taker.extend(items))
+        else:
+            self._attempt(taker, items, lambda: [taker.append(item) for item in items])
+
+    def load_setitem(self) -> None:
+        value = self.stack.pop()
+        self._set_items([self.stack.pop(), value])
+
+    def load_setitems(self) -> None:
+        self._set_items(self.pop_mark())
+
+    def _set_items(self, items: list[Any]) -> None:
+        taker = self.stack[-1]
+        pairs = list(zip(items[::2], items[1::2], strict=True))
+        if type(taker) is dict and self._why(*items[::2]) is None:
+            self._attempt(taker, (), lambda: taker.update(pairs))
+            self._hold(taker, *items)
+        else:
+            self._attempt(taker, items, lambda: [taker.__setitem__(*pair) for pair in pairs])
+
+    def load_additems(self) -> None:
+        items = self.pop_mark()
+        taker = self.stack[-1]
+        self._attempt(taker, items, lambda: [taker.add(item) for item in items])
+
+    def load_newobj(self) -> None:
+        args = self.stack.pop()
+        cls = self.stack.pop()
+        self.append(self._make([cls, args], lambda: cls.__new__(cls, *args)))
+
+    def load_newobj_ex(self) -> None:
+        named = self.stack.pop()
+        args = self.stack.pop()
+        cls = self.stack.pop()
+        self.append(self._make([cls, args, named], lambda: cls.__new__(cls, *args, **named)))
+
+    def load_reduce(self) -> None:
+        args = self.stack.pop()
+        function = self.stack.pop()
+        if self._strict.sets_values(function) and self._why(args[0]) is None:
+            args = args[0], self._whole_values(*args)
+        self.append(self._make([function, args], lambda: function(*args)))
+        self._called = args, self.stack[-1]
+
+    def _whole_values(self, module: Any, values: dict[str, Any]) -> dict[str, Any]:
+        """Answer which values a module gets: without one of them, it has the others."""
+        whole = {}
+        for name, value in values.items():
+            if (why := self._why(value)) is None:
+                whole[name] = value
             else:
-                take(item)
-        if why:
-            lost.setdefault(piece.label, why)
-            if unpickler is not None:  # it may have read ahead, and have half of this item
-                memo, unpickler = unpickler.memo.copy(), None
-            new = range(known, known + piece.memoized)
-            memo.update(dict.fromkeys(new) | piece.plain)
-            lacking.update(set(new) - piece.plain.keys())
-        known += piece.memoized
-        taken += piece.buffers
-    if unpickler is not None:
-        memo = unpickler.memo.copy()
-    return lost, {index: obj for index, obj in memo.items() if index not in lacking}
+                self.values[f"{module.__name__}.{name}"] = why
+        return whole
+
+    def load_memoize(self) -> None:
+        self._called = ()
+        _Python.load_memoize(self)
+
+    def load_pop(self) -> None:
+        if self._called and self.stack:
+            # What is called for its effect gives the state in the second argument to the first.
+            args, made = self._called
+            if self.stack[-1] is made and type(args) is tuple and args:
+                self._hold(args[0], made, args)
+        self._called = ()
+        _Python.load_pop(self)
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        taker = self.stack[-1]
+
+        def build() -> None:
+            self.stack.append(state)
+            _Python.load_build(self)  # which takes it off first
+
+        self._attempt(taker, [state], build)
+
+    for _operation, _load in (
+        (pickle.GLOBAL, load_global),
+        (pickle.STACK_GLOBAL, load_stack_global),
+        (pickle.BINPERSID, load_binpersid),
+        (pickle.TUPLE, load_tuple),
+        (pickle.TUPLE1, load_tuple1),
+        (pickle.TUPLE2, load_tuple2),
+        (pickle.TUPLE3, load_tuple3),
+        (pickle.FROZENSET, load_frozenset),
+        (pickle.APPEND, load_append),
+        (pickle.APPENDS, load_appends),
+        (pickle.SETITEM, load_setitem),
+        (pickle.SETITEMS, load_setitems),
+        (pickle.ADDITEMS, load_additems),
+        (pickle.NEWOBJ, load_newobj),
+        (pickle.NEWOBJ_EX, load_newobj_ex),
+        (pickle.REDUCE, load_reduce),
+        (pickle.MEMOIZE, load_memoize),
+        (pickle.POP, load_pop),
+        (pickle.BUILD, load_build),
+    ):
+        dispatch[_operation[0]] = _load
+
+
+def what_is_lost(item: Any) -> str:
+    """Answer what a result's item is called when it could not be loaded."""
+    match item:
+        case ("bind" | "delete" | "note", name, *_):
+            return str(name)
+        case ("update", *_):
+            return CHANGE
+        case ("out", *_):
+            return "its last expression's value"
+        case ("error", *_):
+            return "its exception"
+    return "what surrounds it"

@@ -27,6 +27,7 @@ from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
 from dask_async_run.content import alone
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.namespace.remote import on_cluster
+from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.worker import inside, payloads, processes, running
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
@@ -175,7 +176,9 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     with on_cluster(way):
         try:
             inputs = payloads.restore(task, spec, shell)
-        except Exception as failure:  # noqa: BLE001 - a user's __setstate__, a missing module
+        except NotLoadedError as failure:
+            leave(_lost_inputs(shell, channel, failure.__cause__, failure.lost))
+        except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
             leave(_lost_inputs(shell, channel, failure))
         channel.send("phase", "running")
         with last_call.allowed():
@@ -280,17 +283,30 @@ def _tell_of(shell: CellShell, spec: JobSpec) -> None:
         history.extend([""] * (number - len(history)))
 
 
-def _lost_inputs(shell: CellShell, channel: Channel, error: Exception) -> Message:
+def _lost_inputs(
+    shell: CellShell,
+    channel: Channel,
+    error: BaseException | None,
+    names: Mapping[str, str] | None = None,
+) -> Message:
+    assert error is not None
     ename, evalue = error_text(error)
+    why = f"its inputs could not be loaded: {ename}: {evalue}"
+    if names:
+        why = "; ".join(
+            f"{name}, which it reads, could not be loaded here: {reason}"
+            for name, reason in names.items()
+        )
+        error.add_note(f"The cell was not run: {why}. Make it in the cell.")
     theirs = _without_our_frames(error.__traceback__)
-    lines = [f"{ename}: {evalue}"]
+    lines = [f"{ename}: {evalue}", *getattr(error, "__notes__", ())]
     if theirs is not None:
         lines = shell.InteractiveTB.structured_traceback(type(error), error, theirs)
     channel.send("output", error_output(error, lines))
     result = JobResult(ename=ename, evalue=evalue)
     return {
         "outcome": str(State.FAILED),
-        "reason": f"not run: its inputs could not be loaded: {ename}: {evalue}",
+        "reason": f"not run: {why}",
         "result": result.to_message(),
     }
 

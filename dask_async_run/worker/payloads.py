@@ -58,6 +58,8 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
     ------
     FrameError
         A frame is missing or damaged.
+    NotLoadedError
+        A name that the cell reads cannot be loaded.
     Exception
         Whatever a pickle's own code raises, a module that is not there included.
     """
@@ -94,7 +96,9 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
             prepare,
             spec.member,
             surroundings.place,
+            spec.reads,
         )
+    shell.absent = spec.left_out | restored.lost
     if spec.has_members:
         shell.user_ns[spec.sweep["table"]] = _table(task, spec, store, parents)
     if "_i" in shell.user_ns:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import PurePath
 from subprocess import CalledProcessError
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from IPython.core import page
@@ -29,6 +29,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from dask_async_run.job import NEXT_INPUT, PAGER
+from dask_async_run.worker import absent
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
 from dask_async_run.worker.questions import refusal, refuse_questions
@@ -98,6 +99,8 @@ class CellShell(InteractiveShell):
         the cell.
     started : bool
         Whether the cell's code has begun to run.
+    absent : mapping of str to str
+        Names of the notebook that did not come along, and why.
     """
 
     display_pub_class = Type(CellDisplayPublisher)
@@ -106,6 +109,7 @@ class CellShell(InteractiveShell):
     kernel = AnyTrait(None, allow_none=True)
     asked_exit = False
     started = False
+    absent: Mapping[str, str] = MappingProxyType({})
     keepkernel_on_exit: bool | None = None
     rich = True
 
@@ -241,6 +245,12 @@ class CellShell(InteractiveShell):
         # IPython keeps a copy of all that is printed, for a history that ends with
         # this process, at the cost of a Python call and memory for each write.
         yield
+
+    def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
+        """Show an exception; one about a name that did not come along says why."""
+        absent.tell(exc_tuple[1] if exc_tuple else sys.exc_info()[1], self.absent)
+        base: Any = super()
+        base.showtraceback(exc_tuple, *args, **options)
 
     def _showtraceback(self, etype: type[BaseException], evalue: BaseException, stb: Any) -> None:
         if self.channel.in_child:

@@ -126,6 +126,7 @@ class Run:
             self.record.stream(self.record.spec.payload),
             namespace,
             [job.parent() for job in self.parents],
+            needed=self.analysis.reads,
         )
         error: BaseException | None = None
         out: tuple[Any, ...] = ()

@@ -44,6 +44,33 @@ def test_a_dynamic_cell_takes_everything_that_it_can(notebook: Notebook) -> None
     assert list(found.left_out) == ["lock"]
 
 
+def test_what_only_a_mentioned_name_leads_to_is_left_out(notebook: Notebook) -> None:
+    """A function that is only mentioned needs nothing that cannot be pickled; a read one does."""
+    notebook.here(
+        "import threading\nlock = threading.Lock()\ndef ask(): return lock\ndef f(): return ask()"
+    )
+    found = notebook.capture("print('f')")
+    assert [i.name for i in found.inputs] == ["f", "ask"]
+    assert list(found.left_out) == ["lock"]
+    with pytest.raises(NotPickledError):
+        notebook.capture("print('f')\nask")
+
+
+def test_what_loading_calls_finds_its_names(notebook: Notebook) -> None:
+    """Functions that make an object again come with what they read, each name once."""
+    notebook.here(
+        "class Point:\n"
+        "    def __reduce__(self): return type(self).again, ()\n"
+        "    @classmethod\n"
+        "    def again(cls): return made()\n"
+        "point = Point()\n"
+        "def made(): return Point()"
+    )
+    names = [i.name for i in notebook.capture("point").inputs]
+    assert sorted(names) == ["Point", "made", "point"]
+    assert names.index("made") < names.index("point")
+
+
 def test_what_cannot_be_pickled_is_explained(notebook: Notebook) -> None:
     """The error names the value, its type, the way to it, the cell's line and a way out."""
     notebook.here(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+import sys
 import time
+import types
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,6 +199,33 @@ def test_inputs_that_cannot_be_loaded_are_a_clear_failure(cells: Cells) -> None:
     error = ended.shown.error or {}
     assert error["ename"] == "ModuleNotFoundError"
     assert "dask_async_run" not in "".join(error["traceback"])
+
+
+def test_a_name_that_is_read_and_cannot_be_loaded_is_told(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By name, with the reason; one that is not read keeps nothing from running."""
+    gone = types.ModuleType("no_such_module")
+    gone.Thing = type("Thing", (), {"__module__": "no_such_module"})  # type: ignore[attr-defined]
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol=5)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "no_such_module", gone)
+        items: list[Any] = [("early", {}), ("name", "thing", gone.Thing()), ("late", {}), ("end",)]
+        for item in items:
+            pickler.dump(item)
+    inputs: dict[str, Any] = {"stream": file.getvalue(), "frames": [], "stream_frame": None}
+    ended = cells.run("print(thing)", inputs=inputs, reads=["print", "thing"])
+    assert ended.state is State.FAILED
+    why = "ModuleNotFoundError: No module named 'no_such_module'"
+    assert ended.reason == f"not run: thing, which it reads, could not be loaded here: {why}"
+    assert ended.text() == ""
+    shown = "".join((ended.shown.error or {})["traceback"])
+    assert f"thing, which it reads, could not be loaded here: {why}" in shown
+    ended = cells.run("print('ran')\neval('thing')", inputs=inputs)
+    assert ended.text() == "ran\n"
+    shown = "".join((ended.shown.error or {})["traceback"])
+    assert f"'thing' of the notebook is not in this cell: it cannot be loaded ({why})" in shown
 
 
 def test_a_missing_frame_is_a_clear_failure(cells: Cells) -> None:
