@@ -76,6 +76,7 @@ class Record:
         self._store = store
         self._namespace = namespace
         self._original: Inputs | None = None
+        self._copies_used = kept is None
 
     def stream(self, payload: Payload) -> Stream:
         """Map a payload."""
@@ -147,6 +148,7 @@ class Record:
             if found is not _GONE:
                 return found
         original = self.original(records)
+        self._copies_used = True
         return original.numbered(index) if section < 0 else original.objects[index]
 
     def release(self) -> None:
@@ -155,7 +157,7 @@ class Record:
             loaded = self.loaded
             self.kept.let_go({*loaded.bound, *loaded.deleted, *loaded.changed})
         if self._original is not None:
-            keep_from_ending(self._original.objects.values())
+            keep_from_ending(self._original.objects.values(), used=self._copies_used)
         self.loaded = self._original = None
 
 

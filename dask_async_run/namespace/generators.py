@@ -193,13 +193,19 @@ What they do then, the other one has done or will do.
 """
 
 
-def keep_from_ending(copies: Iterable[Any]) -> None:
-    """Have no copy of a generator do at its end what the generator itself does."""
-    _replaced.extend(
-        obj
-        for obj in copies
-        if type(obj) in TYPES and progress(obj) == BEGUN and not _ends_quietly(obj)
-    )
+def keep_from_ending(copies: Iterable[Any], used: bool) -> None:
+    """Have no copy of a generator do at its end what the generator itself does.
+
+    A coroutine that has not begun says that nobody awaited it: it is closed, unless the
+    notebook may have got one of the copies.
+    """
+    for obj in copies:
+        if type(obj) not in TYPES:
+            continue
+        if progress(obj) == UNBEGUN and not used:
+            obj.close()
+        elif progress(obj) == BEGUN and not _ends_quietly(obj):
+            _replaced.append(obj)
 
 
 def is_replaced(referrer: Any) -> bool:

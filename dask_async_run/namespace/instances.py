@@ -13,6 +13,9 @@ from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, sa
 
 _PLAIN_BASES: set[type] = {object, list, dict, set, bytearray, collections.deque}
 _PLAIN_BASES |= {collections.OrderedDict, collections.defaultdict}
+# What such an object is never changes, its attributes may: a text of Beautiful Soup's has its place
+# in a document, and a fingerprint of each text would be one of all of it.
+_PLAIN_BASES |= {str, bytes, int, float, complex}
 _HEAP_TYPE = 1 << 9
 
 

@@ -321,6 +321,32 @@ def reduce_pandas(frame: Any) -> Any:
     return *reduced[:2], state, *reduced[3:]
 
 
+def is_soup(obj: Any) -> bool:
+    """Whether an object is a document of Beautiful Soup's, whose own way parses its text again.
+
+    Every tag and text of it would be another one then than those that the notebook has names for.
+    """
+    kind = getattr(sys.modules.get("bs4"), "BeautifulSoup", None)
+    return kind is not None and isinstance(obj, kind) and type(obj).__module__ != "__main__"
+
+
+def reduce_soup(soup: Any) -> Any:
+    """Reduce a document of Beautiful Soup's with the very tags that it consists of."""
+    attributes = dict(vars(soup))
+    attributes.pop("_most_recent_element", None)  # its own way leaves it out, too
+    builder = attributes.get("builder")
+    if builder is not None and not builder.picklable:
+        attributes["builder"] = type(builder)
+    return make_bare, (type(soup),), attributes, None, None, set_soup
+
+
+def set_soup(soup: Any, attributes: dict[str, Any]) -> None:
+    """Give a document of Beautiful Soup's its tags, and what parses more if it cannot travel."""
+    vars(soup).update(attributes)
+    if isinstance(soup.builder, type):
+        soup.builder = soup.builder()
+
+
 def is_plotly_figure(obj: Any) -> bool:
     """Whether an object is a figure of plotly's, which makes itself of its parts, sorted."""
     kind = getattr(sys.modules.get("plotly.basedatatypes"), "BaseFigure", None)

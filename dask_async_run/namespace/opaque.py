@@ -21,7 +21,7 @@ from dask_async_run.namespace import patches
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.instances import build, built_state
-from dask_async_run.namespace.iterators import ITERATOR, is_iterator
+from dask_async_run.namespace.iterators import ENDED, ITERATOR, can_be_ended, end, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
@@ -389,7 +389,17 @@ def _opaque_state(obj: Any, snapshot: Any) -> Any:
         raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
     if not (hasattr(obj, "__setstate__") or hasattr(obj, "__dict__")):
         raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
-    return built_state(obj)
+    built = built_state(obj)
+    if snapshot is not None and built == (None, None, None):
+        # It has changed, and building it with nothing would leave it there as it was.
+        if not can_be_ended(obj):
+            raise NotInPlace(f"a {type(obj).__name__} cannot be changed in place")
+        return ENDED
+    return built
+
+
+def _set_opaque(obj: Any, state: Any) -> Undo:
+    return end(obj) if state == ENDED else build(obj, state)
 
 
 def _opaque_children(obj: Any) -> list[Any]:
@@ -405,7 +415,7 @@ OPAQUE = Kind(
     _opaque_snapshot,
     lambda o, s: _equal(o, s[0]),
     _opaque_state,
-    build,
+    _set_opaque,
 )
 
 

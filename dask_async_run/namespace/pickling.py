@@ -692,6 +692,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_finaliser(obj)
         elif making.is_plotly_figure(obj):
             return making.reduce_plotly_figure(obj)
+        elif making.is_soup(obj):
+            return making.reduce_soup(obj)
         elif making.refuses_as_patsys(kind):
             return self._reduce_patsys(obj)
         elif is_loop(kind):

@@ -64,6 +64,7 @@ from dask_async_run.namespace.pickling import (
 from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
+from dask_async_run.namespace.views import MEMORYVIEW
 
 Resolve = Callable[[Any], Any]
 """Answers the object for a token."""
@@ -701,8 +702,16 @@ def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> 
     """
     # What runs the user's code, and may fail, comes first, then copying arrays; generators,
     # which cannot be taken back, come last. Before all, keys are put in while they are as they
-    # were: where the cell did so later, `Loaded.finish` does it again.
-    late = {DICT.name: -1, SET.name: -1, opaque.ARRAY.name: 1, GENERATOR_KIND.name: 2}
+    # were: where the cell did so later, `Loaded.finish` does it again. A bytearray can only get
+    # another size once no view shows it; a view that was released for nothing shows less, and lies
+    # about nothing.
+    late = {
+        MEMORYVIEW.name: -2,
+        DICT.name: -1,
+        SET.name: -1,
+        opaque.ARRAY.name: 1,
+        GENERATOR_KIND.name: 2,
+    }
     ordered = sorted(updates, key=lambda update: late.get(update[1], 0))
     undo: list[kinds.Undo] = []
     try:

@@ -37,6 +37,7 @@ CASES = [
     Case("weak container", f"import weakref\n{CLASS}k = P(); l = P(); x = weakref.WeakSet([k])", "x.add(l)", "len(x)"),
     Case("weak container", f"import weakref\n{CLASS}k = P(); x = weakref.WeakKeyDictionary()", "x[k] = 3", "list(x.values())"),
     Case("instance", f"{CLASS}x = P(); x.a = 1", "x.b = [2]; del x.a", "vars(x)"),
+    Case("instance", "class T(str): pass\nx = T('a'); x.a = [x]", "x.b = [2]; del x.a", "vars(x), str(x)"),
     Case("instance", "class S: __slots__ = ('a', 'b')\nx = S(); x.a = 1", "x.b = 2; del x.a", "getattr(x, 'a', 0), getattr(x, 'b', 0)"),
     Case("instance", "import collections; x = collections.defaultdict(list, a=1)", "x['b'].append(1); x.default_factory = set", "dict(x), x.default_factory"),
     Case("instance", "import collections; x = collections.OrderedDict(a=1, b=2)", "x.move_to_end('a')", "list(x)"),
@@ -66,7 +67,8 @@ CASES = [
     Case("random state", "import numpy as np; x = np.random.RandomState(1)", "x.rand()", "x.get_state()[2]"),
     Case("array.array", "import array; x = array.array('i', [1])", "x.append(2)", "x.tolist()"),
     Case("opaque", "import types; x = types.SimpleNamespace(a=1)", "x.b = 2; del x.a", "vars(x)"),
-    Case("opaque", "class I(int): pass\nx = I(3)", "x.u = 1", "vars(x)"),
+    Case("instance", "class I(int): pass\nx = I(3)", "x.u = 1", "vars(x)"),
+    Case("opaque", "import itertools; x = itertools.chain('a', 'bc'); next(x)", "list(x)", "x.__reduce__()[1:]", undone=False),
     Case("buffer", "import io; x = io.StringIO('ab')", "x.read(1); x.seek(0, 2); x.write('c')", "x.getvalue(), x.tell()", undone=False),
 ]  # fmt: skip
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import pytest
@@ -220,3 +221,19 @@ def test_only_and_also_of_the_submission(notebook: Notebook) -> None:
     assert notebook.here("(a, b)") == (0, 2)
     job = notebook.there("a; d = 1", also=["a"])
     assert sorted(job.run().bound) == ["a", "d"]
+
+
+def test_a_copy_of_a_coroutine_says_nothing_of_its_end(notebook: Notebook) -> None:
+    """That nobody awaited what was only made to compare with is no news to the user."""
+    notebook.here("import gc\nasync def one(): return 1\ncoroutine = one(); rows = [1]")
+    job = notebook.submit("rows.append(2); coroutine")
+    job.gather()
+    assert job.record._original is not None
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        job.record.release()
+        del job
+        notebook.records.clear()
+        notebook.here("gc.collect()")
+    assert [str(warning.message) for warning in told] == []
+    notebook.here("coroutine.close()")
