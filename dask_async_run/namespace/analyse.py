@@ -156,6 +156,12 @@ def _annotation(node: ast.AST) -> ast.expr | None:
     return None
 
 
+def _texts_of_fields(node: ast.ClassDef, lazy: bool) -> list[str]:
+    """Answer the annotations of a class's own variables of which only the text is kept."""
+    annotated = (each.annotation for each in node.body if isinstance(each, ast.AnnAssign))
+    return [ast.unparse(each) for each in annotated if lazy or isinstance(each, ast.Constant)]
+
+
 @dataclass(slots=True)
 class _Cell:
     """A cell, statement by statement: adds to `found` what each one does.
@@ -241,6 +247,9 @@ class _Cell:
             if lazy and (annotation := _annotation(node)) is not None:
                 # The compiler keeps its text alone; dataclasses look names up in it.
                 self.texts.append(ast.unparse(annotation))
+            if isinstance(node, ast.ClassDef) and node.decorator_list:
+                # What is a class variable, they look up at once, while no function runs.
+                self.weak |= words(_texts_of_fields(node, bool(lazy)))
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 self.texts.append(node.value)
             elif isinstance(node, ast.Name):

@@ -106,6 +106,21 @@ ENDED = "ended"
 """The state of an iterator that is pickled without one once it has ended."""
 
 
+def parts_of_iterator(iterator: Any) -> list[Any]:
+    """Answer what an iterator of `itertools` goes on with, which may be others' as well.
+
+    An iterator over a list of the notebook's, say, that somebody appends to. As it is pickled:
+    the collector shows tuples, too, in which places are empty.
+    """
+    try:
+        with quietly():
+            _, args, *rest = iterator.__reduce__()
+    except TypeError:  # `pairwise` cannot be pickled
+        return []
+    state = rest[0] if rest and isinstance(rest[0], tuple) else ()
+    return [*args, *state]
+
+
 def can_be_ended(iterator: Any) -> bool:
     """Whether `end` can bring an iterator to its end."""
     return type(iterator) is itertools.chain

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import io
+import itertools
 import random
 import sys
 import warnings
@@ -21,7 +22,14 @@ from dask_async_run.namespace import patches
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.instances import build, built_state
-from dask_async_run.namespace.iterators import ENDED, ITERATOR, can_be_ended, end, is_iterator
+from dask_async_run.namespace.iterators import (
+    ENDED,
+    ITERATOR,
+    can_be_ended,
+    end,
+    is_iterator,
+    parts_of_iterator,
+)
 from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
@@ -143,13 +151,13 @@ def _set_array(obj: Any, state: Any) -> Undo:
         return _patch_array(obj, array, writeable)
     if obj.dtype != array.dtype or obj.size != array.size:
         raise NotInPlace("its size or dtype is another one here")
-    old = obj.copy(), obj.flags.writeable
+    old = _plainly(obj).copy(), obj.flags.writeable
 
     def put(values: Any, writeable: bool) -> None:
         if obj.shape != values.shape:
             _reshape(obj, values.shape)
         _make_writeable(obj)
-        obj[...] = values
+        sys.modules["numpy"].ndarray.__setitem__(obj, ..., values)  # not a subclass's own
         if not writeable:
             obj.flags.writeable = False
 
@@ -192,7 +200,71 @@ def _reshape(obj: Any, shape: tuple[int, ...]) -> None:
         raise NotInPlace("its memory cannot be seen in the new shape") from error
 
 
+def _plainly(obj: Any) -> Any:
+    """Answer an array without what a subclass adds, on the same memory."""
+    return obj.view(sys.modules["numpy"].ndarray)
+
+
 ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _set_array)
+
+
+def _is_own_array(cls: type) -> bool:
+    """Whether a class is a notebook's array that is pickled as one, with its attributes."""
+    numpy = sys.modules["numpy"]
+    return (
+        cls.__module__ == "__main__"
+        and issubclass(cls, numpy.ndarray)
+        and bool(cls.__dictoffset__)
+        and cls.__reduce__ is numpy.ndarray.__reduce__
+        and cls.__reduce_ex__ is numpy.ndarray.__reduce_ex__
+        and getattr(cls, "__setstate__", None) is numpy.ndarray.__setstate__
+    )
+
+
+def _own_array_snapshot(obj: Any) -> Any:
+    attributes = vars(obj)
+    return _array_snapshot(_plainly(obj)), list(attributes), list(attributes.values())
+
+
+def _own_array_unchanged(obj: Any, snapshot: Any) -> bool:
+    numbers, names, values = snapshot
+    return (
+        names == list(vars(obj))
+        and same_items(values, vars(obj).values())
+        and _array_unchanged(_plainly(obj), numbers)
+    )
+
+
+def _own_array_state(obj: Any, snapshot: Any) -> Any:
+    numbers = None if snapshot is None else snapshot[0]
+    return *_array_state(_plainly(obj), numbers), dict(vars(obj))
+
+
+def _set_own_array(obj: Any, state: Any) -> Undo:
+    array, writeable, attributes = state
+    before = dict(vars(obj))
+    undo_numbers = _set_array(obj, (array, writeable))
+
+    def put(attributes: dict[str, Any]) -> None:
+        vars(obj).clear()
+        vars(obj).update(attributes)
+
+    def undo() -> None:
+        undo_numbers()
+        put(before)
+
+    put(attributes)
+    return undo
+
+
+OWN_ARRAY = Kind(
+    "array with attributes",
+    lambda o: list(vars(o).values()),
+    _own_array_snapshot,
+    _own_array_unchanged,
+    _own_array_state,
+    _set_own_array,
+)
 
 
 def _masked_snapshot(obj: Any) -> Any:
@@ -403,6 +475,8 @@ def _set_opaque(obj: Any, state: Any) -> Undo:
 
 
 def _opaque_children(obj: Any) -> list[Any]:
+    if type(obj).__module__ == itertools.__name__:
+        return parts_of_iterator(obj)
     links = [obj.__cause__, obj.__context__] if isinstance(obj, BaseException) else []
     attributes = getattr(obj, "__dict__", None)
     # Some objects have any attribute that they are asked for.
@@ -442,6 +516,8 @@ def special_kind(obj: Any) -> Kind | None:
             return OBJECT_ARRAY if obj.dtype == object else ARRAY
         if is_masked(obj):
             return MASKED
+        if _is_own_array(cls) and not obj.dtype.hasobject:
+            return OWN_ARRAY
         if isinstance(obj, numpy.random.Generator):
             return GENERATOR
         if isinstance(obj, numpy.random.BitGenerator):

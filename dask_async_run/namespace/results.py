@@ -72,6 +72,7 @@ Resolve = Callable[[Any], Any]
 Item = tuple[Any, ...]
 
 _MISSING: Any = object()
+_ARRAYS = (opaque.ARRAY.name, opaque.OWN_ARRAY.name)
 
 
 def is_item(obj: Any, labels: tuple[str, ...]) -> bool:
@@ -533,7 +534,7 @@ class ResultWriter:
             if id(tracked.obj) in seeds:
                 shared.owner(tracked.obj)
         for item in items:
-            if item[0] == "update" and item[2] == opaque.ARRAY.name:
+            if item[0] == "update" and item[2] in _ARRAYS:
                 shared.by_value(item[3][0])
         while True:
             with quietly():
@@ -709,7 +710,7 @@ def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> 
         MEMORYVIEW.name: -2,
         DICT.name: -1,
         SET.name: -1,
-        opaque.ARRAY.name: 1,
+        **dict.fromkeys(_ARRAYS, 1),
         GENERATOR_KIND.name: 2,
     }
     ordered = sorted(updates, key=lambda update: late.get(update[1], 0))

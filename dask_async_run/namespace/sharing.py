@@ -217,7 +217,9 @@ class SharedMemory:
     def owner(self, obj: Any) -> None:
         """Note an array that the other side has: views of its memory become views of it."""
         numpy = sys.modules.get("numpy")
-        if numpy is None or type(obj) is not numpy.ndarray or not obj.flags.forc:
+        if numpy is None or not issubclass(type(obj), numpy.ndarray) or not obj.flags.forc:
+            return
+        if type(obj) is not numpy.ndarray and type(obj).__module__ != "__main__":
             return
         root = self.root(obj)
         # What is strided on the other side was loaded as a view (`make_apart`); there,

@@ -150,6 +150,7 @@ CLASSES = [
     Case("class A:\n  global x\n  x = 1\nx", "x", "A x", certain="A"),
     Case("class A:\n  a = property(lambda self: q)\n  a = b(a)", "q b", "A"),
     Case("@dataclass\nclass A:\n  x: int = 0\n  def f(self): return A()\nA()", "dataclass", "A"),
+    Case("@dataclass\nclass A:\n  x: 'V[U]' = 0", "dataclass", "A", weak="V U"),
     Case("class A: 'mentions x'\nA()", "", "A", weak="mentions x"),
     Case("class A: 'mentions x'", "", "A"),  # nobody can look for names in it here
 ]

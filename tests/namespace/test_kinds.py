@@ -64,6 +64,8 @@ CASES = [
     Case("random", "import random; x = random.Random(1)", "x.random()", "x.getstate()"),
     Case("random generator", "import numpy as np; x = np.random.default_rng(1)", "x.random()", "x.bit_generator.state"),
     Case("bit generator", "import numpy as np; x = np.random.PCG64(1)", "x.random_raw()", "x.state"),
+    Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(3).view(Q); x.u = [1]", "x += 1; x.u = 2; x.w = 3", "x.tolist(), vars(x)"),
+    Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(4).view(Q)", "x.shape = (2, 2); x.flags.writeable = False", "x.tolist(), x.flags.writeable"),
     Case("random state", "import numpy as np; x = np.random.RandomState(1)", "x.rand()", "x.get_state()[2]"),
     Case("array.array", "import array; x = array.array('i', [1])", "x.append(2)", "x.tolist()"),
     Case("opaque", "import types; x = types.SimpleNamespace(a=1)", "x.b = 2; del x.a", "vars(x)"),
