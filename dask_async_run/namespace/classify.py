@@ -18,6 +18,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dask_async_run.namespace import beside, caches, files, generators, opaque, weak
+from dask_async_run.namespace.attributed import is_attributed, with_attributes
 from dask_async_run.namespace.containers import (
     CONTAINERS,
     IMMUTABLE,
@@ -102,7 +103,7 @@ def kind_of(obj: Any) -> Kind | None:
     if goes_by_name(obj):
         return None
     if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables(), *remote_types())):
-        return LEAF
+        return _with_its_attributes(LEAF, cls)
     numpy = sys.modules.get("numpy")
     array = numpy is not None and isinstance(obj, numpy.ndarray) and not is_masked(obj)
     if array and mapped_root(obj) is not None:
@@ -113,12 +114,16 @@ def kind_of(obj: Any) -> Kind | None:
         return COLLECTION
     special = opaque.special_kind(obj)
     if special is not None:
-        return special
+        return _with_its_attributes(special, cls)
     if isinstance(obj, tuple):
         return IMMUTABLE[tuple] if not hasattr(obj, "__dict__") else INSTANCE_TUPLE
     if is_plain(cls):
         return opaque.OPAQUE if _wraps(obj, cls) else INSTANCE
-    return opaque.OPAQUE
+    return _with_its_attributes(opaque.OPAQUE, cls)
+
+
+def _with_its_attributes(kind: Kind, cls: type) -> Kind:
+    return with_attributes(kind) if is_attributed(cls) else kind
 
 
 def children_of(obj: Any) -> Iterable[Any]:

@@ -11,6 +11,7 @@ from operator import is_
 from typing import Any
 
 from dask_async_run.namespace import order
+from dask_async_run.namespace.attributed import with_attributes
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
 
 
@@ -153,7 +154,9 @@ IMMUTABLE: dict[type, Kind] = {
     tuple: immutable("tuple", lambda o: o),
     frozenset: immutable("frozenset", lambda o: o),
     types.MethodType: immutable("method", lambda o: (o.__self__, o.__func__)),
-    functools.partial: immutable("partial", lambda o: (o.func, *o.args, *o.keywords.values())),
+    functools.partial: with_attributes(
+        immutable("partial", lambda o: (o.func, *o.args, *o.keywords.values()))
+    ),
     property: immutable("property", lambda o: (o.fget, o.fset, o.fdel)),
     classmethod: immutable("classmethod", lambda o: (o.__func__,)),
     staticmethod: immutable("staticmethod", lambda o: (o.__func__,)),

@@ -61,6 +61,8 @@ def _slots(cls: type) -> tuple[tuple[type, str], ...]:
     """Answer (class, mangled name) of all slots of a class."""
     found = []
     for base in cls.__mro__:
+        if base in _PLAIN_BASES:
+            continue  # `complex.real`
         for name, value in vars(base).items():
             if type(value) is types.MemberDescriptorType and value.__objclass__ is base:
                 found.append((base, name))

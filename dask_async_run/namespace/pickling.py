@@ -48,6 +48,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import (
+    attributed,
     beside,
     caches,
     cursors,
@@ -705,6 +706,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_instance(obj)
         elif making.needs_arguments(kind):
             return making.reduce_bare(obj)
+        elif attributed.is_attributed(kind) and (own := attributed.reduce_attributed(obj)):
+            return own
         elif self._shared is not None and making.shares_attributes(obj):
             return making.reduce_sharing(obj)
         elif _guards_attributes(kind):
