@@ -315,6 +315,5 @@ def promise_kernel(there: bool) -> None:
     """
     if type(sys.modules.get(KERNELS_MODULE)) is _Promise:
         del sys.modules[KERNELS_MODULE]
-    installed = importlib.util.find_spec(KERNELS_MODULE.partition(".")[0]) is not None
-    if there and installed:
+    if there and importlib.util.find_spec(KERNELS_MODULE.partition(".")[0]) is not None:
         sys.modules.setdefault(KERNELS_MODULE, _Promise(KERNELS_MODULE))
