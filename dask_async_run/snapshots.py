@@ -23,6 +23,10 @@ LIFE = 600.0
 WORD = 16
 """Bytes of the word by which a snapshot is known."""
 
+_libc = ctypes.CDLL(None, use_errno=True)
+if hasattr(_libc, "process_vm_readv"):  # Linux
+    _libc.process_vm_readv.restype = ctypes.c_ssize_t
+
 _STEP = 2 * 1024 * 1024
 """Bytes between two that are tried: memory that is not copied to other processes is seldom less."""
 
@@ -122,8 +126,3 @@ class SnapshotReader:
     def close(self) -> None:
         """Let go of the snapshot; once."""
         os.close(self._process)
-
-
-_libc = ctypes.CDLL(None, use_errno=True)
-if hasattr(_libc, "process_vm_readv"):  # Linux
-    _libc.process_vm_readv.restype = ctypes.c_ssize_t

@@ -56,10 +56,21 @@ SHARE = 50
 """A snapshot of a process takes as long as copying this part of its memory."""
 
 _OWN_THREADS = (
-    *("MainThread", "IOPub", "Heartbeat", "Control", "Shell channel", "IPythonHistorySavingThread"),
-    *("IO loop", "Profile", "Dask-", "asyncio_", "dask-async-run", "TMonitor", "pydevd."),
+    *("IOPub", "Heartbeat", "Control", "Shell channel", "IPythonHistorySavingThread"),
+    *(
+        "IO loop",
+        "Profile",
+        "Dask-Offload",
+        "Dask-Callback",
+        "dask-async-run",
+        "TMonitor",
+        "pydevd.",
+    ),
 )
-"""How the names of threads begin that write to no array of a notebook's."""
+"""How the names of threads begin that run nothing of a notebook's: all else is looked at twice."""
+
+# With the interpreter's lock: no other thread of Python's runs while a snapshot is taken.
+_libc = ctypes.PyDLL(None, use_errno=True)
 
 _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT_SETTID = 0x100, 0x4000, 0x100000
 _WCLONE = -0x80000000  # __WCLONE, as a signed number
@@ -68,7 +79,7 @@ _PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
 _NAME = b"dask-async-run\0"
 
 _CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
-_STEPS = 9  # of the two chains together
+_STEPS = 8  # of the two chains together
 _LINK, _STACK_AT, _STACK_SIZE = 1, 2, 4  # of a ucontext_t, in words: the same on all machines
 
 
@@ -203,7 +214,8 @@ class _Chains:
     """
 
     def __init__(self, word: bytes) -> None:
-        self._room = mmap.mmap(-1, (_STEPS + 2) * (_CONTEXT + _STACK))
+        kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._room = mmap.mmap(-1, (_STEPS + 2) * (_CONTEXT + _STACK), flags=kind)
         self._bytes = ctypes.c_char.from_buffer(self._room)
         self._free = ctypes.addressof(self._bytes)
         self.word = self._kept(word)
@@ -323,7 +335,3 @@ def _address(name: str) -> int:
 
 def _word(value: int | str) -> ctypes.c_long:
     return ctypes.c_long(int(value))
-
-
-# With the interpreter's lock: no other thread of Python's runs while a snapshot is taken.
-_libc = ctypes.PyDLL(None, use_errno=True)
