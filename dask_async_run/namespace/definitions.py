@@ -162,7 +162,7 @@ def _set_class(cls: type, state: Any) -> Undo:
 
 CLASS = Kind(
     "class",
-    lambda o: [*_class_vars(o).values(), *o.__bases__],
+    lambda o: [*_class_vars(o).values(), *enums.values_of_members(o), *o.__bases__],
     _class_snapshot,
     _class_unchanged,
     _class_state,

@@ -7,6 +7,8 @@ their values and attributes back as they were.
 
 from __future__ import annotations
 
+import enum
+from collections.abc import Mapping
 from typing import Any
 
 _PYTHONS = frozenset({"_value_", "_name_", "__objclass__", "_sort_order_"})
@@ -22,6 +24,14 @@ def attributes_of_members(kind: Any) -> dict[str, Any]:
     """Answer the attributes of all members of an enumeration: ``RED.note`` to value."""
     members = ((n, m) for n, m in kind.__members__.items() if n == m._name_)
     return {f"{n}.{name}": v for n, m in members for name, v in own_attributes(m).items()}
+
+
+def values_of_members(kind: type) -> list[Any]:
+    """Answer what the members of a class stand for, if it is an enumeration: a list may change."""
+    if not isinstance(kind, enum.EnumMeta):
+        return []
+    members: Mapping[str, Any] = kind.__members__
+    return [member._value_ for member in members.values()]
 
 
 def with_members(kind: Any, args: tuple[Any, ...], state: Any) -> tuple[tuple[Any, ...], Any]:
