@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from urllib.request import Request, urlopen
 import nbformat
 
 from waiting import wait_for
+
+SAVE_AGAIN = 5.0
+"""Seconds after which a notebook that was not saved is told to be saved again."""
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 
@@ -295,13 +299,22 @@ class LabNotebook:
             item.filter(has_text=re.compile(f"^{re.escape(name)}$")).first.click()
 
     def save(self, folder: Path) -> Any:
-        """Save by the menu; return the saved notebook, which lies in the server's `folder`."""
+        """Save by the menu; return the saved notebook, which lies in the server's `folder`.
+
+        JupyterLab drops the command without a word while it has not heard yet that an earlier
+        save, whose file is there, has ended: then it is given again.
+        """
         file = folder / self.path
         before = file.stat().st_mtime_ns
         self.menu("File", "Save Notebook")
+        again = time.monotonic() + SAVE_AGAIN
 
         def saved() -> Any:
+            nonlocal again
             if file.stat().st_mtime_ns == before:
+                if time.monotonic() > again:
+                    self.menu("File", "Save Notebook")
+                    again = time.monotonic() + SAVE_AGAIN
                 return None
             try:
                 return nbformat.read(file, as_version=4)
