@@ -59,7 +59,6 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         if fds is None:
             os._exit(0)
         sock.close()
-        processes.step_back(request.get("niceness", 0))
         os.environ.update(request.get("environ", {}))
         _take_descriptors(fds, messages)
         cell.main(shell, streams, channel, fds.task)

@@ -21,9 +21,6 @@ from dask_async_run.worker.template_handle import TemplateHandle
 
 logger = logging.getLogger(__name__)
 
-NICENESS = 10
-"""By how much cells step back where there are more slots than processors: to a ninth."""
-
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -61,13 +58,10 @@ class Surroundings:
     frames : FramesHere
     environ : dict of str to str
         Environment variables that they are to have.
-    niceness : int
-        By how much they step back from other processes.
     """
 
     frames: FramesHere
     environ: dict[str, str]
-    niceness: int
 
 
 class CellHost:
@@ -114,10 +108,7 @@ class CellHost:
         async with self._looking:
             if self.surroundings is None:
                 frames = await FramesHere.of_worker(self._worker)
-                slots = await self._slots()
-                # They want more processors than there are: who looks after them goes first.
-                niceness = NICENESS if slots > CPU_COUNT else 0
-                self.surroundings = Surroundings(frames, _environ(slots), niceness)
+                self.surroundings = Surroundings(frames, await self._environ())
         return self.surroundings
 
     @property
@@ -125,13 +116,20 @@ class CellHost:
         """Bytes that a cell may use that says nothing itself: the worker's own limit."""
         return self._worker.memory_manager.memory_limit or None
 
-    async def _slots(self) -> int:
-        """Answer how many cells may run on this machine side by side."""
+    async def _environ(self) -> dict[str, str]:
+        """Return the environment variables that cells are to have.
+
+        A Dask nanny sets one BLAS thread a worker. A cell gets its share of the cores:
+        all slots of this machine busy with threaded code then fill it just so.
+        """
         identity = await self._worker.scheduler.identity()
         here = self._worker.ip
-        return sum(
+        slots = sum(
             other["nthreads"] for other in identity["workers"].values() if other["host"] == here
         )
+        share = str(max(1, CPU_COUNT // max(1, slots)))
+        # What somebody set on purpose stays.
+        return {name: share for name in _THREADS if os.environ.get(name, "1") == "1"}
 
     def way_to_dask(self) -> Message:
         """Return what a cell process connects to the cluster with; as `inside.open_way`."""
@@ -148,14 +146,3 @@ class CellHost:
         self.template.close()
         if self.surroundings is not None:
             self.surroundings.frames.close()
-
-
-def _environ(slots: int) -> dict[str, str]:
-    """Return the environment variables that cells are to have.
-
-    A Dask nanny sets one BLAS thread a worker. A cell gets its share of the cores: all slots
-    of this machine busy with threaded code then fill it just so.
-    """
-    share = str(max(1, CPU_COUNT // max(1, slots)))
-    # What somebody set on purpose stays.
-    return {name: share for name in _THREADS if os.environ.get(name, "1") == "1"}

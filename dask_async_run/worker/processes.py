@@ -42,19 +42,6 @@ def adopt_orphans() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
-def step_back(by: int) -> None:
-    """Leave processors to processes that do not step back; what this one starts does so, too.
-
-    Parameters
-    ----------
-    by : int
-        As of `os.nice`. Where the system lets sessions, not processes, compete for processors,
-        somebody has to tell it of the session: `Family.step_back`.
-    """
-    if by:
-        os.nice(by)
-
-
 def _prctl(option: int, argument: int) -> None:
     if HAS_SUBREAPERS:
         ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
@@ -133,26 +120,6 @@ class Family:
             busy += max(0.0, used - before.get(process.pid, 0.0)) if before else 0.0
         elapsed, self._measured = now - self._measured, now
         return memory, 100 * busy / elapsed if elapsed > 0 else 0.0
-
-    def step_back(self, by: int) -> bool:
-        """Have the head's session leave processors to others; whether that is settled.
-
-        If not, this is to be called again: Linux takes such an order from ordinary users ten
-        times a second at most, and the head may not have begun its session yet. Where sessions
-        do not compete, nothing is to be done.
-        """
-        group = Path(f"/proc/{self.pid}/autogroup")
-        try:
-            if os.getsid(self.pid) != self.pid:
-                return False  # it still is in its parent's
-            if group.read_text().split()[-1:] == [str(by)]:
-                return True
-            group.write_text(str(by))
-        except BlockingIOError:
-            pass
-        except OSError:
-            return True
-        return False
 
     def kill(self, timeout: float = 5.0) -> bool:
         """Kill every member; whether none is left after at most `timeout` seconds."""

@@ -122,7 +122,6 @@ class Supervisor:
         self._reply: Message | None = None
         self._replied = 0.0
         self._family: Family | None = None
-        self._niceness = 0  # that its session has yet to be given
         self._memory, self._cpu, self._peak = 0, 0.0, 0
         self._sampled = self._recorded = self._started = 0.0
         self._recording: Future[bool] | None = None
@@ -144,7 +143,6 @@ class Supervisor:
         template: TemplateHandle,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
-        niceness: int = 0,
     ) -> Ending:
         """Run the cell until nothing more is to come of it; call once.
 
@@ -154,14 +152,13 @@ class Supervisor:
         Parameters
         ----------
         template : TemplateHandle
-        environ, warm, niceness
+        environ, warm
             See `TemplateHandle.fork`.
         """
         if self._cancelled.is_set():
             return Ending(State.CANCELLED, "cancelled before it ran")
         with self._doors.given_away() as fds:
-            template.fork(fds, environ, warm, niceness)
-        self._niceness = niceness
+            template.fork(fds, environ, warm)
         self._started = time.monotonic()
         # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
         self._recorded = self._started + BATCH - INFO
@@ -243,8 +240,6 @@ class Supervisor:
             self._family = Family(self._doors.pid)
         if self._family is not None and now >= self._sampled + SAMPLE:
             self._sampled = now
-            if self._niceness and self._family.step_back(self._niceness):
-                self._niceness = 0
             self._memory, self._cpu = self._family.usage()
             self._peak = max(self._peak, self._memory)
         elif self._family is None:

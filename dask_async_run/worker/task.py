@@ -179,7 +179,7 @@ def _supervise(
         if not frames.shared:
             _begin(worker, frames.fetch(needed)).result()
         try:
-            ending = supervisor.run(host.template, around.environ, spec.warm, around.niceness)
+            ending = supervisor.run(host.template, around.environ, spec.warm)
         finally:
             if not frames.shared:
                 with suppress(AsyncRunError, OSError):

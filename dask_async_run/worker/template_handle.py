@@ -51,7 +51,6 @@ class TemplateHandle:
         fds: CellFds,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
-        niceness: int = 0,
     ) -> None:
         """Ask for a cell process; returns before there is one.
 
@@ -63,8 +62,6 @@ class TemplateHandle:
             Environment variables to be set in the template and so in the cell.
         warm : sequence of str
             Modules that the template may import afterwards.
-        niceness : int
-            By how much the cell steps back from other processes.
 
         Raises
         ------
@@ -73,7 +70,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"environ": environ or {}, "warm": list(warm), "niceness": niceness}
+        request = {"environ": environ or {}, "warm": list(warm)}
         with self._lock:
             sock = self._start()
             try:

@@ -211,7 +211,6 @@ class Cells:
         sink: Recorded | None = None,
         environ: dict[str, str] | None = None,
         warm: Sequence[str] = (),
-        niceness: int = 0,
         **spec: Any,
     ) -> CellRun:
         """Begin to run a cell; everything else as in `prepare`."""
@@ -221,7 +220,7 @@ class Cells:
 
         def run() -> None:
             with supervisor:
-                endings.append(supervisor.run(self.template, environ, warm, niceness))
+                endings.append(supervisor.run(self.template, environ, warm))
 
         thread = threading.Thread(target=run, name="supervisor")
         thread.start()

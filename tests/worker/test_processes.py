@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from functools import partial
-from pathlib import Path
 
 import psutil
 import pytest
@@ -101,22 +99,3 @@ def test_usage_is_the_familys_own(tree: subprocess.Popen[str]) -> None:
         family.kill()
         tree.wait(5)
     assert family.usage() == (0, 0)
-
-
-def test_a_session_steps_back_once_it_has_begun() -> None:
-    """Until then it is somebody else's, who does not step back."""
-    ours = Path("/proc/self/autogroup")
-    before = ours.read_text() if ours.exists() else ""
-    for begun in (False, True):
-        with subprocess.Popen(["sleep", "100"], start_new_session=begun) as process:
-            try:
-                family = Family(process.pid)
-                if not begun:
-                    assert not family.step_back(7)
-                    continue
-                wait_for(partial(family.step_back, 7), 10)
-                group = Path(f"/proc/{process.pid}/autogroup")
-                assert not group.exists() or group.read_text().split()[-1] == "7"
-            finally:
-                process.kill()
-    assert not before or ours.read_text() == before

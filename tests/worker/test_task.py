@@ -14,7 +14,6 @@ from typing import Any
 
 import dask.config
 import pytest
-from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
 
 from cells import FILENAME, NO_INPUTS, runs
@@ -25,7 +24,6 @@ from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.scheduler.plugin import RegistryPlugin
 from dask_async_run.task import run_cell
-from dask_async_run.worker.host import NICENESS
 from dask_async_run.worker.plugin import NAME, CellPlugin
 from waiting import wait_for
 
@@ -227,23 +225,6 @@ def test_threads_of_blas_are_the_cores_shared_by_the_slots(jobs: Jobs) -> None:
     job = jobs.submit("import os\nprint(os.environ['OMP_NUM_THREADS'])")
     jobs.end(job)
     assert int(jobs.text(job)) == max(1, (os.cpu_count() or 1) // 2)
-
-
-@pytest.mark.parametrize("more", [0, 1])
-def test_cells_step_back_where_there_are_more_slots_than_processors(
-    tmp_path: Path, more: int
-) -> None:
-    """So that the kernel, the server and the workers are heard."""
-
-    async def look(dask_worker: Any) -> int:
-        return (await CellPlugin.host_of(dask_worker).look_around()).niceness
-
-    options: Any = {"processes": False, "protocol": "tcp://", "host": "127.0.0.1"}
-    options |= {"n_workers": 1, "threads_per_worker": CPU_COUNT + more, "dashboard_address": ":0"}
-    with LocalCluster(**options) as started, Client(started) as client:
-        client.register_plugin(RegistryPlugin(str(tmp_path / "state")))
-        client.register_plugin(CellPlugin())
-        assert list(client.run(look).values()) == [more * NICENESS]
 
 
 def test_without_its_plugin_a_worker_runs_no_cells(tmp_path: Path) -> None:

@@ -65,19 +65,6 @@ def test_cells_get_the_environment_that_is_asked_for(own: Cells) -> None:
     assert own.run(code, environ={"OMP_NUM_THREADS": "3"}).shown.result == "'3'"
 
 
-def test_a_cell_steps_back_if_it_is_to(own: Cells) -> None:
-    """With what it starts, and as a session; the next one does not if it need not."""
-    code = (
-        "import os, subprocess, time\nfrom pathlib import Path\n"
-        "print(os.nice(0), subprocess.check_output(['nice'], text=True).strip())\n"
-        "group = Path('/proc/self/autogroup')\n"
-        "while group.exists() and group.read_text().split()[-1] != '{}': time.sleep(0.01)\n"
-    )
-    here = os.nice(0)
-    assert own.run(code.format(7), niceness=7).text() == f"{here + 7} {here + 7}\n"
-    assert own.run(code.format(0)).text() == f"{here} {here}\n"
-
-
 def test_two_cells_at_once_do_not_see_each_other(own: Cells) -> None:
     """One template serves a worker with several threads."""
     one = own.start("import time\nx = 1\nprint('go')\ntime.sleep(1000)")
