@@ -65,7 +65,7 @@ CASES = [
     Case("random generator", "import numpy as np; x = np.random.default_rng(1)", "x.random()", "x.bit_generator.state"),
     Case("bit generator", "import numpy as np; x = np.random.PCG64(1)", "x.random_raw()", "x.state"),
     Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(3).view(Q); x.u = [1]", "x += 1; x.u = 2; x.w = 3", "x.tolist(), vars(x)"),
-    Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(4).view(Q)", "x.shape = (2, 2); x.flags.writeable = False", "x.tolist(), x.flags.writeable"),
+    Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(4).view(Q)", "import warnings; warnings.simplefilter('ignore')\nx.shape = (2, 2); x.flags.writeable = False", "x.tolist(), x.flags.writeable"),
     Case("leaf with attributes", "import datetime\nclass D(datetime.date): pass\nx = D(2020, 1, 2); x.a = [1]", "x.b = 2; del x.a", "vars(x)"),
     Case("opaque with attributes", "import random\nclass R(random.Random): pass\nx = R(1); x.a = [1]", "x.b = x.random()", "x.getstate(), vars(x)", undone=False),
     Case("partial with attributes", "import functools; x = functools.partial(max, 1)", "x.b = [2]", "vars(x)"),
