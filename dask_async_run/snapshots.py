@@ -2,7 +2,7 @@
 
 A snapshot is a process that does nothing: a copy of a kernel, whose pages the system copies only
 as the kernel writes to them. It outlives the kernel. Who reads it, the registry, ends it; if
-nobody does, it ends by itself after `LIFE`. How one is taken: `dask_async_run.kernel.snapshot`.
+nobody does, it ends by itself: see `life_of`. How one is taken: `dask_async_run.kernel.snapshot`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import ctypes
 import errno
 import os
 import signal
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -18,7 +19,10 @@ from typing import Self
 from dask_async_run.job import Message
 
 LIFE = 600.0
-"""Seconds after which a snapshot ends that nobody has ended."""
+"""Seconds after which a snapshot ends that nobody has ended: at least."""
+
+SLOWEST = 10e6
+"""Bytes a second at which a disk copies it at least."""
 
 WORD = 16
 """Bytes of the word by which a snapshot is known."""
@@ -66,6 +70,11 @@ class Snapshot:
     def from_message(cls, message: Message) -> Self:
         parts = [Part(**part) for part in message["parts"]]
         return cls(message["pid"], message["address"], message["word"], parts)
+
+
+def life_of(parts: Iterable[Part]) -> float:
+    """Answer after how many seconds a snapshot ends by itself: nobody copies it any more then."""
+    return LIFE + sum(part.size for part in parts) / SLOWEST
 
 
 class _Range(ctypes.Structure):

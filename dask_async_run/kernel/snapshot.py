@@ -6,9 +6,12 @@ then copies it from there while the notebook goes on. See `dask_async_run.snapsh
 A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
 prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
 notebook is just at never returns. And what the child does, any allocation, may wait for a lock
-that some thread had. So the system is asked directly, and no library hears of it; and not one
-instruction of Python's, or of a library that the notebook uses, is executed in the copy. It runs
-a chain of contexts (``makecontext``) of the C library's, each of which makes one system call::
+that some thread had. Nor is write protection a way (userfaultfd): without privileges the system's
+own writes, as ``file.readinto(a)``, fail on memory that is protected.
+
+So the system is asked directly, and no library hears of it; and not one instruction of Python's,
+or of a library that the notebook uses, is executed in the copy. It runs a chain of contexts
+(``makecontext``) of the C library's, each of which makes one system call::
 
     kernel -- clone(CLONE_VM | CLONE_VFORK) --> a helper in the kernel's own memory, for a moment
     helper -- clone() --> the snapshot: close_range, setsid, prctl, poll, _exit
@@ -41,7 +44,7 @@ from dask_async_run.errors import ServerError
 from dask_async_run.frames import Frame, FrameStore, name_of, payload_of
 from dask_async_run.job import Payload
 from dask_async_run.memory import available
-from dask_async_run.snapshots import LIFE, WORD, Part, Snapshot
+from dask_async_run.snapshots import WORD, Part, Snapshot, life_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -55,17 +58,9 @@ ENOUGH = 64 * 1024 * 1024
 SHARE = 50
 """A snapshot of a process takes as long as copying this part of its memory."""
 
-_OWN_THREADS = (
-    *("IOPub", "Heartbeat", "Control", "Shell channel", "IPythonHistorySavingThread"),
-    *(
-        "IO loop",
-        "Profile",
-        "Dask-Offload",
-        "Dask-Callback",
-        "dask-async-run",
-        "TMonitor",
-        "pydevd.",
-    ),
+_OWN_THREADS = tuple(
+    "IOPub,Heartbeat,Control,Shell channel,IPythonHistorySavingThread,pydevd.,"
+    "IO loop,Profile,Dask-Offload,Dask-Callback,dask-async-run,TMonitor".split(",")
 )
 """How the names of threads begin that run nothing of a notebook's: all else is looked at twice."""
 
@@ -123,14 +118,16 @@ class SnapshotFrames:
         watched = bool(_others())
         named: dict[int, Frame] = {}
         absent: dict[int, Part] = {}
-        is_private = _privacy()
         for key, view in large.items():
             frame, there = self._frames.named(view)
             part = Part(frame.digest, frame.size, address_of(view))
             if there:
                 named[key] = frame
-            elif is_private(part):
+            else:
                 absent[key] = part
+        if absent:
+            is_private = _privacy()
+            absent = {key: part for key, part in absent.items() if is_private(part)}
         if is_worth_it(sum(part.size for part in absent.values())) and self._left(
             list(absent.values()), [large[key] for key in absent], watched or bool(_others())
         ):
@@ -183,7 +180,7 @@ def take(parts: list[Part]) -> Snapshot:
     Returns
     -------
     Snapshot
-        It lives for `LIFE`, or until somebody ends it.
+        It lives as long as `life_of` says, or until somebody ends it.
 
     Raises
     ------
@@ -195,7 +192,7 @@ def take(parts: list[Part]) -> Snapshot:
         # What becomes of a signal is inherited, its handlers are Python's: so none may come.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = chains.start()
+            pid = chains.start(life_of(parts))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return Snapshot(pid, chains.word, word, parts)
@@ -227,9 +224,9 @@ class _Chains:
         del self._bytes
         self._room.close()
 
-    def start(self) -> int:
-        """Start the two, with all signals blocked; answer the snapshot's pid."""
-        milliseconds = int(LIFE * 1000)
+    def start(self, seconds: float) -> int:
+        """Start the two, all signals blocked; answer the snapshot's pid, which lives so long."""
+        milliseconds = min(int(seconds * 1000), 2**31 - 1)
         snapshot = self._chain(
             ("syscall", _CLOSE_RANGE, 0, 0xFFFFFFFF, 0),
             ("setsid",),

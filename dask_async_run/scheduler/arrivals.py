@@ -65,11 +65,16 @@ class Arrivals:
         """Go on with what another server was about."""
         with suppress(FileNotFoundError):
             for note in self._folder.iterdir():
+                parts: list[Part] = []
                 try:
                     snapshot = _from_text(note.read_text())
+                    parts = snapshot.parts
                     self._begin(snapshot, SnapshotReader(snapshot), note)
                 except (OSError, ValueError, KeyError, TypeError) as error:
                     logger.warning("inputs noted in %s cannot be copied any more: %s", note, error)
+                    for part in parts:
+                        why = "was gone with its snapshot before it was copied"
+                        self._holders.failed(note.name, part.digest, why)
                     note.unlink(missing_ok=True)
 
     async def bring(self, snapshot: Snapshot) -> bool:

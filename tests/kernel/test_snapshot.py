@@ -29,7 +29,7 @@ from dask_async_run.kernel.snapshot import (
     is_possible,
     take,
 )
-from dask_async_run.snapshots import Part, Snapshot, SnapshotReader
+from dask_async_run.snapshots import LIFE, Part, Snapshot, SnapshotReader, life_of
 from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
@@ -95,6 +95,12 @@ def test_signals_are_heeded_here_as_before(array: Array) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     end(take([part_of(array)]))
     assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+def test_it_lives_longer_the_more_there_is_to_copy() -> None:
+    """A slow disk takes an hour for what a large machine holds."""
+    assert life_of([]) == LIFE
+    assert life_of([Part("", 2 * 10**10, 0), Part("", 10**10, 0)]) == LIFE + 3000
 
 
 def test_who_reads_ends_it(array: Array) -> None:

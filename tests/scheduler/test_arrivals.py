@@ -189,6 +189,28 @@ def test_the_next_server_goes_on(site: Site, monkeypatch: pytest.MonkeyPatch) ->
     wait_for(lambda: site.is_gone(snapshot), 10)
 
 
+def test_what_went_with_its_snapshot_is_told_by_the_next_server(site: Site) -> None:
+    """As after a reboot; what had come before is there."""
+    snapshot = site.take()
+    first, second = snapshot.parts
+    site.store.put(site.arrays[0].data)
+    site.notes.mkdir()
+    (site.notes / "a.json").write_text(arrivals_module._to_text(snapshot))
+    end(snapshot)
+    wait_for(partial(site.is_gone, snapshot), 10)
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        arrivals.start()
+        assert not arrivals
+
+    asyncio.run(story())
+    assert not site.noted
+    assert site.store.has(first.digest)
+    assert "gone with its snapshot" in site.holders.fate(second.digest)
+    assert not site.holders.is_coming(second.digest)
+
+
 @pytest.mark.parametrize("text", ["", "{}", json.dumps({"pid": 1, "word": "zz"}), "[1]"])
 def test_a_note_that_says_nothing_is_dropped(site: Site, text: str) -> None:
     """And one of a snapshot that is not there any more, as after a reboot."""
