@@ -17,6 +17,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import secrets
 import stat
 import threading
 import time
@@ -59,10 +60,11 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 """Reading is no use: the time of a file's last access is when it was last put."""
 
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
-_DIGEST = re.compile(r"[0-9a-f]{32}-[0-9]{1,19}")
+_UNREAD = "unread"
+_DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
 
 Fill = Callable[[memoryview, int], None]
-"""Fills some room with the bytes of a frame that begin there."""
+"""Is given some bytes of a frame, or room for them, and where in the frame they begin."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,41 +132,47 @@ class FrameStore:
             return frame
         return Frame(self._write(view.nbytes, _from(view)), view.nbytes)
 
-    def named(self, view: memoryview) -> tuple[Frame, bool]:
-        """Answer a buffer's name as a frame, and whether that is there; then it is used now.
+    def known(self, view: memoryview) -> Frame | None:
+        """Answer the frame that a buffer is known to be without reading it; it is used now.
 
         Parameters
         ----------
         view : memoryview
             Of plain bytes.
+
+        Returns
+        -------
+        Frame or None
+            None if it was not mapped from a frame, or somebody has written to it since, or that
+            is not there any more.
         """
         self._check_folder()
-        frame = self._mapped_as(view) or name_of(view)
-        return frame, self._is_there(frame)
+        frame = self._mapped_as(view)
+        return frame if frame is not None and self._is_there(frame) else None
 
-    def bring(self, frame: Frame, fill: Fill) -> None:
-        """Store a frame that somebody else has.
+    def take(self, size: int, fill: Fill) -> Frame:
+        """Store what somebody else has; return its name.
 
         Parameters
         ----------
-        frame : Frame
+        size : int
+            Bytes.
         fill : callable
-            Is given some room, and where in the frame the bytes begin that belong there; by
-            several threads at the same time.
+            Is given some room, and where the bytes begin that belong there; by several threads
+            at the same time, and, where there are frames as long, for all of it twice: what is
+            there already is not written again.
 
         Raises
         ------
-        FrameError
-            What was read is not what its name says.
         OSError
             It cannot be read, or the disk has no room, or is out of order.
         """
         self._check_folder()
-        if self._is_there(frame):
-            return
-        digest = self._write(frame.size, fill)
-        if digest != frame.digest:
-            raise FrameError(frame.digest, "was changed while its name was made")
+        if self._has_any_of(size):
+            frame = Frame(_name(_read(size, fill), size), size)
+            if self._is_there(frame):
+                return frame
+        return Frame(self._write(size, fill), size)
 
     def use(self, digest: str) -> bool:
         """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
@@ -526,24 +534,42 @@ def _copied(size: int, fill: Fill, descriptor: int) -> str:
     That is of the copies which are written, not of the buffer, which another thread may be
     changing.
     """
+
+    def write(piece: memoryview, start: int) -> None:
+        done = 0
+        while done < len(piece):
+            done += os.pwrite(descriptor, piece[done:], start + done)
+
+    return _read(size, fill, write)
+
+
+def _read(size: int, fill: Fill, see: Fill | None = None) -> str:
+    """Read a buffer piece by piece, in threads; answer its digest.
+
+    Parameters
+    ----------
+    size : int
+    fill : callable
+    see : callable or None
+        Is given each piece, and where it begins.
+    """
     staged = threading.local()
     starts = range(0, size, PIECE)
 
-    def written(start: int) -> memoryview:
+    def read(start: int) -> memoryview:
         if not hasattr(staged, "room"):
             staged.room = memoryview(bytearray(min(PIECE, size)))
-        copy: memoryview = staged.room[: min(PIECE, size - start)]
-        fill(copy, start)
-        done = 0
-        while done < len(copy):
-            done += os.pwrite(descriptor, copy[done:], start + done)
-        return copy
+        piece: memoryview = staged.room[: min(PIECE, size - start)]
+        fill(piece, start)
+        if see is not None:
+            see(piece, start)
+        return piece
 
     if size > WHOLE:
-        return combined(in_threads(lambda start: xxh3_128_digest(written(start)), starts))
+        return combined(in_threads(lambda start: xxh3_128_digest(read(start)), starts))
     content = xxh3_128()
     for start in starts:
-        content.update(written(start))
+        content.update(read(start))
     return content.hexdigest()
 
 
@@ -581,6 +607,16 @@ def name_of(buffer: Buffer) -> Frame:
     """Answer the name that a buffer's bytes have as a frame, and their number."""
     view = PickleBuffer(buffer).raw()
     return Frame(_name(digest_of(view), view.nbytes), view.nbytes)
+
+
+def unread_name(size: int) -> str:
+    """Answer a name, of its own, for a frame that nobody has read yet."""
+    return _name(f"{_UNREAD}{secrets.token_hex(16)}", size)
+
+
+def is_unread(digest: str) -> bool:
+    """Whether it is the name of a frame that nobody had read: it has another one by now."""
+    return digest.startswith(_UNREAD)
 
 
 def size_of(digest: str) -> int:

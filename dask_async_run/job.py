@@ -96,10 +96,16 @@ class Payload(_Record):
         """Every frame that this payload needs."""
         return [digest for digest, _ in self.named]
 
+    def renamed(self, names: Mapping[str, str]) -> Payload:
+        """The same with other names for frames."""
+        frames = [[names.get(digest, digest), size] for digest, size in self.named]
+        stream_frame = frames.pop() if self.stream_frame else None
+        return Payload(self.stream, frames, stream_frame)
+
 
 @dataclass(frozen=True, slots=True)
 class JobSpec(_Record):
-    """One submission of a cell, as the kernel makes it; never changes.
+    """One submission of a cell, as the kernel makes it; never changes, but see `renamed`.
 
     Parameters
     ----------
@@ -240,6 +246,13 @@ class JobSpec(_Record):
     def has_members(self) -> bool:
         """Whether it is a sweep; its members are none."""
         return bool(self.sweep) and self.member is None
+
+    def renamed(self, names: Mapping[str, str]) -> JobSpec:
+        """The same with other names for frames, where there are any.
+
+        That is of large inputs, of which a kernel took a snapshot and did not read them.
+        """
+        return replace(self, inputs=self.payload.renamed(names).to_message()) if names else self
 
     def again(self, notebook: str) -> JobSpec:
         """The same cell with the same inputs and options, as a new job of this name; it runs."""

@@ -11,7 +11,7 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Self
@@ -34,10 +34,13 @@ if hasattr(_libc, "process_vm_readv"):  # Linux
 _STEP = 2 * 1024 * 1024
 """Bytes between two that are tried: memory that is not copied to other processes is seldom less."""
 
+_AT_ONCE = 1024
+"""Ranges that the system reads with one call at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of a snapshot's memory: the frame whose content it is, and where it begins."""
+    """Some of a snapshot's memory: the name that it has until it is read, and where it begins."""
 
     digest: str
     size: int
@@ -103,10 +106,8 @@ class SnapshotReader:
             self.fill(memoryview(word), snapshot.address)
             if word != snapshot.word:
                 raise ProcessLookupError(errno.ESRCH, f"process {self._pid} is another one")
-            single = memoryview(bytearray(1))
             for part in snapshot.parts:
-                for offset in (*range(0, part.size, _STEP), part.size - 1):
-                    self.fill(single, part.address + offset)
+                self._touch([*range(0, part.size, _STEP), part.size - 1], part.address)
         except BaseException:
             os.close(self._process)
             raise
@@ -119,9 +120,18 @@ class SnapshotReader:
         OSError
             It has ended, or has nothing there.
         """
+        self._read(room, [_Range(address, room.nbytes)])
+
+    def _touch(self, offsets: Sequence[int], address: int) -> None:
+        """Read a byte at each offset from an address."""
+        for start in range(0, len(offsets), _AT_ONCE):
+            there = [_Range(address + each, 1) for each in offsets[start : start + _AT_ONCE]]
+            self._read(memoryview(bytearray(len(there))), there)
+
+    def _read(self, room: memoryview, ranges: Sequence[_Range]) -> None:
         here = _Range(ctypes.addressof(ctypes.c_char.from_buffer(room)), room.nbytes)
-        there = _Range(address, room.nbytes)
-        done = _libc.process_vm_readv(self._pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
+        there = (_Range * len(ranges))(*ranges)
+        done = _libc.process_vm_readv(self._pid, ctypes.byref(here), 1, there, len(ranges), 0)
         if done != room.nbytes:
             number = ctypes.get_errno() if done < 0 else errno.EFAULT
             raise OSError(number, f"process {self._pid} cannot be read: {os.strerror(number)}")

@@ -24,7 +24,14 @@ from hypothesis import strategies as st
 from dask_async_run import marks
 from dask_async_run.content import PIECE, WHOLE
 from dask_async_run.errors import FrameError
-from dask_async_run.frames import CHECKED, STREAM_LIMIT, FrameStore
+from dask_async_run.frames import (
+    CHECKED,
+    STREAM_LIMIT,
+    FrameStore,
+    is_unread,
+    size_of,
+    unread_name,
+)
 from dask_async_run.job import Payload
 
 ARRAY: Any = np.arange(100_000)
@@ -371,6 +378,59 @@ def test_a_buffer_that_changes_meanwhile_gets_the_name_of_what_was_written(
     finally:
         stop.set()
         thread.join()
+
+
+def test_what_somebody_else_has_is_taken_and_named(store: FrameStore) -> None:
+    """Read in pieces, from several threads; what is there already is not written again."""
+    content = np.random.default_rng(1).bytes(WHOLE + 5)
+
+    def fill(room: memoryview, start: int) -> None:
+        room[:] = content[start : start + len(room)]
+
+    taken = store.take(len(content), fill)
+    assert bytes(store.open(taken.digest, taken.size)) == content
+    written = (store.folder / taken.digest).stat().st_ino
+    assert store.take(len(content), fill) == taken == store.put(content)
+    assert (store.folder / taken.digest).stat().st_ino == written
+    content = content[::-1]
+    assert store.take(len(content), fill) == store.put(content) != taken
+
+
+def test_what_cannot_be_read_any_more_leaves_nothing(store: FrameStore) -> None:
+    """As when who has it dies."""
+
+    def fill(room: memoryview, start: int) -> None:
+        if start:
+            raise ProcessLookupError("gone")
+
+    with pytest.raises(ProcessLookupError):
+        store.take(WHOLE + 5, fill)
+    assert not list(store.folder.iterdir())
+
+
+def test_what_was_mapped_is_known_while_it_is_there_and_nobody_wrote_to_it(
+    store: FrameStore,
+) -> None:
+    """Nothing is read for that; what is only equal is not known."""
+    frame = store.put(ARRAY)
+    mapped = store.open(frame.digest, frame.size)
+    assert store.known(mapped) == frame
+    assert store.known(memoryview(ARRAY).cast("B")) is None
+    store.remove([frame.digest])
+    assert store.known(mapped) is None
+    store.put(ARRAY)
+    mapped[0] += 1
+    assert store.known(mapped) is None
+
+
+def test_a_frame_that_nobody_has_read_is_nowhere(store: FrameStore) -> None:
+    """Its name is its own, tells the size, and is never a file's."""
+    first, second = unread_name(8), unread_name(8)
+    assert first != second
+    assert size_of(first) == 8
+    assert not store.has(first)
+    assert is_unread(first)
+    assert not is_unread(store.put(b"12345678").digest)
 
 
 # --- removing ---

@@ -135,7 +135,9 @@ class Gatherer:
         session = self._session
         if job not in session.records:
             spec = session.registry.spec(job)
-            session.records[job] = Record(spec, session.store, session.namespace)
+            session.records[job] = Record(
+                spec, session.store, session.namespace, look_up=session.registry.spec
+            )
             register_code(session.shell, spec.code, spec.execution_count)
         return session.records[job]
 

@@ -118,7 +118,7 @@ class Job:
         See `dask_async_run.provenance.provenance`; a dict that JSON can hold.
         """
         record = Gatherer(self._session).record(self.id)
-        stream = record.stream(record.spec.payload)
+        stream = record.sent()
         return provenance(self.view, record.spec, self._result(), stream.data)
 
     def wait(self, timeout: float | None = None) -> Job:

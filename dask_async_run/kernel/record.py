@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from dask_async_run.frames import FrameStore, content_digest
+from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.axes import parameters
@@ -36,6 +36,8 @@ class Record:
         None in a kernel that did not submit the job.
     unders : Unders or None
         The shell's last results when it was submitted.
+    look_up : callable or None
+        Answers the spec that the registry has of a job, by its id; None: `spec` is that.
 
     Attributes
     ----------
@@ -61,6 +63,7 @@ class Record:
         namespace: dict[str, Any],
         kept: Kept | None = None,
         unders: Unders | None = None,
+        look_up: Callable[[str], JobSpec] | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.id
@@ -75,6 +78,7 @@ class Record:
         self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace
+        self._look_up = look_up
         self._original: Inputs | None = None
         self._copies_used = kept is None
 
@@ -83,11 +87,21 @@ class Record:
         data, buffers = self._store.open_payload(payload)
         return Stream(data, buffers, [content_digest(digest) for digest, _ in payload.frames])
 
+    def sent(self) -> Stream:
+        """Map the inputs, as they were sent."""
+        return self.stream(self.read_spec().payload)
+
+    def read_spec(self) -> JobSpec:
+        """Answer the spec with the names of inputs that nobody had read when it was submitted."""
+        if self._look_up is not None and any(map(is_unread, self.spec.payload.digests)):
+            self.spec = self._look_up(self.id)
+        return self.spec
+
     def original(self, records: Mapping[str, Record]) -> Inputs:
         """Answer the inputs as they were sent, as copies; loaded once."""
         if self._original is None:
             self._original = load_inputs(
-                self.stream(self.spec.payload),
+                self.sent(),
                 self._namespace,
                 keep_classes=True,
                 resolve=self.resolver(records),
@@ -218,7 +232,7 @@ def materialise(
             Parent(
                 record.id,
                 record.spec.parents,
-                record.stream(record.spec.payload),
+                record.sent(),
                 record.stream(result.values),
             ),
             prepare,

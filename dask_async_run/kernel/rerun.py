@@ -24,10 +24,10 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
         results too.
     """
     old = Gatherer(session).record(view.id)
-    spec = old.spec.again(session.notebook)
+    spec = old.read_spec().again(session.notebook)
     if failed:
         spec = only_unfinished(spec, view.id)
-    record = Record(spec, session.store, session.namespace, old.kept)
+    record = Record(spec, session.store, session.namespace, old.kept, look_up=session.registry.spec)
     record.mutable = old.mutable
     again = session.registry.create(spec)
     session.records[spec.id] = record

@@ -40,7 +40,7 @@ from dask_async_run.owners import current_owner, owned
 from dask_async_run.registry import CONNECTION_ERRORS, Endings, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
-from dask_async_run.stores import RecalledFrames
+from dask_async_run.stores import Frames, RecalledFrames
 
 BRIEF = 2.0
 """Seconds that a scheduler has to answer what nobody told us to ask."""
@@ -117,12 +117,14 @@ class Session:
         self._tells_endings = bool(hello.get("endings"))
         if hello.get("peers"):  # ... nor workers that others fetch frames from
             self.registry.use_peers()
-        self.store = RecalledFrames(
-            SnapshotFrames(FrameStore(folder / FRAMES), self.registry.bring)
-            if sees(folder, hello["host_token"])
-            else CarriedFrames(self.registry),
-            self.registry.recall,
-        )
+        frames: Frames
+        if not sees(folder, hello["host_token"]):
+            frames = CarriedFrames(self.registry)
+        elif hello.get("unread"):  # ... and copies no frames that have no name yet
+            frames = SnapshotFrames(FrameStore(folder / FRAMES), self.registry.bring)
+        else:
+            frames = FrameStore(folder / FRAMES)
+        self.store = RecalledFrames(frames, self.registry.recall)
 
     @property
     def alive(self) -> bool:

@@ -1,7 +1,7 @@
 """Taking a snapshot of the kernel: large inputs are copied after the submission has returned.
 
-A gigabyte is read once, for its name, and a snapshot is taken within milliseconds; the registry
-then copies it from there while the notebook goes on. See `dask_async_run.snapshots`.
+A snapshot is taken within milliseconds, of any size; the registry reads it from there, and names
+and copies what it finds, while the notebook goes on. See `dask_async_run.snapshots`.
 
 A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
 prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
@@ -21,8 +21,8 @@ The helper makes the snapshot nobody's child, so that nothing that looks after a
 ends it or waits for it (ipykernel ends them all when it shuts down). Signals are blocked in both
 from the beginning, and no file stays open.
 
-Memory that is shared with other processes, and what another thread writes while its name is made,
-are no snapshot: such buffers are copied before the submission returns, like small ones.
+Memory that is shared with other processes is no snapshot: such buffers are copied before the
+submission returns, like small ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,6 @@ import os
 import secrets
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,7 +40,7 @@ from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Self
 
 from dask_async_run.errors import ServerError
-from dask_async_run.frames import Frame, FrameStore, name_of, payload_of
+from dask_async_run.frames import Frame, FrameStore, payload_of, unread_name
 from dask_async_run.job import Payload
 from dask_async_run.memory import available
 from dask_async_run.snapshots import WORD, Part, Snapshot, life_of
@@ -57,12 +56,6 @@ ENOUGH = 64 * 1024 * 1024
 
 SHARE = 50
 """A snapshot of a process takes as long as copying this part of its memory."""
-
-_OWN_THREADS = tuple(
-    "IOPub,Heartbeat,Control,Shell channel,IPythonHistorySavingThread,pydevd.,"
-    "IO loop,Profile,Dask-Offload,Dask-Callback,dask-async-run,TMonitor".split(",")
-)
-"""How the names of threads begin that run nothing of a notebook's: all else is looked at twice."""
 
 # With the interpreter's lock: no other thread of Python's runs while a snapshot is taken.
 _libc = ctypes.PyDLL(None, use_errno=True)
@@ -104,48 +97,40 @@ class SnapshotFrames:
     def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
         """As `FrameStore.put_payload`; a frame may not be there yet, but will be.
 
-        What the registry says of such a frame is true: that it is coming.
+        It has a name then that nobody has read it under, and the registry says that it is
+        coming. Where it has been read, the jobs' specs have its name (`JobSpec.renamed`).
         """
         named = self._named([*buffers, stream]) if self._possible else {}
         return payload_of(lambda each: named.get(id(each)) or self.put(each), stream, buffers)
 
     def _named(self, buffers: Iterable[Buffer]) -> dict[int, Frame]:
-        """Name the large ones that are there, or coming now; by their ids."""
+        """Name the large ones that are known to be there, or are coming now; by their ids."""
         views = {id(buffer): PickleBuffer(buffer).raw() for buffer in buffers}
         large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
         if not is_worth_it(sum(view.nbytes for view in large.values())):
             return {}
-        watched = bool(_others())
-        named: dict[int, Frame] = {}
-        absent: dict[int, Part] = {}
-        for key, view in large.items():
-            frame, there = self._frames.named(view)
-            part = Part(frame.digest, frame.size, address_of(view))
-            if there:
-                named[key] = frame
-            else:
-                absent[key] = part
-        if absent:
-            is_private = _privacy()
-            absent = {key: part for key, part in absent.items() if is_private(part)}
-        if is_worth_it(sum(part.size for part in absent.values())) and self._left(
-            list(absent.values()), [large[key] for key in absent], watched or bool(_others())
-        ):
-            named |= {key: Frame(part.digest, part.size) for key, part in absent.items()}
+        known = {key: self._frames.known(view) for key, view in large.items()}
+        named = {key: frame for key, frame in known.items() if frame is not None}
+        is_private = _privacy()
+        parts = {
+            key: Part(unread_name(view.nbytes), view.nbytes, address_of(view))
+            for key, view in large.items()
+            if key not in named and is_private(view)
+        }
+        if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts.values()):
+            named |= {key: Frame(part.digest, part.size) for key, part in parts.items()}
         return named
 
-    def _left(self, parts: list[Part], views: list[memoryview], watched: bool) -> bool:
-        """Leave buffers to a snapshot, if that can be done; `watched`: and if none has changed."""
+    def _left(self, parts: Iterable[Part]) -> bool:
+        """Leave buffers to a snapshot, if that can be done."""
         try:
-            snapshot = take(parts)
+            snapshot = take(list(parts))
         except OSError:
             return False  # no memory for it, or no process
         left = False
         try:
-            again = [name_of(view).digest for view in views] if watched else None
-            if again in (None, [part.digest for part in parts]):
-                with suppress(ServerError):  # the submission will say so
-                    left = self._bring(snapshot)
+            with suppress(ServerError):  # the submission will say so
+                left = self._bring(snapshot)
             return left
         finally:
             if not left:
@@ -303,7 +288,7 @@ def address_of(view: memoryview) -> int:
     return int(found.buf or 0)
 
 
-def _privacy() -> Callable[[Part], bool]:
+def _privacy() -> Callable[[memoryview], bool]:
     """Answer what tells whether memory is shared with no other process, as things are now."""
     shared = []
     for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
@@ -311,19 +296,12 @@ def _privacy() -> Callable[[Part], bool]:
         if flags.endswith("s"):
             low, _, high = limits.partition("-")
             shared.append((int(low, 16), int(high, 16)))
-    return lambda part: (
-        not any(low < part.address + part.size and part.address < high for low, high in shared)
-    )
 
+    def is_private(view: memoryview) -> bool:
+        begin = address_of(view)
+        return not any(low < begin + view.nbytes and begin < high for low, high in shared)
 
-def _others() -> list[str]:
-    """Names of threads that might write to what is just being named."""
-    here = threading.current_thread().name
-    return [
-        thread.name
-        for thread in threading.enumerate()
-        if thread.name != here and not thread.name.startswith(_OWN_THREADS)
-    ]
+    return is_private
 
 
 def _address(name: str) -> int:

@@ -24,6 +24,7 @@ from typing import Any
 
 from dask_async_run import surroundings
 from dask_async_run.errors import FrameError, ServerError
+from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.files import Outgoing
@@ -416,10 +417,10 @@ def submit(
         view = session.registry.create(spec)
     except FrameError:
         # Collected between being found there and being named: written again, they are new.
-        again = _stored(session, prepared.captured, outgoing, local)
+        again = _stored(session, prepared.captured, outgoing, local, unread=False)
         spec = replace(spec, inputs=again.to_message())
         view = session.registry.create(spec)
-    record = Record(spec, session.store, session.namespace, kept, unders)
+    record = Record(spec, session.store, session.namespace, kept, unders, session.registry.spec)
     if not prepared.axes:  # whose members change nothing here
         record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
     session.records[spec.id] = record
@@ -473,7 +474,8 @@ def _spec(
 ) -> JobSpec:
     shell, analysis, captured = session.shell, prepared.analysis, prepared.captured
     number = shell.displayhook.prompt_count if shell is not None else None
-    payload = _stored(session, captured, outgoing, local)
+    # What its inputs are named by is what a cached result is found by.
+    payload = _stored(session, captured, outgoing, local, unread=not options.cache)
     modules: Message = {}
     if local is not None and local.modules:
         modules = {
@@ -533,13 +535,22 @@ def local_code(session: Session, prepared: Prepared) -> LocalCode | None:
 
 
 def _stored(
-    session: Session, captured: Captured, outgoing: Outgoing, local: LocalCode | None
+    session: Session,
+    captured: Captured,
+    outgoing: Outgoing,
+    local: LocalCode | None,
+    unread: bool = True,
 ) -> Payload:
+    """Store what a cell needs; `unread`: large inputs may get their names later."""
     try:
-        payload = session.store.put_payload(captured.stream, captured.buffers)
+        store = session.store
+        if unread:
+            payload = store.put_payload(captured.stream, captured.buffers)
+        else:
+            payload = payload_of(store.put, captured.stream, captured.buffers)
         frames = list(payload.frames)
         if local is not None and local.modules:
-            code = session.store.put(local.packed())
+            code = store.put(local.packed())
             frames.append([code.digest, code.size])
         return replace(payload, frames=[*frames, *outgoing.put()])
     except OSError as error:

@@ -87,7 +87,7 @@ class PartialTable:
         """Answer the table."""
         spec = self._record.spec
         collected = self._session.registry.collected(spec.id)
-        loader = MemberLoader(self._parents(), self._record.stream(spec.payload))
+        loader = MemberLoader(self._parents(), self._record.sent())
         members = [member_of(message, self._stream(message["result"])) for message in collected]
         return table(members, loader, spec.sweep["only"], spec.sweep["frame"])
 
@@ -133,8 +133,7 @@ class PartialTable:
             result = self._session.registry.result(job)
             stream = self._stream(result.to_message() if result else None)
             if stream is not None:
-                inputs = record.stream(record.spec.payload)
-                parents.append(Parent(job, record.spec.parents, inputs, stream))
+                parents.append(Parent(job, record.spec.parents, record.sent(), stream))
         return parents
 
     def _stream(self, result: Message | None) -> Stream | None:

@@ -518,11 +518,14 @@ def special_kind(obj: Any) -> Kind | None:
             return MASKED
         if _is_own_array(cls) and not obj.dtype.hasobject:
             return OWN_ARRAY
-        if isinstance(obj, numpy.random.Generator):
+    # numpy imports it when somebody first asks: then it has a state, which a cell may change.
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        if isinstance(obj, numpy_random.Generator):
             return GENERATOR
-        if isinstance(obj, numpy.random.BitGenerator):
+        if isinstance(obj, numpy_random.BitGenerator):
             return BIT_GENERATOR
-        if cls is numpy.random.RandomState:
+        if cls is numpy_random.RandomState:
             return RANDOM_STATE
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(obj, (pandas.DataFrame, pandas.Series)):

@@ -2,9 +2,11 @@
 
 A job may be made as soon as its inputs are coming; its claim waits for them. What is to be copied
 is noted on disk until it has been, so that a server which is started again goes on with it: the
-snapshot does not need the one that was killed.
+snapshot does not need the one that was killed. Nobody has read what is coming, so that it has no
+name of its content's yet; it is given that where it is named, which is on record before the
+snapshot ends.
 
-    noted, coming -> each copied in a thread, its content compared with its name -> snapshot ended
+    noted, coming -> each read in a thread, copied if it is not there, renamed -> snapshot ended
 """
 
 from __future__ import annotations
@@ -13,12 +15,13 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
-from dask_async_run.errors import FrameError
-from dask_async_run.frames import Frame, FrameStore
+from dask_async_run.errors import ServerError
+from dask_async_run.frames import FrameStore
 from dask_async_run.job import Message
 from dask_async_run.scheduler.holders import Holders
 from dask_async_run.snapshots import Part, Snapshot, SnapshotReader
@@ -34,6 +37,31 @@ PATIENCE = 5.0
 SPARE = 64 * 1024 * 1024
 """Bytes that a disk must have beyond what is copied: who submits is told before if it is full."""
 
+RECORD_AGAIN = 1.0
+"""Seconds after which it is asked again whether what could not be written is on record."""
+
+NAMED = 10_000
+"""Frames whose first names are known, to jobs that are made when they have been read."""
+
+
+class Names(Protocol):
+    """Where frames are named; what an `Arrivals` needs of its registry."""
+
+    def frame_came(self, name: str, digest: str) -> None:
+        """A frame has come, which has another name from now on."""
+
+    def frames_came(self) -> None:
+        """Frames have come, or will not."""
+
+    async def committed(self) -> None:
+        """Return when all this is on record.
+
+        Raises
+        ------
+        ServerError
+            It cannot be written now.
+        """
+
 
 class Arrivals:
     """The snapshots that one registry copies; for the scheduler's event loop.
@@ -44,18 +72,16 @@ class Arrivals:
         Of notes.
     store : FrameStore
     holders : Holders
-    came : callable
-        Called when frames have come, or will not.
+    names : Names
     """
 
-    def __init__(
-        self, folder: Path, store: FrameStore, holders: Holders, came: Callable[[], None]
-    ) -> None:
+    def __init__(self, folder: Path, store: FrameStore, holders: Holders, names: Names) -> None:
         self._folder = folder
         self._store = store
         self._holders = holders
-        self._came = came
-        self._copying: dict[asyncio.Task[None], frozenset[str]] = {}  # and digests
+        self._names = names
+        self._copying: dict[asyncio.Task[None], frozenset[str]] = {}  # and names
+        self._named: dict[str, str] = {}  # first name: the one of the content
 
     def __bool__(self) -> bool:
         """Whether anything is being copied."""
@@ -96,6 +122,13 @@ class Arrivals:
         self._begin(snapshot, reader, note)
         return True
 
+    def named(self, digests: Iterable[str]) -> dict[str, str]:
+        """Answer the names that frames have got, by those that they had when they were coming.
+
+        The kernel that left them to a snapshot may not know: it makes the job meanwhile.
+        """
+        return {digest: self._named[digest] for digest in digests if digest in self._named}
+
     async def wait(self, digests: Iterable[str]) -> None:
         """Wait until none of some frames is being copied."""
         if copying := self.among(digests):
@@ -123,23 +156,37 @@ class Arrivals:
     async def _copy(self, snapshot: Snapshot, reader: SnapshotReader, note: Path) -> None:
         for part in snapshot.parts:
             try:
-                await asyncio.to_thread(self._bring, part, reader)
-                self._holders.came(part.digest)
-            except (OSError, FrameError) as error:
-                why = error.args[-1] if isinstance(error, FrameError) else error.strerror
-                logger.warning("frame %s could not be copied: %s", part.digest, why or error)
-                text = f"could not be copied ({why or error})"
-                self._holders.failed(note.name, part.digest, text)
-            self._came()
+                self._came(part.digest, await asyncio.to_thread(self._take, part, reader))
+            except OSError as error:
+                why = error.strerror or error
+                logger.warning("frame %s could not be copied: %s", part.digest, why)
+                self._holders.failed(note.name, part.digest, f"could not be copied ({why})")
+            self._names.frames_came()
+        await self._on_record()
         # Not where this was cancelled: then the next server goes on.
         reader.end()
         await asyncio.to_thread(note.unlink, missing_ok=True)
 
-    def _bring(self, part: Part, reader: SnapshotReader) -> None:
-        self._store.bring(
-            Frame(part.digest, part.size),
-            lambda room, start: reader.fill(room, part.address + start),
-        )
+    def _take(self, part: Part, reader: SnapshotReader) -> str:
+        def fill(room: memoryview, start: int) -> None:
+            reader.fill(room, part.address + start)
+
+        return self._store.take(part.size, fill).digest
+
+    def _came(self, name: str, digest: str) -> None:
+        self._named[name] = digest
+        for old in list(self._named)[:-NAMED]:
+            del self._named[old]
+        self._names.frame_came(name, digest)
+        self._holders.came(name)
+
+    async def _on_record(self) -> None:
+        """Wait until the names are on record, however long there is no room for them."""
+        while True:
+            try:
+                return await self._names.committed()
+            except ServerError:
+                await asyncio.sleep(RECORD_AGAIN)
 
 
 def _write(note: Path, text: str) -> None:

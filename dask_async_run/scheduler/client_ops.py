@@ -90,6 +90,7 @@ class ClientOps:
             "page": self._registry.page,
             "peers": True,
             "endings": True,
+            "unread": True,
         }
 
     async def create(self, spec: Message) -> Message:
@@ -97,11 +98,14 @@ class ClientOps:
         if self._journal.known([job.id]):
             return self._registry.row(job.id)
         place = await self._registry.stores.checked(job.store)
+        job = self._with_names(job)
         coming = self._registry.holders.is_coming
         await self._registry.stores.at_hand(d for d in job.payload.digests if not coming(d))
+        job = self._with_names(job)  # what was coming may have come meanwhile
         self._check(job)
         if job.futures:
             await self._keep(job)
+            job = self._with_names(job)
         if self._journal.known([job.id]):  # asked for twice
             return self._registry.row(job.id)
         now = time.time()
@@ -121,6 +125,9 @@ class ClientOps:
             self._registry.live[each] = Live(parents=tuple(job.parents))
         self._registry.apply(event)
         return self._registry.row(job.id)
+
+    def _with_names(self, job: JobSpec) -> JobSpec:
+        return job.renamed(self._registry.arrivals.named(job.payload.digests))
 
     def _stored(self, cache: str) -> JobView | None:
         """Answer a job whose stored result need not be made again, if there is one."""

@@ -409,6 +409,19 @@ class Journal(JournalReader):
                 found[job] = (row["name"], State(row["state"]))
         return found
 
+    def rename_frame(self, name: str, digest: str) -> None:
+        """Write the name of a frame that had another one when jobs were made that need it."""
+        for row in self._all("SELECT job FROM frames WHERE digest = ?", name):
+            spec = self.spec(row["job"])
+            assert spec is not None  # it is there with its frames
+            self._write(
+                "UPDATE specs SET spec = ? WHERE number = (SELECT number FROM jobs WHERE id = ?)",
+                pack(spec.renamed({name: digest}).to_message()),
+                spec.id,
+            )
+        self._write("UPDATE OR REPLACE frames SET digest = ? WHERE digest = ?", digest, name)
+        self._sweep = None
+
     def _name_frames(self, job: str, digests: Iterable[str], now: float) -> None:
         for digest in digests:
             self._write(

@@ -210,7 +210,7 @@ class JobRegistry:
         self.stores = Stores(self)
         self.collector = Collector(self.store)
         self.holders = Holders()
-        self.arrivals = Arrivals(folder / NOTES, self.store, self.holders, self.frames_came)
+        self.arrivals = Arrivals(folder / NOTES, self.store, self.holders, self)
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
         self._collecting: asyncio.TimerHandle | None = None
@@ -405,6 +405,11 @@ class JobRegistry:
             else:
                 self._saver.save(job, digests)
         self._saver.sync()
+
+    def frame_came(self, name: str, digest: str) -> None:
+        """A large input that was coming has been read: the jobs that need it get its name."""
+        self.journal.rename_frame(name, digest)
+        self.touch()
 
     def frames_came(self) -> None:
         """Save what was waiting for frames: one has arrived, or will not."""

@@ -25,7 +25,7 @@ def writes(job: str, old: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     Parameters
     ----------
     job, old : str
-        Ids: of a job that has nothing yet, and of one that has ended.
+        Ids: of a job that has nothing yet but its inputs, and of one that has ended.
     """
     yield (
         f"UPDATE jobs SET ({_COLUMNS}) = (SELECT {_COLUMNS} FROM jobs WHERE id = ?) WHERE id = ?",
@@ -36,7 +36,6 @@ def writes(job: str, old: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     result = f"SELECT {_NUMBER}, result FROM results WHERE number = {_NUMBER}"
     yield f"INSERT INTO results (number, result) {result}", (job, old)
     for table, columns in _COPIED.items():
-        yield (
-            f"INSERT INTO {table} (job, {columns}) SELECT ?, {columns} FROM {table} WHERE job = ?",
-            (job, old),
-        )
+        rows = f"SELECT ?, {columns} FROM {table} WHERE job = ?"
+        # Of frames the two may have the same inputs.
+        yield f"INSERT OR REPLACE INTO {table} (job, {columns}) {rows}", (job, old)

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ import psutil
 import pytest
 
 from dask_async_run.errors import ServerError
-from dask_async_run.frames import Frame, FrameStore, name_of
+from dask_async_run.frames import FrameStore, is_unread, unread_name
 from dask_async_run.kernel import snapshot as snapshot_module
 from dask_async_run.kernel.snapshot import (
     ENOUGH,
@@ -44,7 +43,7 @@ def bytes_of(array: Array) -> memoryview:
 
 def part_of(array: Array) -> Part:
     view = bytes_of(array)
-    return Part(name_of(view).digest, view.nbytes, address_of(view))
+    return Part(unread_name(view.nbytes), view.nbytes, address_of(view))
 
 
 def is_gone(pid: int) -> bool:
@@ -124,7 +123,7 @@ def test_memory_that_it_lacks_is_noticed_before_it_is_counted_on() -> None:
     with mmap.mmap(-1, 4 * LARGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
         memory.madvise(mmap.MADV_DONTFORK)
         view = memoryview(memory)
-        taken = take([Part(name_of(view).digest, view.nbytes, address_of(view))])
+        taken = take([Part(unread_name(view.nbytes), view.nbytes, address_of(view))])
         view.release()
         try:
             with pytest.raises(OSError, match="cannot be read"):
@@ -206,25 +205,33 @@ def large() -> Array:
 def test_large_buffers_are_left_to_one_snapshot_and_small_ones_are_not(
     place: Place, large: Array
 ) -> None:
-    """They have their names at once; a buffer that is there is not asked for again."""
+    """Unread, each under a name of its own; what was mapped from the store is known to be there."""
     half = ENOUGH // 8
-    there = np.full(half, 7.0)
-    place.store.put(bytes_of(there))
-    names = place.put(large[:half], b"small" * 100, large[half:].tobytes(), there)
+    there = place.store.put(bytes_of(np.full(half, 7.0)))
+    mapped = np.frombuffer(place.store.open(there.digest, there.size))
+    names = place.put(large[:half], b"small" * 100, large[half:].tobytes(), mapped)
     (snapshot,) = place.asked
     assert [part.digest for part in snapshot.parts] == [names[0], names[2]]
+    assert [is_unread(name) for name in names] == [True, False, True, False]
     assert [place.store.has(name) for name in names] == [False, True, False, True]
+    assert names[3] == there.digest
     reader = SnapshotReader(snapshot)
     large[:] = 0.0
-    for part in snapshot.parts:
-
-        def fill(room: memoryview, start: int, address: int = part.address) -> None:
-            reader.fill(room, address + start)
-
-        place.store.bring(Frame(part.digest, part.size), fill)
+    found = np.zeros(half)
+    for part, begin in zip(snapshot.parts, (0.0, half), strict=True):
+        reader.fill(bytes_of(found), part.address)
+        assert (found == np.arange(begin, begin + half)).all()
     reader.close()
-    second = np.frombuffer(place.store.open(names[2], ENOUGH))
-    assert (second == np.arange(half, 2.0 * half)).all()
+
+
+def test_what_was_mapped_and_written_to_is_left_to_a_snapshot(place: Place, large: Array) -> None:
+    """It is not what its frame is any more."""
+    there = place.store.put(bytes_of(large))
+    mapped = np.frombuffer(place.store.open(there.digest, there.size))
+    mapped[5] = -1.0
+    (name,) = place.put(mapped)
+    assert is_unread(name)
+    assert len(place.asked) == 1
 
 
 def test_what_the_registry_cannot_read_is_copied(place: Place, large: Array) -> None:
@@ -262,34 +269,6 @@ def test_shared_memory_is_copied_before(place: Place, tmp_path: Path) -> None:
     (name,) = place.put(shared)
     assert place.store.has(name)
     assert not place.asked
-
-
-def test_what_another_thread_changes_meanwhile_is_copied_before(
-    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its name would not be that of what the snapshot holds."""
-    go, changed = threading.Event(), threading.Event()
-
-    def change() -> None:
-        go.wait()
-        large[-1] = -1.0
-        changed.set()
-
-    def after_a_change(parts: list[Part]) -> Snapshot:
-        go.set()
-        changed.wait()
-        return take(parts)
-
-    monkeypatch.setattr(snapshot_module, "take", after_a_change)
-    other = threading.Thread(target=change)
-    other.start()
-    try:
-        (name,) = place.put(large)
-    finally:
-        go.set()
-        other.join()
-    assert not place.asked
-    assert np.frombuffer(place.store.open(name, large.nbytes))[-1] == -1.0
 
 
 def test_a_large_process_copies_what_is_small_beside_it(

@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,32 @@ def test_what_is_written_can_be_read_with_and_without_a_server(
             assert (source.unsaved(), source.names()) == ([spec.id], ["a"])
         with pytest.raises(ServerError, match="readonly"):
             reader._execute("DELETE FROM jobs")
+
+
+def test_a_frame_that_was_read_is_renamed_in_all_jobs_that_need_it(
+    journal: Journal, path: Path
+) -> None:
+    """Whether it is a buffer or the stream; what a job named before under the new name stays."""
+    inputs = Payload(b"", [["unread1-4", 4], ["d-4", 4]], ["unread2-9", 9]).to_message()
+    first, _ = add(journal, "a", inputs=inputs)
+    second, _ = add(journal, "b", inputs=Payload(b"in", [["unread1-4", 4]]).to_message())
+    other, _ = add(journal, "c", inputs=Payload(b"in", [["unread3-4", 4]]).to_message())
+    journal.rename_frame("unread1-4", "d-4")
+    journal.rename_frame("unread2-9", "e-9")
+    journal.flush()
+    with Journal.open_readonly(path) as reader:
+        for source in (journal, reader):
+            specs = {spec.name: source.spec(spec.id) for spec in (first, second, other)}
+            expected = Payload(b"", [["d-4", 4], ["d-4", 4]], ["e-9", 9]).to_message()
+            assert specs["a"] == replace(first, inputs=expected)
+            assert specs["b"] == replace(second, inputs=Payload(b"in", [["d-4", 4]]).to_message())
+            assert specs["c"] == other
+            assert [set(source.frames(spec.id)) for spec in (first, second, other)] == [
+                {"d-4", "e-9"},
+                {"d-4"},
+                {"unread3-4"},
+            ]
+    assert not journal.is_named("unread1-4")
 
 
 def test_versions_and_latest(journal: Journal) -> None:

@@ -21,7 +21,7 @@ from distributed import Client, Future, LocalCluster
 from distributed.comm import connect
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
-from dask_async_run.frames import FrameStore, name_of
+from dask_async_run.frames import FrameStore, name_of, unread_name
 from dask_async_run.job import Message, Payload, State
 from dask_async_run.kernel.snapshot import address_of, is_possible, take
 from dask_async_run.messages import pack
@@ -758,10 +758,12 @@ def test_a_job_says_that_its_inputs_are_being_copied(site: Site) -> None:
     """And runs when they have been; of others it is not said."""
     array = np.arange(1_000_000.0)
     view = array.data.cast("B")
-    part = Part(name_of(view).digest, view.nbytes, address_of(view))
+    part = Part(unread_name(view.nbytes), view.nbytes, address_of(view))
     snapshot = take([part])
-    spec = job_spec("job", inputs=Payload(frames=[[part.digest, part.size]]).to_message())
+    inputs = Payload(frames=[[part.digest, part.size]]).to_message()
+    spec = job_spec("job", inputs=inputs)
     other = job_spec("other", after=[spec.id])
+    late = job_spec("late", inputs=inputs)
 
     async def submit(snapshot: Snapshot, messages: list[Message], dask_scheduler: Any) -> list[str]:
         registry = dask_scheduler.extensions[NAME].registry
@@ -773,6 +775,11 @@ def test_a_job_says_that_its_inputs_are_being_copied(site: Site) -> None:
     reasons = site.client.run_on_scheduler(submit, snapshot, messages)
     assert reasons == ["its inputs are being copied", ""]
     assert [end for end, _ in site.ends(spec, other)] == ["finished"] * 2
+    # One that the kernel made when they were there, and did not know.
+    site.registry.create(late)
+    assert site.ends(late) == [("finished", "")]
+    for each in (spec, late):
+        assert site.registry.spec(each.id).payload.digests == [name_of(view).digest]
 
 
 def test_an_input_that_was_coming_and_never_came(site: Site, tmp_path: Path) -> None:
