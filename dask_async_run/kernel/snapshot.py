@@ -39,6 +39,7 @@ from pathlib import Path
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Self
 
+from dask_async_run import sacrifice
 from dask_async_run.errors import ServerError
 from dask_async_run.frames import Frame, FrameStore, payload_of, unread_name
 from dask_async_run.job import Payload
@@ -180,6 +181,7 @@ def take(parts: list[Part]) -> Snapshot:
             pid = chains.start(life_of(parts))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        sacrifice.offer(pid, sacrifice.SNAPSHOT)
         return Snapshot(pid, chains.word, word, parts)
 
 

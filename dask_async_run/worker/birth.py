@@ -18,7 +18,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from dask_async_run import surroundings
+from dask_async_run import sacrifice, surroundings
 from dask_async_run.job import JobSpec
 from dask_async_run.messages import pack, unpack
 from dask_async_run.namespace import Stream, collect, restore
@@ -48,6 +48,7 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         os.setsid()
         processes.die_with_parent(template)
         processes.adopt_orphans()
+        sacrifice.offer(os.getpid(), sacrifice.CELL)
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         messages = os.open(os.devnull, os.O_RDWR)  # until the request brings the socket

@@ -89,6 +89,12 @@ def test_it_is_nobodys_and_has_nothing_open(snapshot: Snapshot) -> None:
     assert process.status() == psutil.STATUS_SLEEPING
 
 
+def test_it_is_ended_before_the_kernel_where_memory_runs_out(snapshot: Snapshot) -> None:
+    """What it has is the kernel's memory of before."""
+    score = Path(f"/proc/{snapshot.pid}/oom_score_adj").read_text()
+    assert int(score) == 1000 > int(Path("/proc/self/oom_score_adj").read_text())
+
+
 def test_signals_are_heeded_here_as_before(array: Array) -> None:
     """The mask of the thread that takes it is what it was."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ())

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+import pytest
+
 from cells import Cells
 
 
@@ -18,3 +23,15 @@ def test_a_rehearsal_ends_when_the_cell_is_there_and_leaves_nothing(cells: Cells
     )
     ended = cells.run(code, shell={"class": "Terminal", "kernel": False})  # where no loop runs
     assert ended.shown.result == "(2, True, set())"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux is told whom to end first")
+def test_a_cell_is_ended_before_others_where_memory_runs_out(cells: Cells) -> None:
+    """Its job says so; of a kernel, a worker or a server nobody would."""
+    code = (
+        "import os\n"
+        "def score(pid): return int(open(f'/proc/{pid}/oom_score_adj').read())\n"
+        "score('self'), score(os.getppid())"
+    )
+    here = int(Path("/proc/self/oom_score_adj").read_text())
+    assert cells.run(code).shown.result == f"({max(500, here)}, {here})"
