@@ -44,6 +44,10 @@ class Doors:
         The cell process, once the template has told it.
     status : int or None
         As from `os.waitpid`, once the process and all it started is gone.
+    refused : int or None
+        The system's reason (an ``errno``) for having no room for a process, if there was none.
+    full : int or None
+        The same, while or after there was none at first.
     deaf : bool
         Whether text is no longer passed on; the owner sets it.
     closed : bool
@@ -58,6 +62,8 @@ class Doors:
     ) -> None:
         self.pid: int | None = None
         self.status: int | None = None
+        self.refused: int | None = None
+        self.full: int | None = None
         self.closed = False
         self.deaf = False
         self._on_text = on_text
@@ -211,10 +217,15 @@ class Doors:
         *lines, self._told = (self._told + told).split(b"\n")
         for line in lines:
             word, _, number = line.partition(b" ")
-            if word == b"pid":
-                self.pid = int(number)
-            else:
-                self.status = int(number)
+            match word:
+                case b"pid":
+                    self.pid = int(number)
+                case b"full":
+                    self.full = int(number)
+                case b"none":
+                    self.refused = int(number)
+                case _:
+                    self.status = int(number)
         self.closed = self._status not in self._open or self.status is not None
 
 

@@ -118,7 +118,7 @@ class Supervisor:
         self._doors = Doors(task, self._recorder.text, self._on_message)
         self._cancelled = threading.Event()
         self._phase = "starting"
-        self._late = self._alone = False
+        self._late = self._alone = self._waited = False
         self._reply: Message | None = None
         self._replied = 0.0
         self._family: Family | None = None
@@ -166,6 +166,7 @@ class Supervisor:
             self._doors.wait(self._due() - time.monotonic())
             self._doors.read()
             now = time.monotonic()
+            self._remark()
             self._sample(now)
             self._enforce(now)
             self._record(now)
@@ -177,8 +178,15 @@ class Supervisor:
             self._recorder.text("stderr", crash)
         self._recorder.close()
         self._record_rest()
-        died = self._doors.status is None and not self._alone
+        died = self._doors.status is None and self._doors.refused is None and not self._alone
         return self._ending(template.death() if died else "")
+
+    def _remark(self) -> None:
+        """Say, once, that the cell waits for the system."""
+        if self._doors.full is not None and not self._waited:
+            self._waited = True
+            why = os.strerror(self._doors.full)
+            self.say(f"The cell waits: the system has no room for another process ({why}).\n")
 
     def __enter__(self) -> Self:
         return self
@@ -363,6 +371,11 @@ class Supervisor:
             return Ending(State(self._reply["outcome"]), self._reply["reason"], result)
         if self._ladder.used and self._ladder.state is not None:
             return Ending(self._ladder.state, self._ladder.reason)
+        if self._doors.refused is not None:
+            if self._cancelled.is_set():
+                return Ending(State.CANCELLED, "cancelled before it ran")
+            why = os.strerror(self._doors.refused)
+            return Ending(State.LOST, f"not run: the system has no room for a process ({why})")
         if self._doors.status is None:
             reason = "the worker's template process died, and the cell with it"
             return Ending(State.LOST, f"{reason} ({death})" if death else reason)

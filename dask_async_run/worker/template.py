@@ -6,6 +6,9 @@ state they are. It holds IPython and a shell that has run a few statements, and 
 runs user code. While it has nothing else to do it imports what notebooks here use, and
 keeps processes that wait to be the next cells.
 
+Where the system allows no more processes, or has no memory for one, those that there are go
+on; a cell waits for a while, and is given up then.
+
 It ends when its worker does: the socket between them closes, whichever way the
 worker died; then all cells are killed, and whatever they started.
 """
@@ -38,6 +41,9 @@ SPARE_DELAY = 0.03
 While the cell begins, and while its end goes to whoever waits for it, the machine is theirs.
 """
 
+AGAIN = 0.2
+"""Seconds after which a fork is tried again that the system refused."""
+
 _DASKS_SEED = "6640"  # what a nanny sets for its workers
 
 
@@ -55,6 +61,7 @@ class Template:
         self._pid = os.getpid()
         self._status: dict[int, int] = {}
         self._spares: list[_Spare] = []
+        self._late: list[_Late] = []
         self._wanted: list[str] = []
         self._prepare_at = 0.0
         self._wake, self._waker = socket.socketpair()
@@ -76,7 +83,7 @@ class Template:
         gc.freeze()  # a collection in a cell would copy every page of ours
         while True:
             # With something to prepare there is no waiting, but a request goes first.
-            idle = not self._wanted and len(self._spares) >= SPARES
+            idle = not self._wanted and not self._late and len(self._spares) >= SPARES
             pause = None if idle else max(0.0, self._prepare_at - time.monotonic())
             readable, _, _ = select.select([self._sock, self._wake], [], [], pause)
             if self._wake in readable:
@@ -93,6 +100,8 @@ class Template:
                 if received is None:
                     break
                 self._serve(*received)
+            elif not readable and self._late:
+                self._start_late()
             elif not readable:
                 self._prepare()
         self._end()
@@ -110,6 +119,33 @@ class Template:
                 self._wanted.append(name)
 
     def _start_cell(self, request: dict[str, Any], fds: CellFds) -> None:
+        self._late.append(_Late(request, fds, time.monotonic() + request["patience"]))
+        self._start_late()
+
+    def _start_late(self) -> None:
+        """Start the cells that were asked for, while there is room; give up who waited too long."""
+        while self._late:
+            late = self._late[0]
+            try:
+                self._give(late.request, late.fds)
+            except OSError as error:  # no process more, or no memory for it
+                if time.monotonic() < late.until:
+                    for each in self._late:
+                        _tell(each.fds.status, f"full {error.errno}\n")
+                    break
+                _tell(late.fds.status, f"none {error.errno}\n")
+                late.fds.close()
+            del self._late[0]
+        self._prepare_at = time.monotonic() + (AGAIN if self._late else SPARE_DELAY)
+
+    def _give(self, request: dict[str, Any], fds: CellFds) -> None:
+        """Give a request to a process, a spare one or a new one, that becomes its cell.
+
+        Raises
+        ------
+        OSError
+            There is none, and the system refuses a new one; nothing has happened.
+        """
         spare = self._spares.pop(0) if self._spares else self._fork(fds)
         try:
             send_request(spare.sock, request, fds)
@@ -122,7 +158,6 @@ class Template:
         fds.close()
         self._status[spare.pid] = status
         _tell(status, f"pid {spare.pid}\n")
-        self._prepare_at = time.monotonic() + SPARE_DELAY
 
     def _prepare(self) -> None:
         """Do one thing that makes a later cell begin sooner."""
@@ -139,7 +174,10 @@ class Template:
             while self._spares:
                 self._spares.pop().end()
         elif len(self._spares) < SPARES:
-            self._spares.append(self._fork())
+            try:
+                self._spares.append(self._fork())
+            except OSError:  # no room; those that run have theirs
+                self._prepare_at = time.monotonic() + AGAIN
 
     def _rehearse(self) -> None:
         """Do here what takes long the first time, so that it takes no fork any time."""
@@ -147,11 +185,23 @@ class Template:
         surroundings.note()
 
     def _fork(self, received: CellFds | None = None) -> _Spare:
-        """Make a spare; it gets descriptors later, and keeps none of what was `received` here."""
+        """Make a spare; it gets descriptors later, and keeps none of what was `received` here.
+
+        Raises
+        ------
+        OSError
+            The system has no room for it.
+        """
         ours, theirs = socket.socketpair()
         # SIGINT may come as soon as the pid is known, before the child is ready for it.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+            ours.close()
+            theirs.close()
+            raise
         if pid == 0:
             for sock in (ours, self._sock, self._wake, self._waker):
                 sock.close()
@@ -159,8 +209,8 @@ class Template:
                 os.close(fd)
             for spare in self._spares:
                 spare.sock.close()
-            if received is not None:
-                received.close()
+            for fds in {late.fds for late in self._late} | ({received} if received else set()):
+                fds.close()
             become_cell(self._shell, theirs, self._pid)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         theirs.close()
@@ -193,6 +243,15 @@ class Template:
         # Parts of this process's imports may wait for threads or files at exit: nothing
         # of it is worth waiting for.
         os._exit(0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """A request for a cell, and when it is given up if there is no room for one."""
+
+    request: dict[str, Any]
+    fds: CellFds
+    until: float
 
 
 @dataclass(frozen=True, slots=True)

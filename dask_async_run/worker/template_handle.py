@@ -18,6 +18,9 @@ import psutil
 from dask_async_run.worker.processes import signal_name
 from dask_async_run.worker.template_protocol import CellFds, bootstrap, send_request
 
+PATIENCE = 30.0
+"""Seconds for which a cell waits where the system allows no more processes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -70,7 +73,7 @@ class TemplateHandle:
         OSError
             The template died at this moment.
         """
-        request = {"environ": environ or {}, "warm": list(warm)}
+        request = {"environ": environ or {}, "warm": list(warm), "patience": PATIENCE}
         with self._lock:
             sock = self._start()
             try:

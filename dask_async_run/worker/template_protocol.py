@@ -20,7 +20,9 @@ class CellFds:
     `task` is a file that holds the cell's task, `stdout` and `stderr` the writing ends
     of its pipes, `messages` its end of the message socket. Into `status` the template
     writes the lines ``pid N`` and, when the process and all that it started is gone,
-    ``exit STATUS``; if it is closed without that, the template died.
+    ``exit STATUS``; before, ``full ERRNO`` if the system has no room for a process, and instead
+    of both ``none ERRNO`` if it had none until the end. If it is closed without an end, the
+    template died.
     """
 
     task: int

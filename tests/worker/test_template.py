@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 import dask_async_run
-from cells import Cells, runs
+from cells import CellRun, Cells, runs
 from dask_async_run.job import State
 from dask_async_run.worker import template_handle
+from dask_async_run.worker.template import SPARES
 from dask_async_run.worker.template_handle import TemplateHandle
 from waiting import wait_for
 
@@ -104,6 +107,81 @@ def test_a_killed_template_loses_its_cells(own: Cells) -> None:
     assert ended.text().startswith("go ")
     wait_for(lambda: not any(map(runs, pids)), what="the end of all that it started")
     assert own.run("2").shown.result == "2"
+
+
+@pytest.fixture
+def few_processes() -> Iterator[Callable[[int], Path]]:
+    """Have a process, and what it starts from then on, be no more than there are; answers a file.
+
+    What is written there is how many they may be.
+    """
+    with ExitStack() as stack:
+
+        def limit(pid: int) -> Path:
+            for root in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
+                group = root / f"dar-{uuid.uuid4().hex}"
+                with suppress(OSError):
+                    group.mkdir()
+                    stack.callback(group.rmdir)
+                    (group / "pids.max").write_text("1")
+                    (group / "cgroup.procs").write_text(str(pid))
+                    members = group / "cgroup.procs"
+                    stack.callback(wait_for, lambda at=members: not at.read_text(), 60)
+                    return group / "pids.max"
+            pytest.skip("nobody may limit processes here")
+
+        yield limit
+
+
+def _fill(own: Cells) -> list[CellRun]:
+    """Have cells run in all processes that wait to be one."""
+    runs = []
+    for _ in range(SPARES):
+        runs.append(own.start("import time\nprint('go')\ntime.sleep(1000)"))
+        runs[-1].wait_for_text("go")
+    return runs
+
+
+def test_where_no_process_is_allowed_cells_go_on_and_others_wait(
+    few_processes: Callable[[int], Path], own: Cells
+) -> None:
+    """They are told; where there is room again they run."""
+    own.run("1")
+    template = psutil.Process(own.template.pid)
+    wait_for(lambda: len(template.children()) == SPARES, what="processes that wait")
+    allowed = few_processes(template.pid)
+    running = _fill(own)
+    late = [own.start(f"print({number})") for number in (1, 2)]
+    for run in late:
+        run.wait_for_text("no room for another process", "stderr")
+    allowed.write_text("max")
+    assert [run.end().text() for run in late] == ["1\n", "2\n"]
+    for run in running:
+        run.supervisor.cancel()
+        assert run.end().state is State.CANCELLED
+    assert template.is_running()
+
+
+def test_who_waited_too_long_for_a_process_has_not_run(
+    few_processes: Callable[[int], Path], own: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is lost, or cancelled if that was asked for meanwhile; and says why."""
+    own.run("1")
+    template = psutil.Process(own.template.pid)
+    wait_for(lambda: len(template.children()) == SPARES, what="processes that wait")
+    few_processes(template.pid)
+    running = _fill(own)
+    monkeypatch.setattr(template_handle, "PATIENCE", 1.0)
+    late = [own.start("print('ran')") for _ in range(2)]
+    late[1].wait_for_text("The cell waits", "stderr")
+    late[1].supervisor.cancel()
+    ended = [run.end() for run in late]
+    assert [end.state for end in ended] == [State.LOST, State.CANCELLED]
+    assert "not run: the system has no room for a process (Resource temp" in ended[0].reason
+    assert not any(end.text() for end in ended)
+    for run in running:
+        run.supervisor.cancel()
+        run.end()
 
 
 WORKER = """
