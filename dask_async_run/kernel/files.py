@@ -18,6 +18,14 @@ from dask_async_run.job import JobResult, JobSpec, Message, Payload
 from dask_async_run.kernel.session import Session
 
 
+def working_folder() -> Path | None:
+    """Answer this kernel's working folder; None if that was removed."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        return None
+
+
 class Outgoing:
     """The files of one submission.
 
@@ -35,12 +43,18 @@ class Outgoing:
     Raises
     ------
     OptionError
-        A pattern means nothing, or what is outside the working folder.
+        A pattern means nothing, or what is outside the working folder; or that was removed.
     """
 
     def __init__(self, session: Session, options: argparse.Namespace) -> None:
         self._store = session.store
-        self._folder = Path.cwd()
+        folder = working_folder()
+        if folder is None and (options.upload or options.download):
+            raise OptionError(
+                "--upload" if options.upload else "--download",
+                "the notebook's working folder was removed. Change to another one (%cd)",
+            )
+        self._folder = folder or Path()
         self._uploads = sorted(set(self._found(options.upload)))
         downloads = [_inside("--download", each, self._folder) for each in options.download]
         self.message: Message = {}

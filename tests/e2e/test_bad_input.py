@@ -152,3 +152,23 @@ def test_a_flipped_bit_in_a_large_result(shared_kernel: RealKernel, shared_serve
     shared_kernel.do("%async_rerun large\n%async_gather large", timeout=60)
     assert shared_kernel.value("int(large.sum())") == 2**22 * (2**23 - 1)
     assert "and 2 more: %async_jobs --last all" in shared_kernel.do("%async_jobs --last 1").text
+
+
+def test_a_working_folder_that_was_removed(
+    shared_kernel: RealKernel, shared_server: Any, tmp_path: Path
+) -> None:
+    """The cell runs and it is said where; only files of the folder cannot go along."""
+    folder = tmp_path / "gone"
+    folder.mkdir()
+    before = shared_kernel.value("__import__('os').getcwd()")
+    try:
+        shared_kernel.do(f"%cd -q {folder}")
+        folder.rmdir()
+        ran = shared_kernel.do("%%async_run --name homeless\nfound = 6 * 7")
+        assert "working folder of this notebook was removed" in ran.stderr
+        refused = shared_kernel.run("%%async_run --upload *.csv\n1")
+        assert "--upload: the notebook's working folder was removed" in refused.text
+        shared_kernel.do("%async_gather homeless")
+        assert shared_kernel.value("found") == 42
+    finally:
+        shared_kernel.do(f"%cd -q {before}")
