@@ -520,36 +520,38 @@ def _write_names(
     wanted: Wanted,
     captured: Captured,
 ) -> None:
-    for name in work:
-        value = snapshot[name]
-        fallback = name in wanted.not_here
-        if fallback or name in work.mentioned:
-            reason = why_not(value, namespace)
-            if reason is not None:
-                captured.left_out[name] = reason
-                continue
-        before = file.tell(), len(captured.buffers)
-        mapped = len(pickler.mapped)
-        try:
-            with _quiet():
+    with _quiet():
+        for name in work:
+            value = snapshot[name]
+            fallback = name in wanted.not_here
+            if fallback or name in work.mentioned:
+                reason = why_not(value, namespace)
+                if reason is not None:
+                    captured.left_out[name] = reason
+                    continue
+            before = file.tell(), len(captured.buffers)
+            mapped = len(pickler.mapped)
+            try:
                 pickler.dump(("fallback" if fallback else "name", name, value))
-        except RecursionError:
-            raise  # `deeply` tries again
-        except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-            raise _explain(name, value, namespace, work, wanted, error) from None
-        if fallback:
-            captured.fallbacks[name] = value
-            continue
-        nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
-        parent = work.parents[name]
-        why = "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"
-        captured.values[name] = value
-        buffers = slice(before[1], len(captured.buffers))
-        part = slice(before[0], file.tell())
-        captured.inputs.append(Input(name, type(value).__name__, nbytes, why, buffers, part))
-        for root in pickler.mapped[mapped:]:
-            if root.mode != "r":
-                captured.shared[name] = str(root.filename)
+            except RecursionError:
+                raise  # `deeply` tries again
+            except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+                raise _explain(name, value, namespace, work, wanted, error) from None
+            if fallback:
+                captured.fallbacks[name] = value
+                continue
+            nbytes = file.tell() - before[0] + sum(b.nbytes for b in captured.buffers[before[1] :])
+            parent = work.parents[name]
+            why = (
+                "mentioned" if name in work.mentioned else f"read by {parent}" if parent else "read"
+            )
+            captured.values[name] = value
+            buffers = slice(before[1], len(captured.buffers))
+            part = slice(before[0], file.tell())
+            captured.inputs.append(Input(name, type(value).__name__, nbytes, why, buffers, part))
+            for root in pickler.mapped[mapped:]:
+                if root.mode != "r":
+                    captured.shared[name] = str(root.filename)
 
 
 # --------------------------------------------------------------------------
