@@ -20,7 +20,8 @@ def select(views: Sequence[JobView], wanted: Iterable[str]) -> list[JobView]:
         All jobs, in order of submission.
     wanted : iterable of str
         A name (the latest of that name in its notebook), ``name@2``, either after
-        ``notebook/``, an id or its beginning, or a shell-style pattern of a name.
+        ``notebook/`` (or the end of its path, as lists have it), an id or its beginning, or a
+        shell-style pattern of a name.
 
     Raises
     ------
@@ -30,6 +31,8 @@ def select(views: Sequence[JobView], wanted: Iterable[str]) -> list[JobView]:
     found: set[str] = set()
     for name in wanted:
         matching = {view.id for view in views if _is_label(name, view)}
+        if not matching:
+            matching = {view.id for view in views if _is_ending(name, view)}
         if not matching:  # "lr[3]" is a member of lr before it is a pattern that means lr3
             matching = {view.id for view in views if _fits(name, view)}
         if not matching:
@@ -60,6 +63,13 @@ def _is_label(name: str, view: JobView) -> bool:
     return name in labels or name in (f"{view.notebook}/{label}" for label in labels)
 
 
+def _is_ending(name: str, view: JobView) -> bool:
+    """Whether `name` is a job's after the end of its notebook's path: ``story.ipynb/train``."""
+    return "/" in name.strip("/") and any(
+        f"/{view.notebook}/{label}".endswith(f"/{name.lstrip('/')}") for label in _labels(view)
+    )
+
+
 def is_id(name: str, view: JobView) -> bool:
     """Whether `name` is a job's id, or its beginning."""
     return len(name) >= _SHORTEST_ID and view.id.startswith(name)
@@ -72,8 +82,10 @@ def _fits(name: str, view: JobView) -> bool:
     if any(sign in name for sign in "*?["):
         labels = _labels(view)
         shown = labels[:1] if "@" in name else labels[1:]
+        patterns = [name, f"*/{name.lstrip('/')}"] if "/" in name else [name]
         return any(
-            fnmatchcase(label, name) or fnmatchcase(f"{view.notebook}/{label}", name)
+            fnmatchcase(label, name)
+            or any(fnmatchcase(f"{view.notebook}/{label}", pattern) for pattern in patterns)
             for label in shown
         )
     return False

@@ -41,6 +41,33 @@ def test_names(wanted: list[str], found: str) -> None:
     assert "".join(view.id[0] for view in select(VIEWS, wanted)) == found
 
 
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("n.ipynb/train", "b"),
+        ("a/n.ipynb/train", "b"),
+        ("/home/a/n.ipynb/train", "b"),
+        ("n.ipynb/train@1", "a"),
+        ("n.ipynb/t*", "b"),
+        ("m.ipynb/train", "c"),  # its full name, and the end of another's
+        ("*/m.ipynb/train", "d"),
+        ("*.ipynb/train", "bcd"),
+    ],
+)
+def test_a_notebook_is_named_by_the_end_of_its_path(wanted: str, found: str) -> None:
+    """As the lists of jobs have it."""
+    views = [
+        JobView(id="a" * 32, notebook="home/a/n.ipynb", name="train", version=1, latest=False),
+        JobView(id="b" * 32, notebook="home/a/n.ipynb", name="train", version=2),
+        JobView(id="c" * 32, notebook="m.ipynb", name="train"),
+        JobView(id="d" * 32, notebook="home/m.ipynb", name="train"),
+    ]
+    assert "".join(view.id[0] for view in select(views, [wanted])) == found
+    for name in (".ipynb/train", "b/n.ipynb/train", "ipynb/train", "/train"):
+        with pytest.raises(NoSuchJobError):
+            select(views, [name])
+
+
 @pytest.mark.parametrize("name", ["", "tran", "train@3", "x/train", "ddddd", "zz*", "/"])
 def test_what_names_nothing(name: str) -> None:
     with pytest.raises(NoSuchJobError):

@@ -13,6 +13,7 @@ import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from pathlib import PurePath
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -27,6 +28,7 @@ from dask_async_run.errors import (
 )
 from dask_async_run.job import JobResult, JobView, Message, State
 from dask_async_run.kernel.files import bring_back
+from dask_async_run.kernel.notebook import is_elsewhere
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
@@ -266,7 +268,15 @@ class Gatherer:
         session = self._session
         first = view.id not in session.gathered
         session.gathered.add(view.id)
-        session.registry.gathered([view.id])
+        if is_elsewhere(view.notebook, session.notebook):
+            name = PurePath(view.notebook).name
+            print(
+                f"{view.label} is a job of {name}: this is a copy, which leaves it to be gathered "
+                "there.",
+                file=sys.stderr,
+            )
+        else:
+            session.registry.gathered([view.id])
         if record.spec.of:
             return  # whose value is the sweep's
         if session.shell is not None and first and record.spec.execution_count and out:

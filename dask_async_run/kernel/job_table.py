@@ -109,6 +109,9 @@ class JobTable:
         Among which those are that these wait for; empty: these.
     more : int
         How many jobs there are that are not among these: it is said.
+    notebook : str
+        The one that looks: jobs of others are shown with theirs. Empty: only if these are of
+        several.
     """
 
     def __init__(
@@ -121,6 +124,7 @@ class JobTable:
         dashboard: str = "",
         everybody: Sequence[JobView] = (),
         more: int = 0,
+        notebook: str = "",
     ) -> None:
         self._now = time.time() if now is None else now
         key = SORTS[sort]
@@ -129,7 +133,7 @@ class JobTable:
         self._sort, self._reverse = sort, reverse
         self._dashboard = dashboard
         self._more = f"and {more:,} more: %async_jobs --last all" if more else ""
-        several = len({view.notebook for view in views}) > 1
+        several = len({notebook, *(view.notebook for view in views)} - {""}) > 1
         known = (*everybody, *views)
         notebooks = short_names(view.notebook for view in known)
         self._labels = {

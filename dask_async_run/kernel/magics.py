@@ -468,6 +468,7 @@ class AsyncRun(Magics):
             dashboard=(self.session.page() or self.session.dashboard or "") if looking else "",
             everybody=list(everybody.values()),
             more=max(0, more),
+            notebook=session.notebook,
         )
 
     @line_magic

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dask_async_run.owners import owned, owner_of
+
 
 def notebook_id(namespace: Mapping[str, Any]) -> str:
     """Answer the name under which this kernel's jobs are kept.
@@ -56,6 +58,24 @@ def was_here(other: str, notebook: str) -> bool:
         and here.exists()
         and not there.exists()
     )
+
+
+def is_elsewhere(other: str, notebook: str) -> bool:
+    """Answer whether another notebook is there, or somebody else's, and may gather its own jobs.
+
+    False for this one, and for what nobody comes back to: a notebook that was renamed or
+    removed, a script, a terminal, a kernel without a notebook.
+
+    Parameters
+    ----------
+    other, notebook : str
+        As jobs have it: as `notebook_id` answers, of its owner where there are several.
+    """
+    owner = owner_of(other)
+    if owner_of(notebook) not in ("", owner):  # a server of one's own has one user
+        return True
+    there = Path("/", other.removeprefix(owned("", owner)))
+    return other != notebook and there.suffix == ".ipynb" and there.exists()
 
 
 def _connection_file() -> str | None:

@@ -120,6 +120,35 @@ def test_two_kernels_gather_from_one_server(open_kernel: OpenKernel, observer: O
 
 
 @pytest.mark.timeout(300)
+def test_a_job_is_gathered_in_another_notebook(
+    open_kernel: OpenKernel, observer: Observer, tmp_path: Path
+) -> None:
+    """By the name that the list shows; its own notebook can gather it all the same."""
+    mine, other = open_kernel("a.ipynb"), open_kernel("b.ipynb")
+    mine.do(SERVE)
+    place = str(mine.do("import os; os.environ['JPY_SESSION_NAME']").result).strip("'")
+    Path("/", place).touch()
+    mine.do("%%async_run --name train\nvalue = 'of a'; print(value)")
+    observer.wait("train")
+    other.do(SERVE)
+    assert "a.ipynb/train" in other.do("%async_jobs --all").text
+    told = other.do("%async_gather a.ipynb/train")
+    assert told.stdout == "of a\n"
+    assert "train is a job of a.ipynb: this is a copy" in told.stderr
+    assert other.value("value") == "of a"
+    assert mine.do("%async_gather").stdout == "of a\n"
+    assert mine.value("value") == "of a"
+    assert "nothing to gather" in mine.do("%async_gather").stdout
+
+    # Nobody comes back to a notebook that is gone: there it is gathered for good.
+    mine.do("%%async_run --name last\n1")
+    observer.wait("last")
+    Path("/", place).unlink()
+    other.do("%async_gather a.ipynb/last")
+    assert "nothing to gather" in mine.do("%async_gather").stdout
+
+
+@pytest.mark.timeout(300)
 def test_two_kernels_start_the_server_at_once(open_kernel: OpenKernel) -> None:
     """There is one server afterwards, and both use it."""
     kernels = [open_kernel("a.ipynb"), open_kernel("b.ipynb")]

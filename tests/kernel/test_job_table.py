@@ -51,6 +51,14 @@ def test_orders(sort: str, expected: str) -> None:
     assert keys == sorted(keys, reverse=True)
 
 
+def test_jobs_of_other_notebooks_are_shown_with_theirs() -> None:
+    """Also where all are of one: it is not the one that looks."""
+    for notebook, name in (("/a/story.ipynb", "bad"), ("/a/b.ipynb", "story.ipynb/bad")):
+        table = JobTable(JOBS, NOW, notebook=notebook)
+        assert f"\n{name} " in repr(table)
+        assert f">{name}<" in table._repr_html_()
+
+
 def test_who_waits_for_whom() -> None:
     """Is said at both of them."""
     for shown in (repr(JobTable(JOBS, NOW)), JobTable(JOBS, NOW)._repr_html_()):
