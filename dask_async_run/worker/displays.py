@@ -43,8 +43,8 @@ class CellDisplayPublisher(DisplayPublisher):
         if self.channel.in_child:
             # The socket is the parent's: what a fork shows comes as text.
             print(output["data"].get("text/plain", ""))
-        else:
-            self.channel.send("output", self.widgets.shown(output))
+        elif (shown := self.widgets.shown(output)) is not None:
+            self.channel.send("output", shown)
 
     def clear_output(self, wait: bool = False) -> None:
         if not self.widgets.cleared():
@@ -79,8 +79,8 @@ class CellDisplayHook(DisplayHook):
         if shown and shown["data"]:
             if self.channel.in_child:
                 print(shown["data"].get("text/plain", ""))
-            else:
-                self.channel.send("output", self.widgets.shown(shown))
+            elif (seen := self.widgets.shown(shown)) is not None:
+                self.channel.send("output", seen)
 
 
 def error_output(

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+from IPython.lib.pretty import pretty
 
 MIME = "application/vnd.jupyter.widget-view+json"
 INTERVAL = 0.5
@@ -61,8 +63,8 @@ class Widgets:
 
         comm.create_comm = CellComm
 
-    def shown(self, output: Output) -> Output:
-        """Return an output as it is to be recorded.
+    def shown(self, output: Output) -> Output | None:
+        """Return an output as it is to be recorded; None: there is nothing to see.
 
         Parameters
         ----------
@@ -72,7 +74,11 @@ class Widgets:
         view = output["data"].pop(MIME, None)
         if isinstance(view, dict) and "model_id" in view and "text/plain" in output["data"]:
             model = str(view["model_id"])
-            self._shown[model] = output["data"]["text/plain"]
+            widget = _models().get(model)
+            text = self._shown[model] = _text(widget, output["data"]["text/plain"])
+            if not text:
+                return None
+            output["data"]["text/plain"] = text
             if "transient" in output:
                 output["transient"].setdefault("display_id", _display_id(model))
         region = self._region
@@ -96,8 +102,7 @@ class Widgets:
         """
         self._looked = time.monotonic()
         touched, self._touched = self._touched, set()
-        module = sys.modules.get("ipywidgets.widgets.widget")
-        models = getattr(module, "_instances", {})
+        models = _models()
         self._busy = True
         try:
             for model, before in list(self._shown.items()):
@@ -110,7 +115,7 @@ class Widgets:
                     self._shown[model] = text
                     self._send(
                         {
-                            "output_type": "update_display_data",
+                            "output_type": "update_display_data" if before else "display_data",
                             "data": {"text/plain": text},
                             "metadata": {},
                             "transient": {"display_id": _display_id(model)},
@@ -163,8 +168,24 @@ class _Kernel:
         return {"header": {"msg_id": "cell"}}
 
 
+def _models() -> Mapping[str, Any]:
+    """Answer the widgets that there are, by their models' ids."""
+    found: Mapping[str, Any] = getattr(
+        sys.modules.get("ipywidgets.widgets.widget"), "_instances", {}
+    )
+    return found
+
+
 def _text(widget: Any, before: str) -> str:
+    """Answer a widget's text: as IPython prints it, where it has a way of its own (tqdm's bar).
+
+    An ``Output`` widget with nothing in it is a place, and has none.
+    """
+    if type(widget).__name__ == "Output" and not getattr(widget, "outputs", True):
+        return ""
     try:
+        if hasattr(widget, "_repr_pretty_"):
+            return str(pretty(widget))
         return str(widget._repr_mimebundle_()["text/plain"])
     except Exception:  # noqa: BLE001 - a part of it may be gone already: tqdm's bar after an error
         return before

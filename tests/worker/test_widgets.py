@@ -47,7 +47,7 @@ def test_tqdm_auto_chooses_as_in_a_kernel(cells: Cells) -> None:
     """The bar of notebooks, not that of terminals."""
     pytest.importorskip("tqdm")
     ended = cells.run("from tqdm.auto import tqdm\nfor i in tqdm(range(5)): pass")
-    assert ended.shown.data[0]["text/plain"].startswith("100%|")
+    assert ended.shown.data[0]["text/plain"].startswith("100%|█")
     assert ended.text("stderr") == ""
 
 
@@ -92,6 +92,18 @@ def test_a_live_display_of_rich_ends_as_it_ended(cells: Cells) -> None:
     )
     assert ended.text() == "kept\n"
     assert any("100%" in data["text/plain"] for data in ended.shown.data)
+    assert not any("Output()" in data["text/plain"] for data in ended.shown.data)
+
+
+def test_an_output_widget_is_a_place(cells: Cells) -> None:
+    """Nothing is to be seen of an empty one; what was put in it is."""
+    code = "import ipywidgets\nout = ipywidgets.Output(layout={'border': '1px solid'})\n"
+    assert cells.run(f"{code}display(out)\nout").shown.data == []
+    code, put = "import ipywidgets\nout = ipywidgets.Output()\n", "out.append_stdout('hello')"
+    for body in (f"display(out)\n{put}", f"{put}\ndisplay(out)"):
+        ended = cells.run(code + body)
+        assert len(ended.shown.data) == 1
+        assert "hello" in ended.shown.data[0]["text/plain"]
 
 
 def test_a_comm_can_be_made_and_used(cells: Cells) -> None:
