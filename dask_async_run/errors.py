@@ -230,7 +230,8 @@ def explained(state: str, reason: str, consequence: str) -> str:
     """Join why a job is in its state with what follows: a `JobStateError.problem`."""
     if not reason:
         return consequence
-    return f"{reason.removeprefix(f'{state}; ')}. {consequence[0].upper()}{consequence[1:]}"
+    end = "" if reason.endswith("?") else "."
+    return f"{reason.removeprefix(f'{state}; ')}{end} {consequence[0].upper()}{consequence[1:]}"
 
 
 class JobTimeoutError(AsyncRunError, TimeoutError):

@@ -399,6 +399,16 @@ class JobView(_Record):
     store_problem: str = ""
 
     @property
+    def why(self) -> str:
+        """What is to be said of the state that it is in: what it raised, or the reason; or nothing.
+
+        An interrupt that has a reason was not the cell's own: its time was up, or it was cancelled.
+        """
+        if self.ename and not (self.reason and self.ename == KeyboardInterrupt.__name__):
+            return f"{self.ename}: {self.evalue}".rstrip(": ")
+        return self.reason
+
+    @property
     def settled(self) -> bool:
         """Whether it has ended and lies where it is going to."""
         return State(self.state).terminal and self.saved and (self.stored or not self.store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from typing import Any
 
 import pytest
 
@@ -90,3 +91,19 @@ def test_a_view_is_called_by_name_or_by_version() -> None:
 def test_packing_keeps_what_pythons_text_can_hold(value: object) -> None:
     """Also lone surrogates, which file names and texts of exceptions have."""
     assert unpack(pack(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("facts", "why"),
+    [
+        ({"ename": "KeyError", "evalue": "'x'"}, "KeyError: 'x'"),
+        ({"ename": "KeyboardInterrupt"}, "KeyboardInterrupt"),
+        ({"ename": "KeyboardInterrupt", "reason": "ran longer than 2 s"}, "ran longer than 2 s"),
+        ({"ename": "KeyError", "evalue": "1", "reason": "cancelled"}, "KeyError: 1"),
+        ({"reason": "its worker died"}, "its worker died"),
+        ({}, ""),
+    ],
+)
+def test_a_view_tells_why(facts: dict[str, Any], why: str) -> None:
+    """An interrupt that came from outside is no news; why it came is."""
+    assert JobView("i", "n", "train", **facts).why == why

@@ -91,8 +91,7 @@ def _members(view: JobView) -> str:
 
 def because(view: JobView) -> str:
     """Why a job is as it is, if there is something to say: begins with a colon."""
-    why = f"{view.ename}: {view.evalue}" if view.ename else view.reason
-    return f": {_cut(why, 200)}" if why else ""
+    return f": {_cut(view.why, 200)}" if view.why else ""
 
 
 def width() -> int:
@@ -208,7 +207,7 @@ def _clock(moment: float) -> str:
 
 def _last(view: JobView, now: float) -> str:
     if view.ename:
-        return f"{view.ename}: {view.evalue}"
+        return view.why
     if view.members and not State(view.state).terminal:
         return standing(view, now, age)
     return view.reason or view.last_line

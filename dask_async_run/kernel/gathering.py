@@ -43,6 +43,9 @@ from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.quantities import age
 
+_NAMED = 8
+"""How many names of a cell that was stopped are listed."""
+
 
 class Gatherer:
     """Gathers jobs into one session's namespace."""
@@ -176,6 +179,7 @@ class Gatherer:
             )
             with surroundings.unopened():
                 plan = merger.plan(only, overwrite)
+            came = _came(sorted(plan.names))
             if record.settled and not overwrite:
                 plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
@@ -207,10 +211,12 @@ class Gatherer:
         ):
             # The interrupt that ended it was ours, not the user's or the cell's: its time was
             # up, or it used too much memory and had enough left to say how far it came.
-            raise JobStateError(view.label, view.state, view.reason or "its time was up.")
+            raise JobStateError(
+                view.label, view.state, f"{view.reason or 'its time was up'}.{came}"
+            )
         if view.state == State.CANCELLED and view.reason:
             how = view.reason.removeprefix("cancelled").lstrip("; ")
-            print(f"{view.label} was cancelled{how and ': '}{how}", file=sys.stderr)
+            print(f"{view.label} was cancelled{how and ': '}{how}.{came}", file=sys.stderr)
         if loaded.error is not None:
             if own_way or not any(o["output_type"] == "error" for o in outputs):
                 _shown_already(loaded.error, session.shell)
@@ -322,6 +328,14 @@ def _no_result(view: JobView, result: JobResult | None) -> JobStateError:
         State.TIMED_OUT: "its time was up, and it brought nothing back.",
     }.get(State(view.state), "it brought nothing back; its output so far is above.")
     return JobStateError(view.label, view.state, explained(view.state, view.reason, text))
+
+
+def _came(names: Sequence[str]) -> str:
+    """Say what a cell that was stopped brings all the same."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    if not names:
+        return ""
+    return f" What it had done by then is merged: {', '.join(names[:_NAMED])}{more}."
 
 
 def _as_here(error: BaseException, outputs: list[Any]) -> BaseException:

@@ -150,7 +150,7 @@ class JobTable:
         return len(self.views)
 
     def _row(self, view: JobView) -> _Row:
-        reason = f"{view.ename}: {view.evalue}" if view.ename else view.reason
+        reason = view.why
         if view.members and not State(view.state).terminal:
             reason = standing(view, self._now, age)
         if view.state == State.PENDING and view.after and not reason:

@@ -147,7 +147,7 @@ def summary_text(shown: Shown) -> str:
     """Say the summary without HTML, for GitHub's diffs, terminals and screen readers."""
     view = shown.view
     parts = [f"Job {view.label}: {view.state}{_how_long(shown)}"]
-    if why := _why(view):
+    if why := view.why[:200]:
         parts[0] += f" ({why})"
     parts += [f"  | {line.text}" for line in shown.lines[-LINES:]]
     parts.append(f"  {_advice(view)}")
@@ -168,12 +168,6 @@ def _how_long(shown: Shown) -> str:
     return f" for {span(shown.now - view.submitted)}"
 
 
-def _why(view: JobView) -> str:
-    if view.ename:
-        return f"{view.ename}: {view.evalue}"[:200].rstrip(": ")
-    return view.reason
-
-
 def _advice(view: JobView) -> str:
     if view.state == State.LOST:
         return f"%async_rerun {view.label} runs it again with the same inputs."
@@ -192,7 +186,7 @@ def _head(shown: Shown) -> str:
         rest.append(f"{bytes_text(view.memory)} memory")
         rest.append(f"{view.cpu:.0f} % CPU")
     spans = [*first, *(f'<span style="{_MUTED}">{part}</span>' for part in rest)]
-    if why := _why(view):
+    if why := view.why[:200]:
         spans.append(f'<span style="font-size:90%">{escape(why)}</span>')
     if shown.note:
         spans.append(f'<span style="font-size:90%;font-style:italic">{escape(shown.note)}</span>')

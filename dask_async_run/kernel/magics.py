@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -335,12 +336,11 @@ class AsyncRun(Magics):
         if link is None:
             print("This server has no dashboard.")
             return None
-        from IPython.display import HTML, display
+        from IPython.display import display
 
-        display(
-            HTML(f'<a href="{link}" target="_blank" rel="noopener">{link}</a>'),
-            metadata={"text/plain": {}},
-        )
+        shown = escape(link)
+        anchor = f'<a href="{shown}" target="_blank" rel="noopener">{shown}</a>'
+        display({"text/html": anchor, "text/plain": link}, raw=True)
         return None
 
     # -- run -----------------------------------------------------------------------
@@ -357,7 +357,7 @@ class AsyncRun(Magics):
             print(options.RUN.format_help())
             return None
         if not (cell or statement).strip():
-            raise UsageError("%%async_run: there is no code to run. %%async_run -h shows examples.")
+            raise UsageError("%%async_run: there is no code to run. %async_run -h shows examples.")
         if cell is not None and _AGAIN.match(cell):
             raise UsageError(
                 "%%async_run: there is another %%async_run in the cell. One is enough: its options "
@@ -535,6 +535,10 @@ class AsyncRun(Magics):
             source = self.shell.transform_cell(code)
             analysis = analyse(source, self.shell.transform_cell)
             stale = stale_names(self._session, pending, analysis.reads.keys() - analysis.discarded)
+            labels = {
+                name: self._session.registry.show(made.makers[-1].id).label
+                for name, made in stale.items()
+            }
         except (SyntaxError, AsyncRunError):
             return
         if not stale:
@@ -546,7 +550,7 @@ class AsyncRun(Magics):
             return
         for name, made in sorted(stale.items()):
             has = "its old value" if name in self.shell.user_ns else "no value yet"
-            maker = made.makers[-1].spec.name
+            maker = labels[name]
             print(
                 f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it. "
                 f"%async_gather {maker} brings it.",

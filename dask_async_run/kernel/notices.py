@@ -70,7 +70,7 @@ def _line(view: JobView) -> str:
         case State.FINISHED:
             return f"{label} finished{after}: %async_gather {label}"
         case State.FAILED:
-            why = f" ({view.ename}: {view.evalue[:80]})" if view.ename else ""
+            why = f" ({view.why[:100]})" if view.why else ""
             return f"{label} failed{after}{why}: %async_gather {label}"
         case State.LOST:
             return f"{label} is lost ({view.reason}): %async_rerun {label} runs it again"

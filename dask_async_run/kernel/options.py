@@ -56,7 +56,9 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         end = "" if message.endswith("?") else "."
-        raise UsageError(f"{self.prog}: {message}{end} {self.prog} -h shows what it takes.")
+        # `%%async_run -h` needs a cell below it; the line magic says the same without.
+        line_magic = f"%{self.prog.lstrip('%')}"
+        raise UsageError(f"{self.prog}: {message}{end} {line_magic} -h shows what it takes.")
 
     def parse_line(self, line: str) -> argparse.Namespace:
         """Parse a magic's line; quoting as in a shell."""

@@ -31,8 +31,7 @@ def show_failed(session: Session, view: JobView) -> None:
         return
     alike: dict[str, list[JobView]] = {}
     for member in session.registry.jobs(states=bad, sweep=view.id):
-        why = f"{member.ename}: {member.evalue}" if member.ename else member.reason
-        alike.setdefault(f"{member.state}: {why}", []).append(member)
+        alike.setdefault(f"{member.state}: {member.why}", []).append(member)
     for why, (first, *others) in list(alike.items())[:SHOWN]:
         more = f" (and {len(others)} more)" if others else ""
         print(f"── {first.label}{more} {why} ──")

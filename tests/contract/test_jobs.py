@@ -147,6 +147,17 @@ def test_a_cell_here_is_told_of_a_pending_name(kernel: RemoteKernel) -> None:
 
 
 @pytest.mark.contract(11)
+def test_the_run_that_makes_a_pending_name_is_told(kernel: RemoteKernel) -> None:
+    """By the name that gathers it, where the same cell was submitted again since."""
+    submit(kernel, "twice", WAIT.format("go") + "x = 'first'")
+    submit(kernel, "twice", "y = 1")
+    assert "twice@1 makes it. %async_gather twice@1 brings it." in shown(kernel.execute("x"))
+    let_go(kernel, "go")
+    do(kernel, "%async_gather twice@1 twice")
+    assert value(kernel, "x") == "first"
+
+
+@pytest.mark.contract(11)
 def test_a_cell_here_may_wait_for_a_pending_name(kernel: RemoteKernel) -> None:
     """With ``pending = "wait"`` a cell that reads a pending name gathers it first."""
     do(kernel, "x = 'old'")

@@ -104,6 +104,7 @@ def test_cancel(case: Case, shared_kernel: RealKernel, shared_server: Any) -> No
         assert gathered.error["ename"] == "KeyboardInterrupt"
         assert "line 5" in gathered.traceback
         assert shared_kernel.value("child") == child.pid  # what was done before it stands
+        assert "What it had done by then is merged: child" in gathered.stderr
     else:
         assert "cancelled" in gathered.traceback
 

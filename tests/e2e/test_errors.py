@@ -80,6 +80,8 @@ def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
     before = len(shared_server.observer.jobs())
     ran = shared_kernel.run("%%async_run --nmae typo\nx = 1")
     assert "--nmae" in ran.text
+    assert "Did you mean --name? %async_run -h shows" in ran.text  # %%async_run -h has no cell
+    assert "--nmae" not in shared_kernel.do("%async_run -h").text
     assert len(shared_server.observer.jobs()) == before
     assert "--name comes before the code" in shared_kernel.run("%async_run y = 2 --name q").text
     nested = shared_kernel.run("%%async_run --name a\n\n%%async_run --name b\nx = 1")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -18,6 +19,7 @@ from dask_async_run.kernel.api import Session
 from elsewhere import dask_elsewhere
 from lab import browser_page
 from observer import stop_server
+from realkernel import RealKernel
 from waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(600)]
@@ -205,6 +207,15 @@ def test_dasks_own_pages_lead_there(page: Any, session: Session) -> None:
     assert 'dask_async_run_jobs{state="running"} ' in metrics
     assert 'dask_async_run_jobs_ended_total{state="lost"} ' in metrics
     assert "dask_scheduler_workers" in metrics
+
+
+def test_its_address_is_told_as_text(open_kernel: Callable[..., RealKernel]) -> None:
+    """To a front end that shows no HTML, and in a terminal."""
+    kernel = open_kernel()
+    kernel.do("%load_ext dask_async_run\n%async_run_server --workers 1")
+    (shown,) = kernel.do("%async_dashboard").data
+    assert "/async-run?code=" in shown["text/plain"]
+    assert f'href="{escape(shown["text/plain"])}"' in shown["text/html"]
 
 
 def test_nobody_else_sees_it(session: Session) -> None:

@@ -19,6 +19,12 @@ def test_limits_by_default(shared_kernel: RealKernel, shared_server: Any) -> Non
     assert observer.wait("longer").state == "finished"
     assert observer.wait("dying").state == "failed"
     assert kernel.value("open('ran').read()") == "xx"
+    kernel.do("%%async_run --name kept --timeout 1s\nsteps = 3; import time; time.sleep(30)")
+    told = kernel.run("%async_gather kept").traceback
+    assert "ran longer than 1 s; stopped by SIGINT. What it had done by then is merged: " in told
+    assert "steps" in told
+    assert kernel.value("steps") == 3
+    assert "stopped by SIGINT" in kernel.do("%async_jobs kept").text
     kernel.do("%config AsyncRun.timeout = None\n%config AsyncRun.retries = 0")
     kernel.do("%%async_run --name free\nimport time; time.sleep(0.6)")
     assert observer.wait("free").state == "finished"

@@ -95,7 +95,7 @@ def elapsed(started: float | None, ended: float | None, now: float) -> int:
 def says(view: JobView, waits: Sequence[str], now: float) -> str:
     """Say what matters of a job: what it waits for, why it ended, the last line it printed."""
     if view.ename:
-        return f"{view.ename}: {view.evalue}".rstrip(": ")
+        return view.why
     if view.state == State.PENDING:
         if view.reason or not waits:
             return view.reason
