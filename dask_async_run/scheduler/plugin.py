@@ -109,6 +109,22 @@ class RegistryPlugin(SchedulerPlugin):
             self.host.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
             self.host.look_again()
 
+    def update_graph(
+        self, scheduler: Scheduler, *, client: str, tasks: Iterable[Any], **kwargs: Any
+    ) -> None:
+        """Have cells wait for their turn in the scheduler's queue, and not on a worker.
+
+        Dask queues only what belongs to a large group, and sends other tasks to a worker at once,
+        by a guess of how long each takes. A cell would then wait behind one that runs for hours,
+        with another worker idle, and others that were submitted later would overtake it.
+        """
+        if self.host is None or client != self.host.tasks.client_id:
+            return
+        for key in tasks:
+            task = scheduler.tasks.get(key)
+            if task is not None and hasattr(task.run_spec, "_data_producer"):  # not in old versions
+                task.run_spec._data_producer = True
+
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         if self.host is not None and "no-worker" in (start, finish):
             self.host.placed(key)

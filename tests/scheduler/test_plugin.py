@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dask
 import numpy as np
 import pytest
 from distributed import Client, Future, LocalCluster
@@ -117,6 +118,32 @@ def test_jobs_run_side_by_side_on_all_slots(site: Site, tmp_path: Path) -> None:
     assert site.registry.show(long.id).state == "running"
     go.touch()
     site.ended(long)
+
+
+@pytest.mark.parametrize("names", [["a", "b", "c", "d", "e"], ["same"] * 5])
+def test_jobs_wait_for_the_first_free_slot(state: Path, tmp_path: Path, names: list[str]) -> None:
+    """And not on a worker, behind a job that may take hours."""
+    with (
+        dask.config.set({"distributed.scheduler.worker-saturation": 1.0}),
+        Site(state) as site,
+    ):
+        long, short = (site.submit(w, f"await {tmp_path / w}") for w in ("long", "short"))
+        wait_for(
+            lambda: all(site.registry.show(job.id).state == "running" for job in (long, short))
+        )
+        others = [site.submit(name) for name in names]
+
+        def states() -> list[str]:
+            tasks = list(site.scheduler.tasks.values())
+            return [task.state for task in tasks for job in others if job.id in task.key]
+
+        wait_for(lambda: len(states()) == len(others) and "released" not in states())
+        assert set(states()) == {"queued"}
+        (tmp_path / "short").touch()
+        begun = [view.started or 0 for view in site.ended(*others)]
+        assert begun == sorted(begun)
+        (tmp_path / "long").touch()
+        site.ended(long)
 
 
 def test_priority_workers_and_resources_reach_dask(site: Site) -> None:
