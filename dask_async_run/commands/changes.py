@@ -15,6 +15,7 @@ from dask_async_run.commands import text
 from dask_async_run.commands.exit_codes import ERROR, NO_SERVER, OK, REFUSED
 from dask_async_run.commands.journals import checked_states, chosen, journal_of, views_of
 from dask_async_run.commands.pruning import prunable
+from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.job import JobView
 from dask_async_run.selection import select
 from dask_async_run.server import connection as connections
@@ -26,7 +27,12 @@ def run(given: argparse.Namespace) -> int:
     """Run the command that was given; returns its exit code."""
     connection = connections.find(given.server)
     if connection is None:
-        print(f"dask-async-run: no server {given.server!r} is running.", file=sys.stderr)
+        named = "" if given.server == DEFAULT_SERVER else f" --name {given.server}"
+        print(
+            f"dask-async-run: no server {given.server!r} is running. "
+            f"'dask-async-run server start{named}' starts one.",
+            file=sys.stderr,
+        )
         return NO_SERVER
     commands: dict[str, Callable[[argparse.Namespace, Connection], int]] = {
         "cancel": _cancel,

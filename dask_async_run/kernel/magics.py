@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from difflib import get_close_matches
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -385,6 +386,8 @@ class AsyncRun(Magics):
             raise
         job = Job(self.session, view)
         record.handle = job
+        if not view.dynamic:
+            self._tell_strange_names(arguments, {*view.binds, *view.mutates})
         if arguments.notify is not None:
             self._notify_of[job.id] = arguments.notify
             if arguments.notify and (why := self._why_no_bell()):
@@ -395,6 +398,20 @@ class AsyncRun(Magics):
         return job
 
     async_run.__doc__ = options.documented(options.RUN)
+
+    def _tell_strange_names(self, arguments: argparse.Namespace, made: set[str]) -> None:
+        """Tell names that are to come back and that nobody has, as misspelt ones."""
+        pending = {name for record in self.session.waiting() for name in record.spec.binds}
+        known = made | pending | self.shell.user_ns.keys()
+        for option in ("only", "also"):
+            for name in getattr(arguments, option) or ():
+                if name not in known:
+                    near = get_close_matches(name, known, n=1)
+                    hint = f" Did you mean {near[0]}?" if near else ""
+                    print(
+                        f"--{option} {name}: neither the cell nor the notebook has it.{hint}",
+                        file=sys.stderr,
+                    )
 
     def _source(self, line: str, cell: str | None) -> str:
         if cell is None:

@@ -16,6 +16,9 @@ from dask_async_run.kernel.gathering import describe
 from dask_async_run.looks import COLOURS, SIGNS, bytes_text
 from dask_async_run.sweeps import described
 
+_LINK = "color:var(--jp-content-link-color, #1976d2);text-decoration:underline"
+"""JupyterLab shows a link in a widget as any other text."""
+
 BORDER = "1px solid var(--jp-border-color2, rgba(128,128,128,.4))"
 
 
@@ -54,14 +57,18 @@ def job_facts(view: JobView, page: str = "") -> str:
         rows.append(("went along", went))
     if view.sweep:
         rows.append(("runs", escape(described(view.sweep))))
-    if view.binds:
+    brought = State(view.state) in (State.PENDING, State.RUNNING, State.FINISHED) or view.nbytes
+    if view.binds and brought:
         label = "binds" if State(view.state).terminal else "will bind"
         rows.append((label, ", ".join(f"<code>{escape(n)}</code>" for n in view.binds[:12])))
     if view.after and State(view.state) is State.PENDING:
         rows.append(("waits for", f"{len(view.after)} job{'s' * (len(view.after) > 1)}"))
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
     if page:
-        seen = f'<a href="{escape(page)}" target="_blank" rel="noopener">on the dashboard</a>'
+        seen = (
+            f'<a href="{escape(page)}" target="_blank" rel="noopener" style="{_LINK}">'
+            "on the dashboard</a>"
+        )
         rows.append(("see it", seen))
     style = 'style="text-align:left;vertical-align:top;padding:1px 12px 1px 0'
     label_style = f"{style};opacity:.7;white-space:nowrap;vertical-align:top"

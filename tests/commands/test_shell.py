@@ -222,9 +222,10 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
     assert command("wait", "fit").endswith("finished\n")
     for words in (["rerun", "fit"], ["forget", "fit"], ["cancel", "fit"], ["prune"]):
         command(*words)
+        advice = "'dask-async-run server start' starts one."
         assert (command.code, command.err) == (
             cli.NO_SERVER,
-            "dask-async-run: no server 'default' is running.\n",
+            f"dask-async-run: no server 'default' is running. {advice}\n",
         )
 
     # Nothing is unpickled from where others can write.

@@ -87,6 +87,11 @@ def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
     nested = shared_kernel.run("%%async_run --name a\n\n%%async_run --name b\nx = 1")
     assert "another %%async_run in the cell" in nested.text
     assert len(shared_server.observer.jobs()) == before
+    told = shared_kernel.do("%async_run --name odd --also confg,known known = 1")
+    assert "--also confg: neither the cell nor the notebook has it" in told.stderr
+    assert "known:" not in told.stderr
+    assert shared_kernel.do("%async_run --only known known = 2").stderr == ""
+    shared_kernel.do("%async_gather")
     shared_kernel.do("%async_run --name training x = 1")
     ran = shared_kernel.run("%async_gather trainign")
     assert ran.error is not None

@@ -55,6 +55,13 @@ def test_what_a_running_job_says() -> None:
     assert "hello &lt;world&gt;" in said
 
 
+def test_a_failed_job_that_brought_nothing_binds_nothing() -> None:
+    """One that was killed had no time to hand over; one that raised had."""
+    assert "binds model" not in words(live_card(Shown(ended(state="failed"), [], now=300)).html)
+    kept = ended(state="failed", nbytes=10)
+    assert "binds model" in words(live_card(Shown(kept, [], now=300)).html)
+
+
 def test_only_a_pending_job_waits_for_others() -> None:
     """What it has waited for is over when it runs."""
     for state, waits in (("pending", True), ("running", False), ("finished", False)):
