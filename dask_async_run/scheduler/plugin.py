@@ -121,9 +121,9 @@ class RegistryPlugin(SchedulerPlugin):
         if self.host is None or client != self.host.tasks.client_id:
             return
         for key in tasks:
-            task = scheduler.tasks.get(key)
-            if task is not None and hasattr(task.run_spec, "_data_producer"):  # not in old versions
-                task.run_spec._data_producer = True
+            spec: Any = getattr(scheduler.tasks.get(key), "run_spec", None)
+            if hasattr(spec, "_data_producer"):  # an older Dask has no such mark
+                spec._data_producer = True
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         if self.host is not None and "no-worker" in (start, finish):

@@ -87,8 +87,8 @@ def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
     nested = shared_kernel.run("%%async_run --name a\n\n%%async_run --name b\nx = 1")
     assert "another %%async_run in the cell" in nested.text
     assert len(shared_server.observer.jobs()) == before
-    told = shared_kernel.do("%async_run --name odd --also confg,known known = 1")
-    assert "--also confg: neither the cell nor the notebook has it" in told.stderr
+    told = shared_kernel.do("%async_run --name odd --also settings,known known = 1")
+    assert "--also settings: neither the cell nor the notebook has it" in told.stderr
     assert "known:" not in told.stderr
     assert shared_kernel.do("%async_run --only known known = 2").stderr == ""
     shared_kernel.do("%async_gather")
