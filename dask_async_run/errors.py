@@ -194,6 +194,8 @@ class NoSuchJobError(AsyncRunError):
         parts = [part.strip() for part in self.name.split(",")]
         if len(parts) > 1 and {*parts} <= {*self.known}:
             hint = f" Blanks separate names: {' '.join(parts)}."
+        elif shown.endswith("]") and (sweep := shown.rpartition("[")[0]) in self.known:
+            hint = f" {sweep!r} has no such member."
         elif near:
             hint = f" Did you mean {near[0]!r}?"
         elif self.known:

@@ -79,6 +79,12 @@ def test_the_nearest_name_is_offered() -> None:
         select(VIEWS, ["trian"])
 
 
+def test_a_member_that_is_not_there_is_not_another_name() -> None:
+    """The sweep itself is the nearest name, and is not meant."""
+    with pytest.raises(NoSuchJobError, match=r"'train\[9\]'\. 'train' has no such member\."):
+        select(VIEWS, ["train[9]"])
+
+
 def test_blanks_separate_names() -> None:
     """Who separates them by commas is told so."""
     with pytest.raises(NoSuchJobError, match=r"Blanks separate names: train train\."):

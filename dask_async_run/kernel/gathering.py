@@ -395,6 +395,8 @@ def _report(
         if name not in brought:
             near = get_close_matches(name, brought, n=1)
             hint = f" Did you mean {near[0]}?" if near else ""
+            if view.sweep:
+                hint = " A sweep brings one table; %%async_run --only chooses its columns."
             lines.append(f"{view.label}: it brought no {name}.{hint}")
     for name, why in plan.conflicts.items():
         lines.append(

@@ -42,6 +42,8 @@ def test_every_combination_in_order_in_one_table(kernel: RealKernel) -> None:
     )
     assert "6 members: rate (2) x depth (3)" in ran.text
     assert "brings their table as grid" in ran.text
+    told = kernel.do("%async_gather grid --only acc").stderr
+    assert "it brought no acc. A sweep brings one table; %%async_run --only chooses" in told
     gathered = kernel.do("%async_gather grid")
     assert "grid[1] (and 1 more) failed: ValueError: bad depth" in gathered.stdout
     assert gathered.stdout.count("member 3") == 1
