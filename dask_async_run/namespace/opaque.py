@@ -21,6 +21,7 @@ from typing import Any
 from dask_async_run.namespace import patches
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
+from dask_async_run.namespace.indexes import INDEX, axes_of, is_index, keep_axes
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import (
     ENDED,
@@ -367,14 +368,14 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
 
 
 def _pandas_state(obj: Any, snapshot: Any) -> Any:
-    copy = with_own_attributes(obj.copy(deep=False), obj)
+    copy = keep_axes(with_own_attributes(obj.copy(deep=False), obj), obj)
     object.__setattr__(copy, "_attrs", obj.attrs)  # the very dict, and not a copy
     return copy
 
 
 def _pandas_children(obj: Any) -> list[Any]:
-    """Answer what columns of objects hold, numbers and text aside, and the ``attrs``."""
-    found = [obj.attrs]
+    """Answer the ``attrs``, the indexes, and what columns of objects hold but for texts."""
+    found = [obj.attrs, *axes_of(obj)]
     for column in getattr(obj._mgr, "arrays", ()):
         if getattr(column, "dtype", None) == object:  # noqa: E721 - a dtype
             items = column.ravel().tolist()
@@ -530,6 +531,8 @@ def special_kind(obj: Any) -> Kind | None:
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(obj, (pandas.DataFrame, pandas.Series)):
         return PANDAS
+    if is_index(obj):
+        return INDEX
     if cls in tensor_types() and is_dense(obj):
         return TENSOR
     return None

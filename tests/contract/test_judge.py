@@ -115,6 +115,10 @@ DIFFERENT = {
         "import pandas as pd; x = pd.DataFrame({'a': [1, 2]})",
         "import pandas as pd; x = pd.DataFrame({'a': [1., 2.]})",
     ),
+    "names of an index of many levels": (
+        "import pandas as pd; x = pd.MultiIndex.from_tuples([(1, 2)])",
+        "import pandas as pd; x = pd.MultiIndex.from_tuples([(1, 2)], names=['a', 'b'])",
+    ),
     "index": (
         "import pandas as pd; x = pd.Series([1, 2])",
         "import pandas as pd; x = pd.Series([1, 2], index=[1, 0])",

@@ -124,7 +124,7 @@ def _pandas_node(pd: Any, value: Any, walk: Walk, path: str) -> Node | None:
         return Node(f"{_kind(value)} {value.dtype} {short(repr(list(value)))}")
     else:
         return None
-    if value.attrs:
+    if getattr(value, "attrs", None):
         children.append((".attrs", value.attrs))
     children += [
         (f".{k}", v)
