@@ -52,11 +52,26 @@ class CellDisplayPublisher(DisplayPublisher):
 
 
 class CellDisplayHook(DisplayHook):
-    """What shows the value of a cell's last expression; like ipykernel's."""
+    """What shows the value of a cell's last expression; like ipykernel's.
+
+    Attributes
+    ----------
+    values : tuple
+        The last three values that it showed, oldest first: ``___``, ``__`` and ``_``.
+    """
 
     channel: Channel
     widgets: Widgets
+    values: tuple[Any, ...] = ()
     _shown: dict[str, Any] | None = None
+
+    def update_user_ns(self, result: Any) -> None:
+        # An empty text that was shown is not the one that stands for nothing at first.
+        shell: Any = self.shell
+        if result is not shell.user_ns["_oh"]:
+            self.values = (*self.values, result)[-3:]
+        base: Any = super()
+        base.update_user_ns(result)
 
     def start_displayhook(self) -> None:
         self._shown = None

@@ -143,12 +143,13 @@ def collect(
     changes = surroundings.changes(inputs.surroundings, shell)
     figures = surroundings.open_figures()
     finalisers = _finalisers() - inputs.finalisers
+    hook: Any = shell.displayhook
 
     def attempt(largest: int | None) -> tuple[Collected, Payload]:
         collected = collect_names(
             inputs.restored,
             error,
-            _displayed(shell),
+            hook.values,
             changes,
             spec.only,
             spec.also,
@@ -206,13 +207,6 @@ def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent
 def _finalisers() -> frozenset[Any]:
     """Answer every `weakref.finalize` of this process that is still to be called."""
     return frozenset(getattr(weakref.finalize, "_registry", ()))
-
-
-def _displayed(shell: Any) -> tuple[Any, ...]:
-    """The last results that the cell showed, oldest first: ``___``, ``__`` and ``_``."""
-    hook = shell.displayhook
-    shown = (hook.___, hook.__, hook._)
-    return tuple(value for value in shown if not (isinstance(value, str) and not value))
 
 
 def _stream(store: FrameStore, payload: Payload) -> Stream:
