@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from dask_async_run.namespace import files, weak
+from dask_async_run.namespace import files, handlers, weak
 from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
@@ -45,6 +45,11 @@ _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
 """Types of which a copy that is loaded here is not in the state that was sent."""
 _ALONE = 2
 """References to an object that a dict holds, and the call that counts them."""
+
+
+@per_class
+def _is_loaded_otherwise(cls: type) -> bool:
+    return cls in _LOADED_OTHERWISE or handlers.reducer(cls) is not None
 
 
 def _large_types() -> tuple[type, ...]:
@@ -132,7 +137,7 @@ class Kept:
             self._classes[index] = dict(vars(obj))
         elif cls is ModuleType and keeps_state(obj):
             self._snapshots[index] = MODULE, MODULE.snapshot(obj)
-        elif pickles_its_own_way(cls) or is_iterator(cls) or cls in _LOADED_OTHERWISE:
+        elif pickles_its_own_way(cls) or is_iterator(cls) or _is_loaded_otherwise(cls):
             kind = kind_of(obj)
             if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE, weak.FINALISER):
                 self._snapshots[index] = kind, kind.snapshot(obj)

@@ -56,6 +56,7 @@ from dask_async_run.namespace import (
     expressions,
     files,
     generators,
+    handlers,
     hints,
     keys,
     making,
@@ -346,6 +347,12 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     **hints.REDUCERS,
     **weak.REDUCERS,
 }
+
+
+@per_class
+def _reducer_of_library(kind: type) -> Callable[[Any], Any] | None:
+    found = (m.reducer(kind) for m in (cursors, expressions, handlers))
+    return next((reducer for reducer in found if reducer is not None), None)
 
 
 @contextmanager
@@ -672,7 +679,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         part = self._shells_parts.get(id(obj))
         if part is not None:
             return find_shells_part, part
-        reducer = _REDUCERS.get(kind) or cursors.reducer(kind) or expressions.reducer(kind)
+        reducer = _REDUCERS.get(kind) or _reducer_of_library(kind)
         if reducer is not None:
             return reducer(obj)
         if kind is caches.LruCache and not by_reference(obj):
@@ -699,6 +706,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_patsys(obj)
         elif is_loop(kind):
             return _reduce_loop(obj)
+        elif (stream := handlers.standard_stream(obj)) is not None:
+            return getattr, (sys, stream)
         elif making.needs_own_way(kind):
             if self._on_file is not None and isinstance(obj, BaseException):
                 for file in making.files_of(obj):

@@ -21,15 +21,16 @@ from dask_async_run.surroundings.figures import (
     FIGURES,
     left_open,
     open_figures,
-    place,
+    place_figures,
     shows,
     undrawn,
     unopened,
 )
 from dask_async_run.surroundings.hooks import HOOKS
 from dask_async_run.surroundings.libraries import LIBRARIES
+from dask_async_run.surroundings.logs import HANDLERS, LEVELS, handlers_in
 from dask_async_run.surroundings.patches import PATCHES, mentioned
-from dask_async_run.surroundings.process import LOGGING, PROCESS, WARNINGS, path_entries
+from dask_async_run.surroundings.process import PROCESS, WARNINGS, path_entries
 from dask_async_run.surroundings.saver import Saver, Shell
 from dask_async_run.surroundings.settings import SETTINGS
 from dask_async_run.surroundings.shell import (
@@ -39,6 +40,7 @@ from dask_async_run.surroundings.shell import (
     asks_for_error,
     asks_for_history,
     future_flags,
+    magics_in,
     sources,
 )
 from dask_async_run.surroundings.versions import environment, note
@@ -74,7 +76,8 @@ SAVERS: tuple[Saver, ...] = (
     PATCHES,
     *SHELL,
     *HOOKS,
-    LOGGING,
+    LEVELS,
+    HANDLERS,
     WARNINGS,
 )
 
@@ -114,6 +117,11 @@ def _readable(saver: Saver, read: Callable[[Shell], Any], shell: Shell) -> Any:
         reason = f"{type(error).__name__}: {error}"
         print(f"The state of {saver.name} is left alone: {reason}", file=sys.stderr)
         return None
+
+
+def place(found: Mapping[str, Any]) -> list[Any]:
+    """Put what came with some surroundings where it was; answer what a cell may change of them."""
+    return [*place_figures(found), *handlers_in(found), *magics_in(found)]
 
 
 def freshen() -> None:

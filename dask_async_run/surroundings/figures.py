@@ -97,7 +97,7 @@ def shows(words: Iterable[str]) -> bool:
     return not names.union(("plt", "pyplot", "pylab", "sns", "seaborn")).isdisjoint(words)
 
 
-def place(surroundings: Mapping[str, Any]) -> list[Any]:
+def place_figures(surroundings: Mapping[str, Any]) -> list[Any]:
     """Give the figures that came with some surroundings their numbers and order; answer them."""
     value = surroundings.get(FIGURES.name, {})
     figures: Open = value if isinstance(value, dict) else value[0]
@@ -139,7 +139,7 @@ def _merge(change: tuple[Open, list[Any]], shell: Shell) -> None:
     now, before = change
     here = list(open_figures().values())
     # One that was closed here meanwhile stays closed.
-    place({FIGURES.name: {n: f for n, f in now.items() if f in here or f not in before}})
+    place_figures({FIGURES.name: {n: f for n, f in now.items() if f in here or f not in before}})
     for figure in before:
         if figure not in now.values():
             sys.modules["matplotlib.pyplot"].close(figure)
@@ -149,7 +149,7 @@ FIGURES = Saver(
     "figures",
     False,
     lambda shell: open_figures() or None,
-    lambda figures, shell: None,  # `place` has been asked before
+    lambda figures, shell: None,  # `place_figures` has been asked before
     "matplotlib.pyplot",
     state=_state,
     difference=_difference,

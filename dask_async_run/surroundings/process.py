@@ -1,4 +1,4 @@
-"""Surroundings that belong to the process: folder, paths, environment, warnings, logging."""
+"""Surroundings that belong to the process: folder, paths, environment, warnings."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import functools
 import importlib
 import io
-import logging
 import os
 import random
 import re
@@ -199,73 +198,6 @@ def _write_filters(filters: list[Any], shell: Shell) -> None:
     warnings._filters_mutated()  # type: ignore[attr-defined]
 
 
-# -- logging: levels, and handlers that write to the standard streams --------------
-
-_OURS = ("dask_async_run", "distributed", "dask.", "bokeh", "tornado", "asyncio")
-_HANDLER = tuple[str, int, str | None, str | None]
-"""Stream's name, level, format, date format of a `logging.StreamHandler`."""
-
-
-def _loggers() -> dict[str, logging.Logger]:
-    found = {"": logging.getLogger()}
-    named = list(logging.Logger.manager.loggerDict.items())
-    return found | {
-        name: logger
-        for name, logger in named
-        if isinstance(logger, logging.Logger) and not name.startswith(_OURS) and name != "dask"
-    }
-
-
-def _stream_name(handler: logging.Handler) -> str | None:
-    if type(handler) is not logging.StreamHandler:
-        return None
-    stream = getattr(handler.stream, "name", None)
-    for name in ("stdout", "stderr"):
-        if handler.stream is getattr(sys, name) or stream == f"<{name}>":
-            return name
-    return None
-
-
-def _handlers(logger: logging.Logger) -> list[_HANDLER]:
-    found = []
-    for handler in logger.handlers:
-        name = _stream_name(handler)
-        if name is not None:
-            form = handler.formatter
-            text = form._fmt if form is not None else None
-            found.append((name, handler.level, text, form.datefmt if form is not None else None))
-    return found
-
-
-def _read_logging(shell: Shell) -> Any:
-    found = {
-        name: (logger.level, logger.propagate, logger.disabled, _handlers(logger))
-        for name, logger in _loggers().items()
-    }
-    fresh: Any = (logging.NOTSET, True, False, [])
-    kept = {name: value for name, value in found.items() if value != fresh or name == ""}
-    return kept, logging.root.manager.disable
-
-
-def _write_logging(state: Any, shell: Shell) -> None:
-    loggers, logging.root.manager.disable = state
-    for name, (level, propagate, disabled, handlers) in loggers.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.propagate, logger.disabled = propagate, disabled
-        there = _handlers(logger)
-        if there == handlers:
-            continue
-        for handler in [h for h in logger.handlers if _stream_name(h) is not None]:
-            logger.removeHandler(handler)
-        for stream, handler_level, text, dates in handlers:
-            new = logging.StreamHandler(getattr(sys, stream))
-            new.setLevel(handler_level)
-            if text is not None:
-                new.setFormatter(logging.Formatter(text, dates))
-            logger.addHandler(new)
-
-
 # -- modules beside the notebook that the cell has loaded anew ----------------------
 
 
@@ -335,5 +267,3 @@ PROCESS: tuple[Saver, ...] = (
 )
 WARNINGS = Saver("warnings", False, _read_filters, _write_filters)
 """Written last: importing a library adds filters."""
-LOGGING = Saver("logging", False, _read_logging, _write_logging)
-"""Written after those of libraries, which may log what is done to them."""

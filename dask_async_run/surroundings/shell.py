@@ -6,7 +6,7 @@ import __future__
 import functools
 import linecache
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import or_
 from pathlib import Path
 from typing import Any
@@ -221,6 +221,12 @@ def _write_magics(state: Any, shell: Shell) -> None:
         for name, (target, parameters) in aliases[kind].items():
             if name not in shell.magics_manager.magics[kind]:
                 shell.magics_manager.register_alias(name, target, kind, parameters)
+
+
+def magics_in(surroundings: Mapping[str, Any]) -> list[Any]:
+    """Answer the notebook's magics that came with some surroundings."""
+    made, _ = surroundings.get("magics", ({}, {}))
+    return [function for functions in made.values() for function in functions.values()]
 
 
 _NOT_EXTENSIONS = ("dask_async_run", "IPython.extensions.storemagic")

@@ -1,0 +1,54 @@
+"""Handlers of the `logging` module: all but their lock, which nobody holds.
+
+One that writes to a standard stream writes to that of the process that it is in.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from dask_async_run.namespace.kinds import per_class
+
+_STREAMS = ("stdout", "stderr")
+_HOOKS = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
+@per_class
+def reducer(cls: type) -> Callable[[Any], Any] | None:
+    """Answer what reduces handlers of a class, None for other classes."""
+    if not issubclass(cls, logging.Handler):
+        return None
+    own = any(getattr(cls, hook, None) is not getattr(object, hook, None) for hook in _HOOKS)
+    return None if own else _reduce_handler
+
+
+def _reduce_handler(handler: logging.Handler) -> Any:
+    attributes = {name: value for name, value in vars(handler).items() if name != "lock"}
+    return make_handler, (type(handler),), attributes, None, None, set_handler
+
+
+def make_handler(cls: type[logging.Handler]) -> logging.Handler:
+    """Make a handler that is still without all that its class would give it."""
+    return cls.__new__(cls)
+
+
+def set_handler(handler: logging.Handler, attributes: dict[str, Any]) -> None:
+    """Give a handler its attributes, and have `logging` know it."""
+    vars(handler).update(attributes)
+    handler.createLock()
+    logging._addHandlerRef(handler)  # type: ignore[attr-defined]
+    if name := attributes.get("_name"):
+        logging._handlers[name] = handler  # type: ignore[attr-defined]
+
+
+# -- the streams of a kernel ------------------------------------------------------------------
+
+
+def standard_stream(obj: Any) -> str | None:
+    """Answer the name in `sys` of a standard stream that sends what is written to a front end."""
+    if type(obj).__module__ != "ipykernel.iostream":
+        return None
+    return next((name for name in _STREAMS if obj is getattr(sys, name)), None)
