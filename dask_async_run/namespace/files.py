@@ -75,7 +75,8 @@ def make_open_file(
 
 def _mode(file: Any) -> str:
     telling: Any = file.raw if isinstance(file, io.BufferedRandom) else file
-    return str(telling.mode)
+    # A pipe's is not told what it was opened for, but what is below it knows.
+    return str(telling.mode if hasattr(telling, "mode") else file.buffer.mode.replace("b", ""))
 
 
 def _move(file: Any, place: Place) -> None:

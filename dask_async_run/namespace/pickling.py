@@ -62,6 +62,7 @@ from dask_async_run.namespace import (
     making,
     modules,
     parts,
+    threads,
     views,
     weak,
 )
@@ -351,7 +352,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
 
 @per_class
 def _reducer_of_library(kind: type) -> Callable[[Any], Any] | None:
-    found = (m.reducer(kind) for m in (cursors, expressions, handlers))
+    found = (m.reducer(kind) for m in (cursors, expressions, handlers, threads))
     return next((reducer for reducer in found if reducer is not None), None)
 
 
