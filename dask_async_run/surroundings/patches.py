@@ -3,9 +3,10 @@
 Modules, classes and named objects of libraries travel by name, so an attribute that
 the notebook's code assigned to one is a surrounding of its own. Which attributes
 those are is read off the source of the cells that have run: every target of an
-assignment whose owner turns out to be a library's. Two things that cells commonly
-change through a call are looked for where they end up: methods that were put on the
-classes of pandas (``tqdm.pandas()``, ``register_dataframe_accessor``).
+assignment whose owner turns out to be a library's. What cells commonly change through
+a call is looked for where it ends up: methods that were put on the classes of pandas
+(``tqdm.pandas()``, ``register_dataframe_accessor``), and functions of the notebook on
+classes that it names where it decorates or calls ``setattr`` (``@patch def ls(self: Path)``).
 
 What a *place* is here: module, qualified name of a class or object in it (``""``: the
 module itself), attribute. Its value is ``(value,)``, or ``()`` when there is none.
@@ -45,18 +46,20 @@ _NOT_SENT = frozenset(
 )
 """Modules' attributes that belong to one process, or have savers of their own."""
 
-_ASSIGNS = re.compile(r"\.\s*\w+[^\n(]*=|setattr|delattr|\bdel\b")
+_ASSIGNS = re.compile(r"\.\s*\w+[^\n(]*=|setattr|delattr|\bdel\b|@\s*\w")
 """What code that changes an attribute has somewhere: most cells need not be parsed."""
 
 
 class _Known:
     """What this process knows of its notebook: names as assigned to, and places.
 
-    `elsewhere` has the ``id`` of owners that were no library's.
+    `owners` are names of what may have got methods in another way; `elsewhere` has the ``id`` of
+    owners that were no library's.
     """
 
     def __init__(self) -> None:
         self.paths: set[Path] = set()
+        self.owners: set[Path] = set()
         self.elsewhere: dict[Path, int] = {}
         self.places: set[Place] = set()
         self.scanned = 0
@@ -68,22 +71,28 @@ class _Known:
         # The last one may be running: it can be written to until the next one is there.
         for source in history[max(0, self.scanned - 1) :]:
             self.paths |= assigned(source)
+            self.owners |= extended(source)
         self.scanned = len(history)
 
 
 _known = _Known()
 
 
+@functools.lru_cache(maxsize=16)
+def _nodes(source: str) -> tuple[ast.AST, ...]:
+    """Answer what code consists of; nothing of code that changes no attribute."""
+    if not _ASSIGNS.search(source):
+        return ()
+    try:
+        return tuple(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+
+
 def assigned(source: str) -> set[Path]:
     """Answer the dotted names that code assigns to or deletes, ``setattr`` included."""
-    if not _ASSIGNS.search(source):
-        return set()
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
-        return set()
     found = set()
-    for node in ast.walk(tree):
+    for node in _nodes(source):
         match node:
             case ast.Attribute(ctx=ast.Store() | ast.Del()):
                 found.add(_path(node))
@@ -93,6 +102,25 @@ def assigned(source: str) -> set[Path]:
             ):
                 found.add((*way, name) if (way := _path(owner)) else ())
     return found - {()}
+
+
+def extended(source: str) -> set[Path]:
+    """Answer the dotted names of what code may give attributes whose names it does not tell.
+
+    What a decorator is given, what a decorated function's first argument is said to be of, and
+    what ``setattr`` is called for with a name that is computed.
+    """
+    found: list[ast.expr] = []
+    for node in _nodes(source):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() if node.decorator_list:
+                calls = [d for d in node.decorator_list if isinstance(d, ast.Call)]
+                found += [argument for call in calls for argument in call.args]
+                found += [a.annotation for a in node.args.args[:1] if a.annotation is not None]
+            case ast.Call(func=ast.Name(id="setattr"), args=[owner, *_]):
+                found.append(owner)
+    each = [part for e in found for part in (e.elts if isinstance(e, ast.Tuple) else [e])]
+    return {_path(part) for part in each} - {()}
 
 
 def _path(node: ast.expr) -> Path:
@@ -224,6 +252,42 @@ def _is_pandas_own(value: Any) -> bool:
     )
 
 
+# -- methods that the notebook put on classes ---------------------------------------
+
+
+def _calls_setattr(code: types.CodeType) -> bool:
+    inner = (part for part in code.co_consts if isinstance(part, types.CodeType))
+    return "setattr" in code.co_names or any(map(_calls_setattr, inner))
+
+
+def _patched_classes(namespace: Mapping[str, Any]) -> Iterator[type]:
+    """Answer the libraries' classes that may have got methods through a call."""
+    for path in list(_known.owners):
+        owner = namespace.get(path[0])
+        for name in path[1:]:
+            owner = getattr(owner, name, None)
+        if isinstance(owner, type):
+            yield owner
+    values = list(namespace.values())
+    functions = (v for v in values if type(v) is types.FunctionType)
+    if any(f.__globals__ is namespace and _calls_setattr(f.__code__) for f in functions):
+        yield from (value for value in values if isinstance(value, type))
+
+
+def _methods(namespace: Mapping[str, Any]) -> Iterator[Place]:
+    """Answer where functions of the notebook are methods of classes of libraries."""
+    for kind in dict.fromkeys(_patched_classes(namespace)):
+        own = [name for name, value in vars(kind).items() if _function(value, namespace)]
+        if own and (located := _located(kind)) is not None:
+            yield from ((*located, name) for name in own)
+
+
+def _function(member: Any, namespace: Mapping[str, Any]) -> bool:
+    """Whether a member of a class is a function of the notebook, or made of one."""
+    made = getattr(member, "__func__", None) or getattr(member, "fget", None) or member
+    return getattr(made, "__globals__", None) is namespace
+
+
 # -- the saver --------------------------------------------------------------------------
 
 
@@ -236,6 +300,7 @@ def _read(shell: Shell) -> Any:
         if place is not None:
             _known.places.add(place)
     _known.places.update(_pandas_members())
+    _known.places.update(_methods(shell.user_ns))
     values = {place: _value(place) for place in sorted(_known.places)}
     return {place: value for place, value in values.items() if value is not None} or None
 

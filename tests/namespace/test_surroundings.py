@@ -209,6 +209,23 @@ def test_dotted_names_that_code_assigns_to(source: str, paths: set[tuple[str, ..
     assert patches.assigned(source) == paths
 
 
+@pytest.mark.contract(7)
+@pytest.mark.parametrize(
+    ("source", "paths"),
+    [
+        ("@patch\ndef f(self: a.B, x: c): pass", {("a", "B")}),
+        ("@patch\ndef f(self: (A, a.B)): pass", {("A",), ("a", "B")}),
+        ("@add_to(A)\nasync def f(self): pass", {("A",)}),
+        ("for n in names: setattr(A, n, 1)", {("A",)}),
+        ("def f(self: A): pass\nf(B)", set()),
+        ("@patch\ndef f(self, x: A): pass", set()),
+    ],
+)
+def test_names_of_what_may_get_methods(source: str, paths: set[tuple[str, ...]]) -> None:
+    """A decorator may put a function on a class that it is given, or that is its first argument's."""
+    assert patches.extended(source) == paths
+
+
 def test_packages_are_those_that_are_loaded_now(tmp_path: Path) -> None:
     """Those that were noted before, without what is gone since, and what came since."""
     for name in ("early", "gone", "late"):
