@@ -251,6 +251,24 @@ def _write_extensions(names: list[str], shell: Shell) -> None:
             continue  # not installed here: who uses it is told
 
 
+def _autoreload_state(shell: Shell) -> dict[str, Any] | None:
+    """Answer how ``%autoreload`` is set, where its extension is loaded."""
+    magic = shell and shell.magics_manager.magics["line"].get("autoreload")
+    reloader = getattr(getattr(magic, "__self__", None), "_reloader", None)
+    if reloader is None:
+        return None
+    return {n: getattr(reloader, n) for n in _OF_RELOADER if hasattr(reloader, n)}
+
+
+def _write_autoreload(state: dict[str, Any], shell: Shell) -> None:
+    if _autoreload_state(shell) is None:
+        return
+    reloader = shell.magics_manager.magics["line"]["autoreload"].__self__._reloader
+    for name, value in state.items():
+        setattr(reloader, name, value)
+
+
+_OF_RELOADER = ("enabled", "check_all", "autoload_obj")
 _HISTORY_WORDS = frozenset("history hist recall rerun macro save notebook edit In _ih".split())
 
 
@@ -339,6 +357,8 @@ SHELL: tuple[Saver, ...] = (
         difference=lambda before, now: [name for name in now if name not in before],
         piecemeal=True,
     ),
+    # In a cell modules are as they are here, where they are loaded anew before it is sent.
+    Saver("autoreload", False, lambda shell: None, _write_autoreload, state=_autoreload_state),
     Saver("magics", False, _read_magics, _write_magics),
     Saver("sources", False, lambda shell: None, _write_sources, piecemeal=True),
 )
