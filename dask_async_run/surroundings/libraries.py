@@ -231,6 +231,18 @@ def _write_sympy(functions: dict[str, Any], shell: Shell) -> None:
         setattr(printable, name, printable._repr_disabled if function is None else function)
 
 
+def _sympy_printers(shell: Shell) -> Any:
+    """Answer the settings that ``init_printing`` gave all printers of sympy."""
+    printer = getattr(sys.modules.get("sympy.printing.printer"), "Printer", None)
+    return None if printer is None else dict(printer._global_settings)
+
+
+def _write_sympy_printers(settings: dict[str, Any], shell: Shell) -> None:
+    printer = importlib.import_module("sympy.printing.printer").Printer
+    printer._global_settings.clear()
+    printer._global_settings.update(settings)
+
+
 LIBRARIES: tuple[Saver, ...] = (
     Saver("numpy.random", False, _read_numpy_random, _write_numpy_random, "numpy"),
     Saver("numpy.printoptions", False, _read_numpy_print, _write_numpy_print, "numpy"),
@@ -238,6 +250,14 @@ LIBRARIES: tuple[Saver, ...] = (
     Saver("pandas", False, _read_pandas, _write_pandas, "pandas", state=_pandas_state),
     Saver("sklearn", False, _read_sklearn, _write_sklearn, "sklearn"),
     Saver("sympy", False, _read_sympy, _write_sympy, "sympy.printing.defaults", state=_sympy_state),
+    Saver(
+        "sympy printers",
+        False,
+        lambda shell: _sympy_printers(shell) or None,
+        _write_sympy_printers,
+        "sympy.printing.printer",
+        state=_sympy_printers,
+    ),
     Saver("backend", False, _read_backend, _write_backend, "matplotlib.pyplot"),
     Saver("interactive", False, _read_interactive, _write_interactive, "matplotlib.pyplot"),
     Saver("matplotlib", False, _read_matplotlib, _write_matplotlib, "matplotlib"),
