@@ -40,9 +40,12 @@ Settings = dict[str, Any]
 """What `io.TextIOWrapper.reconfigure` gives a text file; nothing of other files."""
 
 
-def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> Any:
-    """Make a closed file: what ``with open(...) as file`` leaves behind."""
-    opened = mode.replace("x", "w")
+def make_closed_file(kind: type, name: Any, mode: str | None, encoding: str | None) -> Any:
+    """Make a closed file: what ``with open(...) as file`` leaves behind.
+
+    Its mode is None for a text file that `open` did not make: a pipe, what `gzip.open` answers.
+    """
+    opened = (mode or "r").replace("x", "w")
     if kind is io.FileIO:
         raw: Any = io.FileIO(os.devnull, opened)
     else:
@@ -53,6 +56,8 @@ def make_closed_file(kind: type, name: Any, mode: str, encoding: str | None) -> 
         file = raw
     elif kind is io.TextIOWrapper:
         file.mode = mode
+        if mode is None:
+            del file.mode
     file.close()
     return file
 
@@ -75,8 +80,7 @@ def make_open_file(
 
 def _mode(file: Any) -> str:
     telling: Any = file.raw if isinstance(file, io.BufferedRandom) else file
-    # A pipe's is not told what it was opened for, but what is below it knows.
-    return str(telling.mode if hasattr(telling, "mode") else file.buffer.mode.replace("b", ""))
+    return str(telling.mode)
 
 
 def _move(file: Any, place: Place) -> None:
@@ -100,7 +104,8 @@ def reduce_file(file: Any) -> Any:
     """
     kind = type(file)
     if file.closed:
-        return make_closed_file, (kind, file.name, _mode(file), getattr(file, "encoding", None))
+        mode = _mode(file) if hasattr(file, "mode") else None
+        return make_closed_file, (kind, file.name, mode, getattr(file, "encoding", None))
     for name in ("stdout", "stderr"):
         if file is getattr(sys, name) or file is getattr(sys, f"__{name}__"):
             return getattr, (sys, name)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from dask_async_run.namespace import files, handlers, threads, weak
+from dask_async_run.namespace import archives, files, handlers, threads, weak
 from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
@@ -49,7 +49,8 @@ _ALONE = 2
 
 @per_class
 def _is_loaded_otherwise(cls: type) -> bool:
-    return cls in _LOADED_OTHERWISE or bool(handlers.reducer(cls) or threads.reducer(cls))
+    ways = (archives, handlers, threads)
+    return cls in _LOADED_OTHERWISE or any(module.reducer(cls) is not None for module in ways)
 
 
 def _large_types() -> tuple[type, ...]:

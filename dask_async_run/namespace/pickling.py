@@ -48,6 +48,7 @@ import cloudpickle
 from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.namespace import (
+    archives,
     attributed,
     beside,
     caches,
@@ -352,7 +353,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
 
 @per_class
 def _reducer_of_library(kind: type) -> Callable[[Any], Any] | None:
-    found = (m.reducer(kind) for m in (cursors, expressions, handlers, threads))
+    found = (m.reducer(kind) for m in (archives, cursors, expressions, handlers, threads))
     return next((reducer for reducer in found if reducer is not None), None)
 
 
