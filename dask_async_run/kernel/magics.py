@@ -36,10 +36,12 @@ from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
+from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session, gone, open_again, open_session
 from dask_async_run.kernel.settings import Quantity
 from dask_async_run.kernel.submission import (
+    analyse_cell,
     as_typed,
     numbered,
     pending_names,
@@ -145,6 +147,7 @@ class AsyncRun(Magics):
         self._live = Live(shell)
         self._notices = Notices()
         self._notify_of: dict[str, bool] = {}
+        self._submitted: set[str] = set()  # and not gathered, when the current cell began
 
     # -- the session -----------------------------------------------------------
 
@@ -191,11 +194,32 @@ class AsyncRun(Magics):
         self._warming.tell()
 
     def after_cell(self, result: Any) -> None:
-        """Have the workers import what a cell here has imported."""
+        """Have the workers import what a cell here has imported; note what it has bound."""
         if self._warming is not None:
             self._warming.tell()
+        self._note_bound(result)
         if audience(self.shell) is Audience.TERMINAL and self._has_news():
             self._notify("")
+
+    def _note_bound(self, result: Any) -> None:
+        """Note the names that a cell here has bound after jobs were submitted that bind them, too.
+
+        That a name has the same small number as before does not tell that it was bound.
+        """
+        waiting = [record for record in self._waiting() if record.id in self._submitted]
+        code = getattr(result.info, "raw_cell", "") or ""
+        if not waiting or not result.success or _OURS.search(code):
+            return
+        try:
+            bound = analyse_cell(self.shell, code).certain
+        except SyntaxError:  # a magic that is no Python
+            return
+        for record in waiting:
+            if record.kept is not None:
+                record.kept.bound_here(bound & {*record.spec.binds, *record.spec.deletes})
+
+    def _waiting(self) -> list[Record]:
+        return [] if self._session is None else self._session.waiting()
 
     def close(self) -> None:
         """Disconnect; jobs go on."""
@@ -537,6 +561,7 @@ class AsyncRun(Magics):
 
     def before_cell(self, info: Any) -> None:
         """Tell, before a cell runs here, which names it reads are still to come."""
+        self._submitted = {record.id for record in self._waiting()}
         if not self._has_news() or self._session is None:
             return
         code = info.raw_cell or ""

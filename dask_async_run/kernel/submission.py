@@ -211,7 +211,11 @@ class PendingName:
 
 
 def pending_names(session: Session) -> dict[str, PendingName]:
-    """Answer the names that ungathered jobs of this kernel bind or delete."""
+    """Answer the names that ungathered jobs of this kernel bind or delete.
+
+    A name that was bound or deleted here since a job was submitted is not that job's any more:
+    gathering leaves it alone, too.
+    """
     waiting = session.waiting()
     if not waiting:
         return {}
@@ -227,7 +231,10 @@ def pending_names(session: Session) -> dict[str, PendingName]:
             names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
         if record.spec.only:
             names = names & {*record.spec.only}
+        kept, namespace = record.kept, session.namespace
         for name in names:
+            if kept is not None and not (is_hidden(name) or kept.stands(name, namespace)):
+                continue
             if name in certain or name not in found:
                 found[name] = PendingName([record], name in certain)
             else:

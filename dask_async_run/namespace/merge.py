@@ -182,6 +182,20 @@ class Kept:
         held = self._base.get(name)
         return _MISSING if held is None else held.get(_MISSING)
 
+    def stands(self, name: str, namespace: Mapping[str, Any]) -> bool:
+        """Whether a name means here what it meant at submission, or nothing as it did then."""
+        held = self._base.get(name)
+        if held is None:
+            return name not in namespace
+        base = held.get(_MISSING)
+        return base is not _MISSING and namespace.get(name, _MISSING) is base
+
+    def bound_here(self, names: Iterable[str]) -> None:
+        """Note that names were bound here since, be it to what they meant before."""
+        for name in names:
+            if name in self._base:
+                self._base[name] = Held(object(), ())
+
     def rebase(self, name: str, old: Any, new: Any) -> None:
         """Note that gathering an earlier job gave a name its new value."""
         if self.base(name) is old:
@@ -379,7 +393,7 @@ class Merger:
                 return None
             return "is here already, with another value"
         base = self._kept.base(name)
-        if here is base or is_hidden(name):
+        if self._kept.stands(name, self._namespace) or is_hidden(name):
             return None
         if here is _MISSING:
             return "was deleted here since"

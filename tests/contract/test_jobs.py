@@ -157,6 +157,61 @@ def test_the_run_that_makes_a_pending_name_is_told(kernel: RemoteKernel) -> None
     assert value(kernel, "x") == "first"
 
 
+@pytest.mark.contract(1, 11, 19)
+@pytest.mark.parametrize("here", ["x = 100", "x = 1", "x = 2\nx = 1"])
+def test_a_name_that_was_bound_here_since_is_nobody_elses(kernel: RemoteKernel, here: str) -> None:
+    """A later cell reads it as it is here and waits for nobody; be it what it was before, too."""
+    do(kernel, "x = 1")
+    submit(kernel, "rebinds", WAIT.format("go") + "x = 5")
+    do(kernel, here)
+    assert "rebinds" not in do(kernel, "expected = x + 1")
+    submit(kernel, "later", "y = x + 1")
+    do(kernel, "%async_gather later")
+    assert value(kernel, "y == expected") is True
+    let_go(kernel, "go")
+    assert "x was rebound here since" in do(kernel, "%async_gather rebinds")
+    assert value(kernel, "x + 1 == expected") is True
+
+
+@pytest.mark.contract(11)
+def test_a_name_that_was_deleted_here_since_is_not_there_for_later_cells(
+    kernel: RemoteKernel,
+) -> None:
+    """As it would not be if both had run here."""
+    do(kernel, "import numpy as np\nlarge = np.ones(1000)")
+    submit(kernel, "makes-again", WAIT.format("go") + "large = 5")
+    do(kernel, "del large")
+    submit(kernel, "asks", "there = 'large' in globals()")
+    do(kernel, "%async_gather asks")
+    assert value(kernel, "there") is False
+    let_go(kernel, "go")
+    assert "large was deleted here since" in do(kernel, "%async_gather makes-again")
+    assert value(kernel, "'large' in globals()") is False
+
+
+@pytest.mark.contract(11)
+def test_a_name_that_a_later_job_has_brought_is_that_jobs(kernel: RemoteKernel) -> None:
+    """And not an earlier one's that has not ended."""
+    submit(kernel, "same", WAIT.format("go") + "w = 5")
+    submit(kernel, "same", "w = 6")
+    do(kernel, "%async_gather same")
+    submit(kernel, "after", "v = w + 1")
+    do(kernel, "%async_gather after")
+    assert value(kernel, "(w, v)") == (6, 7)
+    let_go(kernel, "go")
+    do(kernel, "%async_gather same@1")
+    assert value(kernel, "w") == 6
+
+
+@pytest.mark.contract(11)
+def test_a_cell_that_submits_does_not_count_what_it_bound_before(kernel: RemoteKernel) -> None:
+    """As a loop over submissions, or a script: the job comes after."""
+    code = "q = 1\nget_ipython().run_cell_magic('async_run', '--name inner', 'q = 2'); None"
+    do(kernel, code)
+    do(kernel, "%async_gather inner")
+    assert value(kernel, "q") == 2
+
+
 @pytest.mark.contract(11)
 def test_a_cell_here_may_wait_for_a_pending_name(kernel: RemoteKernel) -> None:
     """With ``pending = "wait"`` a cell that reads a pending name gathers it first."""
