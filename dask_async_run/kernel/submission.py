@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dask_async_run import surroundings
-from dask_async_run.errors import FrameError, ServerError
+from dask_async_run.errors import FrameError, OptionError, ServerError
 from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
@@ -131,8 +131,10 @@ def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepare
 
     Raises
     ------
-    SyntaxError, NotPickledError
+    SyntaxError, NotPickledError, OptionError
     """
+    if options.max_parallel and not options.sweep:
+        raise OptionError("--max-parallel", "it is for the members of a sweep: add --sweep")
     with on_cluster(session.remote):
         return _prepare(session, code, options)
 

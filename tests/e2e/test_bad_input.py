@@ -36,6 +36,7 @@ LINES = """\
 %%async_run --memory=-5
 %%async_run --memory 1e30TiB
 %%async_run --retries=-3
+%%async_run --max-parallel 3
 %%async_run --retries 99999999999999999999
 %%async_run --priority=-99999999999999999999
 %%async_run --resources =1
