@@ -11,9 +11,10 @@ import ctypes
 import errno
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Self
 
 from dask_async_run.job import Message
@@ -30,12 +31,6 @@ WORD = 16
 _libc = ctypes.CDLL(None, use_errno=True)
 if hasattr(_libc, "process_vm_readv"):  # Linux
     _libc.process_vm_readv.restype = ctypes.c_ssize_t
-
-_STEP = 2 * 1024 * 1024
-"""Bytes between two that are tried: memory that is not copied to other processes is seldom less."""
-
-_AT_ONCE = 1024
-"""Ranges that the system reads with one call at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +101,7 @@ class SnapshotReader:
             self.fill(memoryview(word), snapshot.address)
             if word != snapshot.word:
                 raise ProcessLookupError(errno.ESRCH, f"process {self._pid} is another one")
-            for part in snapshot.parts:
-                self._touch([*range(0, part.size, _STEP), part.size - 1], part.address)
+            self._look_for(snapshot.parts)
         except BaseException:
             os.close(self._process)
             raise
@@ -120,21 +114,28 @@ class SnapshotReader:
         OSError
             It has ended, or has nothing there.
         """
-        self._read(room, [_Range(address, room.nbytes)])
-
-    def _touch(self, offsets: Sequence[int], address: int) -> None:
-        """Read a byte at each offset from an address."""
-        for start in range(0, len(offsets), _AT_ONCE):
-            there = [_Range(address + each, 1) for each in offsets[start : start + _AT_ONCE]]
-            self._read(memoryview(bytearray(len(there))), there)
-
-    def _read(self, room: memoryview, ranges: Sequence[_Range]) -> None:
         here = _Range(ctypes.addressof(ctypes.c_char.from_buffer(room)), room.nbytes)
-        there = (_Range * len(ranges))(*ranges)
-        done = _libc.process_vm_readv(self._pid, ctypes.byref(here), 1, there, len(ranges), 0)
+        there = _Range(address, room.nbytes)
+        done = _libc.process_vm_readv(self._pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
         if done != room.nbytes:
-            number = ctypes.get_errno() if done < 0 else errno.EFAULT
-            raise OSError(number, f"process {self._pid} cannot be read: {os.strerror(number)}")
+            raise self._unreadable(ctypes.get_errno() if done < 0 else errno.EFAULT)
+
+    def _look_for(self, parts: Iterable[Part]) -> None:
+        """Find out whether it has all parts: some memory is not copied to other processes."""
+        limits = []
+        for line in Path(f"/proc/{self._pid}/maps").read_text(errors="replace").splitlines():
+            low, _, high = line.partition(" ")[0].partition("-")
+            limits.append((int(low, 16), int(high, 16)))
+        for part in parts:
+            known = part.address
+            for begin, end in limits:  # in order
+                if begin <= known < end:
+                    known = end
+            if known < part.address + part.size:
+                raise self._unreadable(errno.EFAULT)
+
+    def _unreadable(self, number: int) -> OSError:
+        return OSError(number, f"process {self._pid} cannot be read: {os.strerror(number)}")
 
     def end(self) -> None:
         """End the snapshot, and `close`."""

@@ -108,7 +108,7 @@ class SnapshotFrames:
         """Name the large ones that are known to be there, or are coming now; by their ids."""
         views = {id(buffer): PickleBuffer(buffer).raw() for buffer in buffers}
         large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
-        if not is_worth_it(sum(view.nbytes for view in large.values())):
+        if sum(view.nbytes for view in large.values()) < ENOUGH:
             return {}
         known = {key: self._frames.known(view) for key, view in large.items()}
         named = {key: frame for key, frame in known.items() if frame is not None}

@@ -37,6 +37,9 @@ PATIENCE = 5.0
 SPARE = 64 * 1024 * 1024
 """Bytes that a disk must have beyond what is copied: who submits is told before if it is full."""
 
+DELAY = 0.03
+"""Seconds until copying begins: who submits is about to make the job, and is waited for."""
+
 RECORD_AGAIN = 1.0
 """Seconds after which it is asked again whether what could not be written is on record."""
 
@@ -154,6 +157,7 @@ class Arrivals:
         copying.add_done_callback(self._copying.pop)
 
     async def _copy(self, snapshot: Snapshot, reader: SnapshotReader, note: Path) -> None:
+        await asyncio.sleep(DELAY)
         for part in snapshot.parts:
             try:
                 self._came(part.digest, await asyncio.to_thread(self._take, part, reader))
