@@ -132,22 +132,24 @@ class FrameStore:
             return frame
         return Frame(self._write(view.nbytes, _from(view)), view.nbytes)
 
-    def known(self, view: memoryview) -> Frame | None:
-        """Answer the frame that a buffer is known to be without reading it; it is used now.
+    def known(self, view: memoryview, read: bool = False) -> Frame | None:
+        """Answer the frame that a buffer is known to be; it is used now.
 
         Parameters
         ----------
         view : memoryview
             Of plain bytes.
+        read : bool
+            Find out by reading it, if need be.
 
         Returns
         -------
         Frame or None
-            None if it was not mapped from a frame, or somebody has written to it since, or that
-            is not there any more.
+            None if it was not mapped from a frame, or somebody has written to it since (and it
+            is not to be read), or the frame is not there.
         """
         self._check_folder()
-        frame = self._mapped_as(view)
+        frame = self._mapped_as(view) or (name_of(view) if read else None)
         return frame if frame is not None and self._is_there(frame) else None
 
     def take(self, size: int, fill: Fill) -> Frame:

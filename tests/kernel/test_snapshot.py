@@ -240,6 +240,20 @@ def test_what_was_mapped_and_written_to_is_left_to_a_snapshot(place: Place, larg
     assert len(place.asked) == 1
 
 
+def test_what_was_left_before_and_has_not_changed_is_not_asked_for_again(
+    place: Place, large: Array
+) -> None:
+    """It is read, and found in the store; once it has changed it is left to a snapshot again."""
+    (first,) = place.put(large)
+    there = place.store.put(bytes_of(large))
+    (second,) = place.put(large)
+    assert (is_unread(first), second) == (True, there.digest)
+    large[0] = -1.0
+    (third,) = place.put(large)
+    assert is_unread(third)
+    assert len(place.asked) == 2
+
+
 def test_what_the_registry_cannot_read_is_copied(place: Place, large: Array) -> None:
     """The snapshot ends then."""
     place.answer = False
