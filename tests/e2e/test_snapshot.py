@@ -17,11 +17,14 @@ from waiting import wait_for
 pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
 
 SERVE = "%load_ext dask_async_run\n%async_run_server --workers 1 --no-dashboard"
+# It waits, for Dask keeps the certificates of a connection that it makes in a file for a moment:
+# who is killed just then leaves that behind.
 SUBMIT_AND_DIE = """\
-import os, signal
+import os, signal, time
 get_ipython().run_cell_magic("async_run", "--name sum", "total = float(x.sum())")
 os.kill({server}, signal.SIGSTOP)
 x[:] = 0.0
+time.sleep(0.5)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
