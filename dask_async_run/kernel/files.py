@@ -12,18 +12,11 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
+from dask_async_run import surroundings
 from dask_async_run.errors import OptionError
 from dask_async_run.filenames import matching
 from dask_async_run.job import JobResult, JobSpec, Message, Payload
 from dask_async_run.kernel.session import Session
-
-
-def working_folder() -> Path | None:
-    """Answer this kernel's working folder; None if that was removed."""
-    try:
-        return Path.cwd()
-    except FileNotFoundError:
-        return None
 
 
 class Outgoing:
@@ -48,7 +41,7 @@ class Outgoing:
 
     def __init__(self, session: Session, options: argparse.Namespace) -> None:
         self._store = session.store
-        folder = working_folder()
+        folder = surroundings.working_folder()
         if folder is None and (options.upload or options.download):
             raise OptionError(
                 "--upload" if options.upload else "--download",

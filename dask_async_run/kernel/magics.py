@@ -51,7 +51,7 @@ from dask_async_run.kernel.submission import (
 )
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
-from dask_async_run.namespace.analyse import analyse
+from dask_async_run.namespace.analyse import Analysis
 from dask_async_run.quantities import LISTED, count, duration, size, size_limit, time_limit, workers
 from dask_async_run.server.connection import Connection, find, wait_for_the_end
 from dask_async_run.server.control import stop_server
@@ -147,6 +147,7 @@ class AsyncRun(Magics):
         self._live = Live(shell)
         self._notices = Notices()
         self._notify_of: dict[str, bool] = {}
+        self._analysis: tuple[str, Analysis] | None = None
         self._submitted: set[str] = set()  # and not gathered, when the current cell began
 
     # -- the session -----------------------------------------------------------
@@ -211,12 +212,18 @@ class AsyncRun(Magics):
         if not waiting or not result.success or _OURS.search(code):
             return
         try:
-            bound = analyse_cell(self.shell, code).certain
+            bound = self._analysed(code).certain
         except SyntaxError:  # a magic that is no Python
             return
         for record in waiting:
             if record.kept is not None:
                 record.kept.bound_here(bound & {*record.spec.binds, *record.spec.deletes})
+
+    def _analysed(self, code: str) -> Analysis:
+        """Analyse the cell that is run here: once, before it and after it."""
+        if self._analysis is None or self._analysis[0] != code:
+            self._analysis = code, analyse_cell(self.shell, code)
+        return self._analysis[1]
 
     def _waiting(self) -> list[Record]:
         return [] if self._session is None else self._session.waiting()
@@ -574,8 +581,7 @@ class AsyncRun(Magics):
             pending = pending_names(self._session)
             if not pending:
                 return
-            source = self.shell.transform_cell(code)
-            analysis = analyse(source, self.shell.transform_cell)
+            analysis = self._analysed(code)
             stale = stale_names(self._session, pending, analysis.reads.keys() - analysis.discarded)
             labels = {
                 name: self._session.registry.show(made.makers[-1].id).label

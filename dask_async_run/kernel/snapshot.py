@@ -103,8 +103,8 @@ class SnapshotFrames:
     def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
         """As `FrameStore.put_payload`; a frame may not be there yet, but will be.
 
-        It has a name then that nobody has read it under, and the registry says that it is
-        coming. Where it has been read, the jobs' specs have its name (`JobSpec.renamed`).
+        Its name says then that nobody has read it, and the registry that it is coming. When it
+        has been read, the jobs' specs have the name of its content (`JobSpec.renamed`).
         """
         named = self._named([*buffers, stream]) if self._possible else {}
         return payload_of(lambda each: named.get(id(each)) or self.put(each), stream, buffers)

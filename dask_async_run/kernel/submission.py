@@ -26,7 +26,7 @@ from dask_async_run.errors import FrameError, OptionError, ServerError
 from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
-from dask_async_run.kernel.files import Outgoing, working_folder
+from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.local_code import LARGEST, LocalCode
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.record import Record
@@ -438,7 +438,7 @@ def submit(
 def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None) -> Iterator[str]:
     """Yield what the user is to know of what goes along otherwise than it is here, or does not."""
     captured = prepared.captured
-    if working_folder() is None:
+    if surroundings.working_folder() is None:
         yield (
             "The working folder of this notebook was removed: the cell runs in another one. "
             "Change to one that is there (%cd)."
@@ -495,7 +495,7 @@ def _spec(
             "frame": payload.frames[len(captured.buffers)],
             "entries": local.entries,
             "names": [module.name for module in local.modules],
-            "folder": str(working_folder() or ""),
+            "folder": str(surroundings.working_folder() or ""),
         }
     return JobSpec(
         id=uuid.uuid4().hex,

@@ -15,7 +15,7 @@ import asyncio
 import json
 import logging
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -50,8 +50,8 @@ NAMED = 10_000
 class Names(Protocol):
     """Where frames are named; what an `Arrivals` needs of its registry."""
 
-    def frame_came(self, name: str, digest: str) -> None:
-        """A frame has come, which has another name from now on."""
+    def frame_came(self, name: str, names: Mapping[str, str]) -> None:
+        """A frame has come: what it and others are called now, by the names that they had."""
 
     def frames_came(self) -> None:
         """Frames have come, or will not."""
@@ -181,7 +181,7 @@ class Arrivals:
         self._named[name] = digest
         for old in list(self._named)[:-NAMED]:
             del self._named[old]
-        self._names.frame_came(name, digest)
+        self._names.frame_came(name, self._named)
         self._holders.came(name)
 
     async def _on_record(self) -> None:

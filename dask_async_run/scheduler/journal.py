@@ -16,7 +16,7 @@ import fcntl
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -409,17 +409,26 @@ class Journal(JournalReader):
                 found[job] = (row["name"], State(row["state"]))
         return found
 
-    def rename_frame(self, name: str, digest: str) -> None:
-        """Write the name of a frame that had another one when jobs were made that need it."""
+    def rename_frame(self, name: str, names: Mapping[str, str]) -> None:
+        """Write the name of a frame that had another one when jobs were made that need it.
+
+        Parameters
+        ----------
+        name : str
+            The one that it had.
+        names : mapping of str to str
+            What frames are called now, by the names that they had: those of earlier ones too,
+            which may not be written yet.
+        """
         for row in self._all("SELECT job FROM frames WHERE digest = ?", name):
             spec = self.spec(row["job"])
             assert spec is not None  # it is there with its frames
             self._write(
                 "UPDATE specs SET spec = ? WHERE number = (SELECT number FROM jobs WHERE id = ?)",
-                pack(spec.renamed({name: digest}).to_message()),
+                pack(spec.renamed(names).to_message()),
                 spec.id,
             )
-        self._write("UPDATE OR REPLACE frames SET digest = ? WHERE digest = ?", digest, name)
+        self._write("UPDATE OR REPLACE frames SET digest = ? WHERE digest = ?", names[name], name)
         self._sweep = None
 
     def _name_frames(self, job: str, digests: Iterable[str], now: float) -> None:

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -406,9 +406,9 @@ class JobRegistry:
                 self._saver.save(job, digests)
         self._saver.sync()
 
-    def frame_came(self, name: str, digest: str) -> None:
+    def frame_came(self, name: str, names: Mapping[str, str]) -> None:
         """A large input that was coming has been read: the jobs that need it get its name."""
-        self.journal.rename_frame(name, digest)
+        self.journal.rename_frame(name, names)
         self.touch()
 
     def frames_came(self) -> None:

@@ -30,7 +30,7 @@ from dask_async_run.surroundings.hooks import HOOKS
 from dask_async_run.surroundings.libraries import LIBRARIES
 from dask_async_run.surroundings.logs import HANDLERS, LEVELS, handlers_in
 from dask_async_run.surroundings.patches import PATCHES, mentioned
-from dask_async_run.surroundings.process import PROCESS, WARNINGS, path_entries
+from dask_async_run.surroundings.process import PROCESS, WARNINGS, path_entries, working_folder
 from dask_async_run.surroundings.saver import Saver, Shell
 from dask_async_run.surroundings.settings import SETTINGS
 from dask_async_run.surroundings.shell import (
@@ -65,6 +65,7 @@ __all__ = [
     "state",
     "undrawn",
     "unopened",
+    "working_folder",
     "write",
 ]
 

@@ -26,11 +26,17 @@ _FIRST_ENVIRONMENT = dict(os.environ)
 """The environment when this package was imported: later differences are the notebook's."""
 
 
-def _read_folder(shell: Shell) -> str | None:
+def working_folder() -> Path | None:
+    """Answer this process's working folder; None if that was removed."""
     try:
-        return str(Path.cwd())
-    except OSError:  # it was removed
+        return Path.cwd()
+    except OSError:
         return None
+
+
+def _read_folder(shell: Shell) -> str | None:
+    folder = working_folder()
+    return None if folder is None else str(folder)
 
 
 def _write_folder(folder: str, shell: Shell) -> None:

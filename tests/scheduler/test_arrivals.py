@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -40,9 +40,9 @@ class Site:
     def arrivals(self) -> Arrivals:
         return Arrivals(self.notes, self.store, self.holders, self)
 
-    def frame_came(self, name: str, digest: str) -> None:
-        assert self.store.has(digest)
-        self.named[name] = digest
+    def frame_came(self, name: str, names: Mapping[str, str]) -> None:
+        assert self.store.has(names[name])
+        self.named[name] = names[name]
 
     def frames_came(self) -> None:
         self.news += 1
@@ -60,6 +60,16 @@ class Site:
     def take(self, parts: list[Part] | None = None) -> Snapshot:
         self.snapshots.append(take(self.parts() if parts is None else parts))
         return self.snapshots[-1]
+
+    def copy(self, snapshot: Snapshot) -> None:
+        """Have all of it copied."""
+
+        async def story() -> None:
+            arrivals = self.arrivals()
+            assert await arrivals.bring(snapshot)
+            await arrivals.wait(part.digest for part in snapshot.parts)
+
+        asyncio.run(story())
 
     def is_gone(self, snapshot: Snapshot) -> bool:
         try:
@@ -119,12 +129,7 @@ def test_what_is_there_is_not_written_again(site: Site) -> None:
     written = (site.store.folder / there.digest).stat()
     snapshot = site.take()
 
-    async def story() -> None:
-        arrivals = site.arrivals()
-        assert await arrivals.bring(snapshot)
-        await arrivals.wait(part.digest for part in snapshot.parts)
-
-    asyncio.run(story())
+    site.copy(snapshot)
     assert site.named[snapshot.parts[0].digest] == there.digest
     assert (site.store.folder / there.digest).stat().st_ino == written.st_ino
     assert len(list(site.store)) == 2
@@ -138,12 +143,7 @@ def test_the_snapshot_stays_until_the_names_are_on_record(
     site.fails = 3
     snapshot = site.take()
 
-    async def story() -> None:
-        arrivals = site.arrivals()
-        assert await arrivals.bring(snapshot)
-        await arrivals.wait(part.digest for part in snapshot.parts)
-
-    asyncio.run(story())
+    site.copy(snapshot)
     assert not site.fails
     assert not site.noted
 

@@ -104,8 +104,9 @@ def test_a_frame_that_was_read_is_renamed_in_all_jobs_that_need_it(
     first, _ = add(journal, "a", inputs=inputs)
     second, _ = add(journal, "b", inputs=Payload(b"in", [["unread1-4", 4]]).to_message())
     other, _ = add(journal, "c", inputs=Payload(b"in", [["unread3-4", 4]]).to_message())
-    journal.rename_frame("unread1-4", "d-4")
-    journal.rename_frame("unread2-9", "e-9")
+    names = {"unread1-4": "d-4", "unread2-9": "e-9"}
+    journal.rename_frame("unread1-4", names)
+    journal.rename_frame("unread2-9", names)
     journal.flush()
     with Journal.open_readonly(path) as reader:
         for source in (journal, reader):
@@ -392,6 +393,26 @@ def test_on_a_full_disk_nothing_that_was_said_is_dropped(
     journal.flush()
     assert journal.views()[0].state == "finished"
     assert len(journal.outputs(spec.id)[0][2]) == 100_000
+
+
+def test_on_a_full_disk_frames_are_renamed_one_after_the_other(
+    journal: Journal, full: Callable[[bool], None]
+) -> None:
+    """The second one's name does not undo the first one's, which is not written yet."""
+    frames = [["unread1-4", 4], ["unread2-9", 9]]
+    spec, _ = add(journal, inputs=Payload(bytes(100_000), frames).to_message())
+    full(True)
+    names: dict[str, str] = {}
+    for name, digest in (("unread1-4", "d-4"), ("unread2-9", "e-9")):
+        names[name] = digest
+        journal.rename_frame(name, names)
+        with pytest.raises(ServerError, match="full"):
+            journal.flush()
+    full(False)
+    journal.flush()
+    renamed = journal.spec(spec.id)
+    assert renamed is not None
+    assert renamed.payload.digests == ["d-4", "e-9"] == list(journal.frames(spec.id))
 
 
 def test_what_is_said_to_a_journal_that_was_removed_is_not_lost(path: Path) -> None:
