@@ -96,6 +96,12 @@ def until_line(notebook: LabNotebook, cell: int, number: int) -> str:
     return wait_for(shown, 120, f"line {number} of cell {cell}")
 
 
+def until_plain(notebook: LabNotebook, cell: int) -> None:
+    """Wait until a card is plain HTML: its widget, which looks the same at its end, has gone."""
+    widgets = notebook.cell(cell).locator(".jp-OutputArea .jupyter-widgets")
+    wait_for(lambda: widgets.count() == 0, what=f"the card of cell {cell} is plain HTML")
+
+
 def saved_bundle(lab: tuple[Path, str], notebook: LabNotebook, cell: int) -> Any:
     saved = notebook.save(lab[0])
     (output,) = saved.cells[cell].outputs
@@ -130,7 +136,7 @@ def test_lines_appear_and_go_on_after_a_reload(
     assert ended.count("line ") <= 15
 
     # The page no longer knows the card as an output that the kernel may change.
-    wait_for(lambda: notebook.cell(1).locator("button").count() == 0, what="the card is plain HTML")
+    until_plain(notebook, 1)
     data = saved_bundle(lab, notebook, 1)
     assert WIDGET not in data
     assert "✔ finished" in data["text/html"]
@@ -193,7 +199,7 @@ def test_the_saved_notebook_has_the_summary(
     assert notebook.cell(1).locator(".jp-OutputArea td", has_text="seven").count() == 1
     go.touch()
     until_shown(notebook, 1, "✔ finished", "drawing")
-    wait_for(lambda: notebook.cell(1).locator("button").count() == 0, what="the card is plain HTML")
+    until_plain(notebook, 1)
     picture = notebook.cell(1).locator(".jp-OutputArea img")
     assert picture.evaluate("image => image.naturalWidth") > 100
     data = saved_bundle(lab, notebook, 1)
