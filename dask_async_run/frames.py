@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING
 
 from xxhash import xxh3_128, xxh3_128_digest
 
+from dask_async_run import recycling
 from dask_async_run.content import PIECE, WHOLE, combined, digest_of, in_threads, is_named
 from dask_async_run.errors import FrameError
 from dask_async_run.job import Payload
@@ -38,7 +39,7 @@ from dask_async_run.mapping import mapped
 from dask_async_run.marks import Marks
 from dask_async_run.memory import NOTE, Memory
 from dask_async_run.pages import is_untouched
-from dask_async_run.settling import PART, TRASH, bring, empty_trash, throw_away
+from dask_async_run.settling import PART, TRASH, bring, empty_trash, let_go, throw_away
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -60,6 +61,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 """Reading is no use: the time of a file's last access is when it was last put."""
 
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
+_ATTEMPTS = 3  # to open a file that somebody puts in the place of another one
 _UNREAD = "unread"
 _DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
 
@@ -302,7 +304,7 @@ class FrameStore:
         for digest in digests:
             for path in self._places(digest):
                 with suppress(FileNotFoundError):
-                    throw_away(path)
+                    throw_away(path) if self._is_on_disk(path) else let_go(path)
 
     def empty_trash(self) -> None:
         """Unlink what `discard` took away."""
@@ -376,9 +378,15 @@ class FrameStore:
         for digest, _ in self.in_memory():
             self.settle(digest)
         empty_trash(memory.folder)
+        recycling.end(memory.folder)
         with suppress(OSError):
             (memory.folder / TRASH).rmdir()
         return memory.end()
+
+    def trim(self) -> float | None:
+        """Give back memory that is kept for the next frames; as `recycling.trim`."""
+        memory = self._memory_now()
+        return recycling.trim(memory.folder) if memory is not None else None
 
     def _memory_now(self) -> Memory | None:
         """Answer the memory that is noted now: the next server has another one."""
@@ -399,6 +407,9 @@ class FrameStore:
     def _places(self, digest: str) -> list[Path]:
         name = self.path(digest).name
         return [folder / name for folder in self._folders()]
+
+    def _is_on_disk(self, path: Path) -> bool:
+        return path.parent == self.folder
 
     def put_payload(self, stream: bytes, buffers: Sequence[Buffer]) -> Payload:
         """Store a pickle: its buffers, and its stream if that is large.
@@ -449,8 +460,10 @@ class FrameStore:
 
     def _write_to(self, folder: Path, size: int, fill: Fill) -> str:
         part = folder / f"{uuid.uuid4().hex}{PART}"
-        # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = recycling.take(part, size) if folder != self.folder else None
+        if descriptor is None:
+            # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
+            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             try:
                 digest = _name(_copied(size, fill, descriptor), size)
@@ -473,9 +486,12 @@ class FrameStore:
             The frame is missing.
         OSError
         """
-        for path in self._places(digest):
+        for path in [path for path in self._places(digest) for _ in range(_ATTEMPTS)]:
             with suppress(FileNotFoundError):
-                return os.open(path, _READ)
+                descriptor = os.open(path, _READ)
+                if self._is_on_disk(path) or recycling.is_named(descriptor, path):
+                    return descriptor
+                os.close(descriptor)  # it is not in memory any more
         raise FrameError(digest, f"is missing from {self.folder}")
 
     def _descriptor(self, digest: str, size: int) -> int:

@@ -1,11 +1,11 @@
 """Memory: where large frames lie until they are on the disk.
 
-A disk that has much to write takes seconds for a gigabyte, even where nothing waits for it to be
-synced; shared memory takes a fraction. Both survive the death of every process, and only the
-disk survives a restart of the machine. So a server has a folder of its own in shared memory, to
-which who puts a large frame writes it then (see `disks`); its saver brings it to the
-frames' folder soon (`dask_async_run.scheduler.saver`), and takes it away from here. A frame that
-is found in neither is nowhere, since it is looked for here first.
+A disk may take seconds for a gigabyte, even where nothing waits for it to be synced and nothing
+else is written; shared memory takes a fraction. Both survive the death of every process, and only
+the disk survives a restart of the machine. So a server has a folder of its own in shared memory,
+to which who puts a large frame writes it; its saver brings it to the frames' folder soon
+(`dask_async_run.scheduler.saver`), and takes it away from here. A frame that is found in neither is
+nowhere, since it is looked for here first. What it took is used again: see `recycling`.
 
 The frames' folder has a note that says where this folder is, so that nobody needs to be told: a
 kernel, a worker, a cell, the command without a server. This one says whose it is. What a
@@ -28,13 +28,10 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from dask_async_run.disks import is_behind, takes_at_once
+from dask_async_run.disks import is_behind
 
 VARIABLE = "DASK_ASYNC_RUN_MEMORY"
-"""Environment variable: in which folder servers make theirs; empty: nowhere.
-
-Where it is set, all large frames go there first, also those that a disk takes at once.
-"""
+"""Environment variable: in which folder servers make theirs; empty: nowhere."""
 
 DEFAULT = Path("/dev/shm")
 
@@ -107,8 +104,7 @@ class Memory:
 
     def is_for(self, size: int) -> bool:
         """Whether a frame of some bytes is to be written here."""
-        wanted = os.environ.get(VARIABLE)
-        if size < LARGE or wanted == "" or (wanted is None and takes_at_once(self.home, size)):
+        if size < LARGE or os.environ.get(VARIABLE) == "":
             return False
         try:
             status = os.statvfs(self.folder)

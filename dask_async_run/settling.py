@@ -19,6 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from dask_async_run.marks import Marks
+from dask_async_run.recycling import is_named, keep
 
 PART = ".part"
 """How the names of files end that are not complete frames yet."""
@@ -56,6 +57,8 @@ def bring(there: Path, path: Path, marks: Marks) -> bool:
         return False
     try:
         before = os.fstat(source)
+        if not is_named(source, there):
+            return False  # it was discarded, and may be written to
         part = path.parent / f"{uuid.uuid4().hex}{PART}"
         try:
             _copy(source, part, before, marks)
@@ -64,7 +67,7 @@ def bring(there: Path, path: Path, marks: Marks) -> bool:
             part.unlink(missing_ok=True)
             raise
         with suppress(FileNotFoundError):
-            throw_away(there)
+            let_go(there)
         return os.fstat(source).st_atime_ns != before.st_atime_ns
     finally:
         os.close(source)
@@ -85,6 +88,12 @@ def _copy(source: int, part: Path, like: os.stat_result, marks: Marks) -> None:
         os.fsync(target)
     finally:
         os.close(target)
+
+
+def let_go(path: Path) -> None:
+    """Rename a file in memory so that nobody finds it: what it takes is recycled, or trash."""
+    if not keep(path):
+        throw_away(path)
 
 
 def throw_away(path: Path) -> None:

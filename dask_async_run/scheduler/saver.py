@@ -105,6 +105,8 @@ class Saver:
                 logger.exception("jobs could not be saved, and will be tried again")
                 again = jobs
             patience = self._settle(0.0 if closing else SETTLE)
+            if (trim := self._store.trim()) is not None:
+                patience = trim if patience is None else min(trim, patience)
             if again:
                 with self._changed:
                     self._jobs[:0] = again
