@@ -64,6 +64,7 @@ _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _ATTEMPTS = 3  # to open a file that somebody puts in the place of another one
 _UNREAD = "unread"
 _DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
+_PART = re.compile(rf"[0-9a-f]{{32}}{re.escape(PART)}")
 
 Fill = Callable[[memoryview, int], None]
 """Is given some bytes of a frame, or room for them, and where in the frame they begin."""
@@ -177,6 +178,89 @@ class FrameStore:
             if self._is_there(frame):
                 return frame
         return Frame(self._write(size, fill), size)
+
+    def begin(self, size: int) -> tuple[str, int]:
+        """Make a file for a frame that somebody else writes; see `complete`.
+
+        Returns
+        -------
+        str, int
+            Its name, and a descriptor, open for writing at its beginning, for the caller to close.
+
+        Raises
+        ------
+        OSError
+        """
+        self._check_folder()
+        memory = self._memory_now()
+        folder = memory.folder if memory is not None and memory.is_for(size) else self.folder
+        _check_private(folder)
+        part, descriptor = _new(folder, size, recycles=folder != self.folder)
+        return part.name, descriptor
+
+    def complete(self, name: str, size: int, end: bytes) -> Frame | None:
+        """Store what somebody has written to a file of `begin`; return its name.
+
+        Parameters
+        ----------
+        name : str
+            The file's. It is gone afterwards.
+        size : int
+            Bytes.
+        end : bytes
+            What was written after them, one after the other by the same descriptor: where it is
+            in its place, all of them are in theirs.
+
+        Returns
+        -------
+        Frame or None
+            None: it is not complete.
+        """
+        self._check_folder()
+        for part in self._parts(name):
+            with suppress(FileNotFoundError):
+                try:
+                    return self._completed(part, size, end)
+                finally:
+                    part.unlink(missing_ok=True)
+        return None
+
+    def give_up(self, name: str) -> None:
+        """Remove a file of `begin`."""
+        for part in self._parts(name):
+            part.unlink(missing_ok=True)
+
+    def _completed(self, part: Path, size: int, end: bytes) -> Frame | None:
+        descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+                return None
+            if os.pread(descriptor, len(end) + 1, size) != end:
+                return None
+            os.ftruncate(descriptor, size)
+            word = self._marks.word(descriptor)
+            # Mapped, not read: the first reading of a file's pages costs as much as writing them.
+            view = mapped(descriptor, size, "", {}) if size else b""
+            frame = Frame(_name(digest_of(view), size), size)
+            if self._is_there(frame):
+                os.close(descriptor)
+                descriptor = -1
+                if not self._is_on_disk(part):
+                    let_go(part)
+                return frame
+            if size > CHECKED:
+                self._marks.note(descriptor, word)
+            part.replace(part.with_name(frame.digest))
+            return frame
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def _parts(self, name: str) -> list[Path]:
+        if not _PART.fullmatch(name):  # it comes from another process
+            raise FrameError(name, "has a name that no unfinished frame can have")
+        return [folder / name for folder in self._folders()]
 
     def use(self, digest: str) -> bool:
         """Mark a frame as used now, so that it is left alone for a while; whether it is there."""
@@ -459,11 +543,7 @@ class FrameStore:
         return digest
 
     def _write_to(self, folder: Path, size: int, fill: Fill) -> str:
-        part = folder / f"{uuid.uuid4().hex}{PART}"
-        descriptor = recycling.take(part, size) if folder != self.folder else None
-        if descriptor is None:
-            # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
-            descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        part, descriptor = _new(folder, size, recycles=folder != self.folder)
         try:
             try:
                 digest = _name(_copied(size, fill, descriptor), size)
@@ -525,6 +605,16 @@ class FrameStore:
         if memory := self._memory_now():
             with suppress(FileNotFoundError):  # it has ended
                 _check_private(memory.folder)
+
+
+def _new(folder: Path, size: int, recycles: bool) -> tuple[Path, int]:
+    """Make an unfinished file; the caller closes the descriptor."""
+    part = folder / f"{uuid.uuid4().hex}{PART}"
+    descriptor = recycling.take(part, size) if recycles else None
+    if descriptor is None:
+        # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    return part, descriptor
 
 
 def _check_private(folder: Path) -> None:

@@ -41,6 +41,8 @@ KEEP = 120.0
 PART = 8
 """Together they take one such part of the memory that is left at most."""
 
+_CLOCK = 1.0  # seconds by which times may differ without a clock having been set
+
 LOOK_AGAIN = 1.0
 """Seconds after which it is looked whether there is still so much memory."""
 
@@ -121,7 +123,7 @@ def trim(folder: Path, available: Callable[[], int] = available) -> float | None
     pause = None
     for path, status in files:
         over = _since(path) + KEEP - time.time()
-        if not 0 < over <= KEEP or kept > (left + kept) // PART:
+        if not 0 < over <= KEEP + _CLOCK or kept > (left + kept) // PART:
             path.unlink(missing_ok=True)
             kept, left = kept - status.st_size, left + status.st_size
         else:

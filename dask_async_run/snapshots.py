@@ -3,6 +3,10 @@
 A snapshot is a process that does nothing: a copy of a kernel, whose pages the system copies only
 as the kernel writes to them. It outlives the kernel. Who reads it, the registry, ends it; if
 nobody does, it ends by itself: see `life_of`. How one is taken: `dask_async_run.kernel.snapshot`.
+
+What is largest it writes to files itself: whoever reads the memory of another process has the
+system copy each page that this one shares with others, for nothing. After each part it writes its
+word, from which one sees whether all of it has been written.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import select
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
@@ -25,6 +30,12 @@ LIFE = 600.0
 SLOWEST = 10e6
 """Bytes a second at which a disk copies it at least."""
 
+WRITING, WRITTEN = b"dar: writing", b"dar: written"
+"""What the process is called while it writes files, and afterwards."""
+
+WAIT = 4
+"""Milliseconds after which it is looked again whether it has written its files."""
+
 WORD = 16
 """Bytes of the word by which a snapshot is known."""
 
@@ -35,11 +46,23 @@ if hasattr(_libc, "process_vm_readv"):  # Linux
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Some of a snapshot's memory: the name that it has until it is read, and where it begins."""
+    """Some of a snapshot's memory.
+
+    Parameters
+    ----------
+    digest : str
+        The name that it has until it is read.
+    size, address : int
+        Where it begins, in bytes.
+    file : str
+        To which the snapshot writes it (`FrameStore.begin`), with its word after it; empty: it
+        has to be read from there.
+    """
 
     digest: str
     size: int
     address: int
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +142,16 @@ class SnapshotReader:
         done = _libc.process_vm_readv(self._pid, ctypes.byref(here), 1, ctypes.byref(there), 1, 0)
         if done != room.nbytes:
             raise self._unreadable(ctypes.get_errno() if done < 0 else errno.EFAULT)
+
+    def wait_until_written(self) -> None:
+        """Wait until it has written what it writes to files, or has ended; a thread that may."""
+        name = Path(f"/proc/{self._pid}/comm")
+        ended = select.poll()
+        ended.register(self._process, select.POLLIN)
+        while not ended.poll(WAIT):
+            with suppress(OSError):
+                if name.read_bytes().strip() == WRITTEN:
+                    return
 
     def _look_for(self, parts: Iterable[Part]) -> None:
         """Find out whether it has all parts: some memory is not copied to other processes."""

@@ -6,6 +6,7 @@ import ctypes
 import gc
 import os
 import pickle
+import random
 import stat
 import subprocess
 import sys
@@ -29,6 +30,7 @@ from dask_async_run.frames import (
     STREAM_LIMIT,
     FrameStore,
     is_unread,
+    name_of,
     size_of,
     unread_name,
 )
@@ -505,3 +507,67 @@ def test_any_content_survives(content: bytes) -> None:
         frame = store.put(content)
         assert bytes(store.open(frame.digest, frame.size)) == content
         store.verify(frame.digest, frame.size)
+
+
+# --- frames that somebody else writes ---
+
+END = b"the word at the end"
+
+
+def written(store: FrameStore, content: bytes) -> str:
+    name, descriptor = store.begin(len(content))
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content + END)
+    return name
+
+
+@pytest.mark.parametrize("size", [0, 5, 70_000, CHECKED + 5])
+def test_what_somebody_else_has_written_is_a_frame(store: FrameStore, size: int) -> None:
+    """Named by what it holds, as if it had been put; a second one is not there twice."""
+    content = random.Random(size).randbytes(size)
+    names = [written(store, content) for _ in range(2)]
+    assert not list(store)
+    for name in names:
+        assert store.complete(name, size, END) == name_of(content)
+    frame = store.put(content)
+    assert store.open(frame.digest, size) == content
+    assert [path.name for path in store.folder.iterdir()] == [frame.digest]
+
+
+@pytest.mark.parametrize("content", [b"", b"to", b"too long", b"toolong" + END + b"."])
+def test_what_is_not_complete_is_no_frame(store: FrameStore, content: bytes) -> None:
+    """Its file is removed."""
+    name, descriptor = store.begin(4)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    assert store.complete(name, 4, END) is None
+    assert not list(store.folder.iterdir())
+    assert store.complete(name, 4, END) is None
+
+
+def test_what_was_begun_can_be_given_up(store: FrameStore) -> None:
+    """Twice, too."""
+    name = written(store, b"some")
+    store.give_up(name)
+    store.give_up(name)
+    assert not list(store.folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "../x.part", f"{'0' * 32}", f"{'0' * 31}/.part"])
+def test_another_name_is_no_file_of_a_frame(store: FrameStore, name: str) -> None:
+    """It comes from another process, and becomes a path."""
+    for use in (store.give_up, lambda name: store.complete(name, 4, END)):
+        with pytest.raises(FrameError, match="name that no unfinished frame can have"):
+            use(name)
+
+
+def test_a_link_is_not_taken_for_what_was_written(store: FrameStore, tmp_path: Path) -> None:
+    """What it leads to is left alone."""
+    other = tmp_path / "other"
+    other.write_bytes(b"some" + END)
+    name = written(store, b"some")
+    (store.folder / name).unlink()
+    (store.folder / name).symlink_to(other)
+    with pytest.raises(OSError, match="symbolic links"):
+        store.complete(name, 4, END)
+    assert other.read_bytes() == b"some" + END

@@ -1,8 +1,9 @@
 """Taking a snapshot of the kernel: large inputs are copied after the submission has returned.
 
-A snapshot is taken within milliseconds, of any size; the registry reads it from there, and names
-and copies what it finds, while the notebook goes on. See `dask_async_run.snapshots`. What was left
-to one before is read here first, which is a tenth of that: mostly it has not changed since.
+A snapshot is taken within milliseconds, of any size. It writes the largest inputs to files, which
+the registry names by what they hold, and the registry reads the others there, while the notebook
+goes on. See `dask_async_run.snapshots`. What was left to one before is read here first, which is a
+tenth of that: mostly it has not changed since.
 
 A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
 prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
@@ -15,12 +16,14 @@ or of a library that the notebook uses, is executed in the copy. It runs a chain
 (``makecontext``) of the C library's, each of which makes one system call::
 
     kernel -- clone(CLONE_VM | CLONE_VFORK) --> a helper in the kernel's own memory, for a moment
-    helper -- clone() --> the snapshot: close_range, setsid, prctl, poll, _exit
+    helper -- clone() --> the snapshot: close_range, setsid, prctl, writev, prctl, poll, _exit
     helper -- _exit
 
 The helper makes the snapshot nobody's child, so that nothing that looks after a kernel's children
 ends it or waits for it (ipykernel ends them all when it shuts down). Signals are blocked in both
-from the beginning, and no file stays open.
+from the beginning, and no file stays open but those that it writes. It cannot decide anything, so
+whether it has written all is seen from outside: each write begins where the one before has ended,
+and the last one is of a random word.
 
 Memory that is shared with other processes is no snapshot: such buffers are copied before the
 submission returns, like small ones.
@@ -29,13 +32,15 @@ submission returns, like small ones.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Self
@@ -45,7 +50,7 @@ from dask_async_run.errors import ServerError
 from dask_async_run.frames import Frame, FrameStore, payload_of, unread_name
 from dask_async_run.job import Payload
 from dask_async_run.memory import available
-from dask_async_run.snapshots import WORD, Part, Snapshot, life_of
+from dask_async_run.snapshots import WORD, WRITING, WRITTEN, Part, Snapshot, life_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -55,6 +60,9 @@ LARGE = 1024 * 1024
 
 ENOUGH = 64 * 1024 * 1024
 """Bytes for which one is taken."""
+
+FILES = 8
+"""Buffers that it writes to files itself."""
 
 _REMEMBERED = 1000
 """Buffers of which it is known that they were left to a snapshot before."""
@@ -69,10 +77,11 @@ _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT_SETTID = 0x100, 0x4000, 0x100000
 _WCLONE = -0x80000000  # __WCLONE, as a signed number
 _CLOSE_RANGE = 436  # on every machine
 _PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
-_NAME = b"dask-async-run\0"
 
 _CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
-_STEPS = 8  # of the two chains together
+_STEPS = 12  # of the two chains together, where no file is written
+_ROOM = 64 * 1024  # bytes of what the calls are given
+_AT_ONCE = 1024**3  # bytes: one write takes two of that at most
 _LINK, _STACK_AT, _STACK_SIZE = 1, 2, 4  # of a ucontext_t, in words: the same on all machines
 
 
@@ -128,27 +137,36 @@ class SnapshotFrames:
             for key, view in large.items()
             if key not in named and is_private(view)
         }
-        if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts.values()):
+        if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts):
             named |= {key: Frame(part.digest, part.size) for key, part in parts.items()}
             self._left_before |= dict.fromkeys(places[key] for key in parts)
             for old in list(self._left_before)[:-_REMEMBERED]:
                 del self._left_before[old]
         return named
 
-    def _left(self, parts: Iterable[Part]) -> bool:
-        """Leave buffers to a snapshot, if that can be done."""
-        try:
-            snapshot = take(list(parts))
-        except OSError:
-            return False  # no memory for it, or no process
+    def _left(self, parts: dict[int, Part]) -> bool:
+        """Leave buffers to a snapshot, if that can be done; `parts` are told their files."""
+        files: dict[str, int] = {}
         left = False
         try:
-            with suppress(ServerError):  # the submission will say so
-                left = self._bring(snapshot)
-            return left
+            for key in sorted(parts, key=lambda key: parts[key].size)[-FILES:]:
+                name, files[name] = self._frames.begin(parts[key].size)
+                parts[key] = replace(parts[key], file=name)
+            snapshot = take(list(parts.values()), files)
+            try:
+                with suppress(ServerError):  # the submission will say so
+                    left = self._bring(snapshot)
+            finally:
+                if not left:
+                    end(snapshot)
+        except OSError:
+            pass  # no memory for it, no process, no file
         finally:
-            if not left:
-                end(snapshot)
+            for name, descriptor in files.items():
+                os.close(descriptor)
+                if not left:
+                    self._frames.give_up(name)
+        return left
 
 
 def is_worth_it(nbytes: int) -> bool:
@@ -166,15 +184,21 @@ def is_possible() -> bool:
     """Whether this system can take snapshots: Linux from 5.9 on, with the GNU C library."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return False
-    needed = ("clone", "getcontext", "makecontext", "setcontext", "syscall", "process_vm_readv")
+    needed = ("clone", "getcontext", "makecontext", "setcontext", "syscall", "writev")
     if not all(hasattr(_libc, name) for name in needed) or not hasattr(os, "pidfd_open"):
         return False
     # Of no descriptor: what is asked is whether the call is there.
     return bool(_libc.syscall(_CLOSE_RANGE, ctypes.c_uint(-2), ctypes.c_uint(-1), 0) == 0)
 
 
-def take(parts: list[Part]) -> Snapshot:
+def take(parts: list[Part], files: Mapping[str, int] | None = None) -> Snapshot:
     """Take a snapshot of this process; any thread.
+
+    Parameters
+    ----------
+    parts : list of Part
+    files : mapping of str to int, optional
+        Descriptors of the files that it writes, by the parts' `file`; at their beginnings.
 
     Returns
     -------
@@ -187,11 +211,12 @@ def take(parts: list[Part]) -> Snapshot:
         There is not enough memory, or no process more is allowed.
     """
     word = secrets.token_bytes(WORD)
-    with _Chains(word) as chains:
+    writes = [(files[part.file], part.address, part.size) for part in parts if files and part.file]
+    with _Chains(word, sum(3 + size // _AT_ONCE for _, _, size in writes)) as chains:
         # What becomes of a signal is inherited, its handlers are Python's: so none may come.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = chains.start(life_of(parts))
+            pid = chains.start(life_of(parts), writes)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sacrifice.offer(pid, sacrifice.SNAPSHOT)
@@ -208,13 +233,21 @@ class _Chains:
     """The memory in which helper and snapshot have their contexts and stacks; a block.
 
     It can go when the helper has ended: the snapshot has a copy.
+
+    Parameters
+    ----------
+    word : bytes
+    more : int
+        Steps that are needed beside those which a snapshot without files has.
     """
 
-    def __init__(self, word: bytes) -> None:
+    def __init__(self, word: bytes, more: int = 0) -> None:
         kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        self._room = mmap.mmap(-1, (_STEPS + 2) * (_CONTEXT + _STACK), flags=kind)
+        size = (_STEPS + more) * (_CONTEXT + _STACK) + _ROOM
+        self._room = mmap.mmap(-1, size, flags=kind)
         self._bytes = ctypes.c_char.from_buffer(self._room)
         self._free = ctypes.addressof(self._bytes)
+        self._end = self._free + size
         self.word = self._kept(word)
 
     def __enter__(self) -> Self:
@@ -224,15 +257,27 @@ class _Chains:
         del self._bytes
         self._room.close()
 
-    def start(self, seconds: float) -> int:
-        """Start the two, all signals blocked; answer the snapshot's pid, which lives so long."""
+    def start(self, seconds: float, writes: Iterable[tuple[int, int, int]] = ()) -> int:
+        """Start the two, all signals blocked; answer the snapshot's pid.
+
+        Parameters
+        ----------
+        seconds : float
+            For which it lives.
+        writes : iterable of (int, int, int)
+            What it writes before: descriptor of a file, address and size.
+        """
         milliseconds = min(int(seconds * 1000), 2**31 - 1)
+        writes = list(writes)
         snapshot = self._chain(
-            ("syscall", _CLOSE_RANGE, 0, 0xFFFFFFFF, 0),
+            *_closing(descriptor for descriptor, _, _ in writes),
             ("setsid",),
-            ("prctl", _PR_SET_NAME, self._kept(_NAME)),
+            ("prctl", _PR_SET_NAME, self._kept(WRITING + b"\0")),
             # Where the system lets only a parent read (Yama), the registry may, too.
             ("prctl", _PR_SET_PTRACER, -1),
+            *(call for write in writes for call in self._writing(*write)),
+            *_closing(()),
+            ("prctl", _PR_SET_NAME, self._kept(WRITTEN + b"\0")),
             ("poll", 0, 0, milliseconds),
             ("_exit", 0),
         )
@@ -252,6 +297,15 @@ class _Chains:
             raise OSError("the system has no room for another process")
         return found
 
+    def _writing(self, descriptor: int, address: int, size: int) -> Iterator[tuple[str | int, ...]]:
+        """Answer calls that write some memory, and the word after it."""
+        ranges = [(start, min(_AT_ONCE, size - start)) for start in range(0, size, _AT_ONCE)]
+        for begin, length in [*((address + start, n) for start, n in ranges), (self.word, WORD)]:
+            vector = self._kept(
+                begin.to_bytes(8, sys.byteorder) + length.to_bytes(8, sys.byteorder)
+            )
+            yield "writev", descriptor, vector, 1
+
     def _chain(self, *calls: tuple[str | int, ...]) -> int:
         """Make contexts that call one function of the C library's after the other."""
         following = 0
@@ -269,14 +323,28 @@ class _Chains:
 
     def _stack(self) -> int:
         """Answer the upper end of a new stack."""
-        self._free += _STACK
-        return self._free
+        return self._given(_STACK) + _STACK
 
     def _kept(self, content: bytes) -> int:
-        address = self._free
+        address = self._given(len(content))
         ctypes.memmove(address, content, len(content))
-        self._free += -(-len(content) // 64) * 64
         return address
+
+    def _given(self, size: int) -> int:
+        address = self._free
+        self._free += -(-size // 64) * 64
+        if self._free > self._end:
+            raise OSError(errno.ENOMEM, "a snapshot of so many parts has no room for its steps")
+        return address
+
+
+def _closing(kept: Iterable[int]) -> Iterator[tuple[str | int, ...]]:
+    """Answer calls that close all descriptors but some."""
+    begin = 0
+    for descriptor in [*sorted(kept), 2**32]:
+        if begin < descriptor:
+            yield "syscall", _CLOSE_RANGE, begin, descriptor - 1, 0
+        begin = descriptor + 1
 
 
 class _PyBuffer(ctypes.Structure):

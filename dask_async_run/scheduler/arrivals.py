@@ -160,7 +160,8 @@ class Arrivals:
         await asyncio.sleep(DELAY)
         for part in snapshot.parts:
             try:
-                self._came(part.digest, await asyncio.to_thread(self._take, part, reader))
+                frame = await asyncio.to_thread(self._take, part, reader, snapshot.word)
+                self._came(part.digest, frame)
             except OSError as error:
                 why = error.strerror or error
                 logger.warning("frame %s could not be copied: %s", part.digest, why)
@@ -171,7 +172,13 @@ class Arrivals:
         reader.end()
         await asyncio.to_thread(note.unlink, missing_ok=True)
 
-    def _take(self, part: Part, reader: SnapshotReader) -> str:
+    def _take(self, part: Part, reader: SnapshotReader, word: bytes) -> str:
+        if part.file:
+            reader.wait_until_written()
+            if (frame := self._store.complete(part.file, part.size, word)) is not None:
+                return frame.digest
+            # There was no room where it was written to: there may be elsewhere.
+
         def fill(room: memoryview, start: int) -> None:
             reader.fill(room, part.address + start)
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import mmap
 import os
+import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import psutil
 import pytest
 
 from dask_async_run.errors import ServerError
-from dask_async_run.frames import FrameStore, is_unread, unread_name
+from dask_async_run.frames import FrameStore, is_unread, name_of, unread_name
 from dask_async_run.kernel import snapshot as snapshot_module
 from dask_async_run.kernel.snapshot import (
     ENOUGH,
@@ -28,7 +30,7 @@ from dask_async_run.kernel.snapshot import (
     is_possible,
     take,
 )
-from dask_async_run.snapshots import LIFE, Part, Snapshot, SnapshotReader, life_of
+from dask_async_run.snapshots import LIFE, WRITTEN, Part, Snapshot, SnapshotReader, life_of
 from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
@@ -78,10 +80,74 @@ def test_it_holds_what_was_there_when_it_was_taken(array: Array, snapshot: Snaps
     assert not is_gone(snapshot.pid)
 
 
+def written(snapshot: Snapshot) -> SnapshotReader:
+    """A reader of a snapshot that has written its files."""
+    reader = SnapshotReader(Snapshot.from_message(snapshot.to_message()))
+    reader.wait_until_written()
+    return reader
+
+
+@pytest.mark.parametrize("at_once", [2**30, 2**20 + 3, 4_000_000])
+def test_it_writes_what_was_there_to_files(
+    array: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    """However many writes that takes; then it has no file open, and can be read as well."""
+    monkeypatch.setattr(snapshot_module, "_AT_ONCE", at_once)
+    before = array.copy()
+    store = FrameStore(tmp_path / "frames")
+    other = np.arange(3.0, 200_000.0)
+    parts, files = [], {}
+    for each in (array, other):
+        name, files[name] = store.begin(each.nbytes)
+        parts.append(replace(part_of(each), file=name))
+    taken = take(parts, files)
+    array[:] = -1.0
+    for descriptor in files.values():
+        os.close(descriptor)
+    reader = written(taken)
+    assert psutil.Process(taken.pid).num_fds() == 0
+    for part, expected in zip(parts, (before, other), strict=True):
+        assert store.complete(part.file, part.size, taken.word) == name_of(bytes_of(expected))
+    found = np.zeros_like(array)
+    reader.fill(bytes_of(found), parts[0].address)
+    assert (found == before).all()
+    reader.end()
+
+
+@pytest.mark.parametrize("room", [0, 4096, 3_999_999, 4_000_000, 4_000_015])
+def test_a_file_that_it_could_not_write_to_its_end_is_not_taken_for_whole(
+    array: Array, tmp_path: Path, room: int
+) -> None:
+    """A disk without room, at any place; what can be written of the next one is."""
+    store = FrameStore(tmp_path / "frames")
+    name, descriptor = store.begin(array.nbytes)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))
+    try:
+        taken = take([replace(part_of(array), file=name)], {name: descriptor})
+        reader = written(taken)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        os.close(descriptor)
+    assert (store.folder / name).stat().st_size == room
+    assert store.complete(name, array.nbytes, taken.word) is None
+    assert not list(store.folder.iterdir())
+    reader.end()
+
+
+def test_one_that_is_killed_keeps_nobody_waiting(array: Array, tmp_path: Path) -> None:
+    """Whoever waits for its files hears of it."""
+    taken = take([part_of(array)])
+    reader = SnapshotReader(taken)
+    os.kill(taken.pid, signal.SIGKILL)
+    reader.wait_until_written()
+    reader.end()
+
+
 def test_it_is_nobodys_and_has_nothing_open(snapshot: Snapshot) -> None:
     """Who ends a kernel's children, its group or its session does not end it."""
     process = psutil.Process(snapshot.pid)
-    wait_for(lambda: process.name() == "dask-async-run" and not process.num_fds(), 10)
+    wait_for(lambda: process.name() == WRITTEN.decode() and not process.num_fds(), 10)
     assert snapshot.pid not in {child.pid for child in psutil.Process().children(recursive=True)}
     assert os.getsid(snapshot.pid) == snapshot.pid
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -221,6 +287,7 @@ def test_large_buffers_are_left_to_one_snapshot_and_small_ones_are_not(
     assert [is_unread(name) for name in names] == [True, False, True, False]
     assert [place.store.has(name) for name in names] == [False, True, False, True]
     assert names[3] == there.digest
+    assert all(part.file for part in snapshot.parts)
     reader = SnapshotReader(snapshot)
     large[:] = 0.0
     found = np.zeros(half)
@@ -228,6 +295,42 @@ def test_large_buffers_are_left_to_one_snapshot_and_small_ones_are_not(
         reader.fill(bytes_of(found), part.address)
         assert (found == np.arange(begin, begin + half)).all()
     reader.close()
+
+
+def test_the_largest_are_written_by_the_snapshot(
+    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To files that are there for the registry; the others it reads."""
+    monkeypatch.setattr(snapshot_module, "FILES", 2)
+    pieces = np.split(large, [LARGE // 8, LARGE // 4, ENOUGH // 8])
+    place.put(*pieces)
+    (snapshot,) = place.asked
+    assert [bool(part.file) for part in snapshot.parts] == [False, False, True, True]
+    written(snapshot).close()
+    for part, piece in zip(snapshot.parts[2:], pieces[2:], strict=True):
+        found = place.store.complete(part.file, part.size, snapshot.word)
+        assert found == name_of(bytes_of(piece))
+
+
+def test_no_files_are_left_where_there_is_no_snapshot(
+    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither where the registry refuses it, nor where the system does; nor a descriptor."""
+    before = psutil.Process().num_fds()
+    place.answer = False
+    (name,) = place.put(large)
+    assert [path.name for path in place.store.folder.iterdir()] == [name]
+    monkeypatch.setattr(snapshot_module, "take", raising(OSError("no room")))
+    (name,) = place.put(large + 1)
+    assert len(list(place.store.folder.iterdir())) == 2
+    assert psutil.Process().num_fds() == before
+
+
+def raising(error: Exception) -> Any:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
 
 
 def test_what_was_mapped_and_written_to_is_left_to_a_snapshot(place: Place, large: Array) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -18,16 +21,18 @@ from dask_async_run.kernel.snapshot import address_of, end, is_possible, take
 from dask_async_run.scheduler import arrivals as arrivals_module
 from dask_async_run.scheduler.arrivals import Arrivals
 from dask_async_run.scheduler.holders import Holders
-from dask_async_run.snapshots import Part, Snapshot
+from dask_async_run.snapshots import Part, Snapshot, SnapshotReader
 from waiting import wait_for
 
 pytestmark = pytest.mark.skipif(not is_possible(), reason="this system takes no snapshots")
 
 
 class Site:
-    """A store, who tells of it, and snapshots of two arrays."""
+    """A store, who tells of it, and snapshots of two arrays, which write them to files or not."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writes: bool) -> None:
+        self.writes = writes
+        self.files: dict[str, int] = {}
         self.notes = folder / "notes"
         self.store = FrameStore(folder / "frames")
         self.holders = Holders()
@@ -55,10 +60,21 @@ class Site:
 
     def parts(self) -> list[Part]:
         views = [array.data.cast("B") for array in self.arrays]
-        return [Part(unread_name(view.nbytes), view.nbytes, address_of(view)) for view in views]
+        return [
+            Part(unread_name(view.nbytes), view.nbytes, address_of(view), self.file(view.nbytes))
+            for view in views
+        ]
+
+    def file(self, size: int) -> str:
+        if not self.writes:
+            return ""
+        name, self.files[name] = self.store.begin(size)
+        return name
 
     def take(self, parts: list[Part] | None = None) -> Snapshot:
-        self.snapshots.append(take(self.parts() if parts is None else parts))
+        self.snapshots.append(take(self.parts() if parts is None else parts, self.files))
+        while self.files:
+            os.close(self.files.popitem()[1])
         return self.snapshots[-1]
 
     def copy(self, snapshot: Snapshot) -> None:
@@ -82,9 +98,9 @@ class Site:
         return list(self.notes.iterdir()) if self.notes.exists() else []
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path)
+@pytest.fixture(params=["read", "written"])
+def site(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Site]:
+    site = Site(tmp_path, request.param == "written")
     yield site
     for snapshot in site.snapshots:
         end(snapshot)
@@ -148,9 +164,31 @@ def test_the_snapshot_stays_until_the_names_are_on_record(
     assert not site.noted
 
 
+@contextmanager
+def no_room() -> Iterator[None]:
+    """While it lasts, nobody can write much to a file, snapshots that begin now included."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_a_snapshot_had_no_room_to_write_is_read_there(site: Site) -> None:
+    """Shared memory that is full, where a disk has room."""
+    with no_room():
+        snapshot = site.take()
+    site.copy(snapshot)
+    for part, array in zip(snapshot.parts, site.arrays, strict=True):
+        assert site.named[part.digest] == name_of(array.data).digest
+    assert len(list(site.store.folder.iterdir())) == 2
+
+
 def test_one_whose_snapshot_was_killed_is_told_of(site: Site) -> None:
     """As by the system when memory ran out."""
-    snapshot = site.take()
+    with no_room():
+        snapshot = site.take()
 
     async def story() -> None:
         arrivals = site.arrivals()
@@ -163,6 +201,25 @@ def test_one_whose_snapshot_was_killed_is_told_of(site: Site) -> None:
     for part in snapshot.parts:
         assert "could not be copied" in site.holders.fate(part.digest)
     assert not site.noted
+    assert not list(site.store.folder.iterdir())
+
+
+def test_what_it_had_written_before_it_was_killed_is_there(tmp_path: Path) -> None:
+    """All of it is known to be."""
+    site = Site(tmp_path, writes=True)
+    snapshot = site.take()
+
+    async def story() -> None:
+        arrivals = site.arrivals()
+        assert await arrivals.bring(snapshot)
+        SnapshotReader(snapshot).wait_until_written()
+        end(snapshot)
+        wait_for(lambda: site.is_gone(snapshot), 10)
+        await arrivals.wait(part.digest for part in snapshot.parts)
+
+    asyncio.run(story())
+    for part, array in zip(snapshot.parts, site.arrays, strict=True):
+        assert site.named[part.digest] == name_of(array.data).digest
 
 
 def _elsewhere(site: Site) -> Snapshot:
