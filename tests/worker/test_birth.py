@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from cells import Cells
+from dask_async_run.warmable import WARMABLE
 
 
 def test_a_rehearsal_ends_when_the_cell_is_there_and_leaves_nothing(cells: Cells) -> None:
@@ -35,3 +38,41 @@ def test_a_cell_is_ended_before_others_where_memory_runs_out(cells: Cells) -> No
     )
     here = int(Path("/proc/self/oom_score_adj").read_text())
     assert cells.run(code).shown.result == f"({max(500, here)}, {here})"
+
+
+_LOADED = """
+import os
+import subprocess
+import sys
+from dask_async_run import surroundings
+{setup}
+known = {{saver.module for saver in surroundings.SAVERS if saver.module}}
+print(*sorted(known & sys.modules.keys()))
+"""
+_KERNEL = """
+from ipykernel.zmqshell import ZMQInteractiveShell
+shell = ZMQInteractiveShell.instance()
+shell.run_cell("1 + 1")
+shell.run_line_magic("load_ext", "dask_async_run")
+"""
+_TEMPLATE = """
+from dask_async_run.worker import rehearsal, template
+rehearsal.rehearsed_shell()
+"""
+
+
+def test_a_cell_imports_nothing_for_the_settings_of_a_plain_kernel(tmp_path: Path) -> None:
+    """What each kernel has imported the template has too, or imports ahead once it is told."""
+    loaded = []
+    for setup in (_KERNEL, _TEMPLATE):
+        ran = subprocess.run(
+            [sys.executable, "-c", _LOADED.format(setup=setup)],
+            env=os.environ | {"IPYTHONDIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        loaded.append(set(ran.stdout.split()))
+    kernel, template = loaded
+    assert "sqlite3.dbapi2" in kernel
+    assert {name.partition(".")[0] for name in kernel - template} <= WARMABLE
