@@ -117,13 +117,18 @@ def as_typed(shell: Any, cell: str) -> str:
     are in a cell of one line, by what it has names for; and what the user's own
     ``input_transformers_post`` do.
     """
-    if shell is None:
+    if shell is None or not (shell.input_transformers_post or _may_be_one_line(cell)):
         return cell
     static = shell.input_transformer_manager.transform_cell(cell)
     if len(static.splitlines()) != 1 and not shell.input_transformers_post:
         return cell
     dynamic: str = shell.transform_cell(cell)
     return cell if dynamic.strip() == static.strip() else dynamic
+
+
+def _may_be_one_line(cell: str) -> bool:
+    """Whether IPython may make one line of a cell: to find out takes long for a long one."""
+    return "\\\n" in cell or cell.lstrip().startswith("%%") or len(cell.strip().splitlines()) < 2
 
 
 def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepared:
