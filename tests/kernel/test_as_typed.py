@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.macro import Macro
+from traitlets.config import Config
 
 from dask_async_run.kernel.submission import as_typed
 
@@ -22,7 +23,7 @@ PIECES = (
 
 @pytest.fixture(scope="module")
 def shell() -> Any:
-    shell: Any = InteractiveShell()
+    shell: Any = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     shell.user_ns["m"] = Macro("a = 1\nb = 2")
     return shell
 
