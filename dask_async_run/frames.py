@@ -61,6 +61,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 """Reading is no use: the time of a file's last access is when it was last put."""
 
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
+_NEW = 10.0  # seconds for which one may be about to be opened, or named
 _ATTEMPTS = 3  # to open a file that somebody puts in the place of another one
 _UNREAD = "unread"
 _DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
@@ -406,10 +407,7 @@ class FrameStore:
     def sweep(self) -> None:
         """Unlink what writers that were killed left behind, and the trash."""
         for folder in self._folders():
-            for path in folder.glob(f"*{PART}"):
-                with suppress(FileNotFoundError):
-                    if path.stat().st_mtime < time.time() - _STALE:
-                        path.unlink()
+            _sweep(folder)
         self.empty_trash()
 
     def __iter__(self) -> Iterator[str]:
@@ -463,6 +461,7 @@ class FrameStore:
             self.settle(digest)
         empty_trash(memory.folder)
         recycling.end(memory.folder)
+        _sweep(memory.folder)
         with suppress(OSError):
             (memory.folder / TRASH).rmdir()
         return memory.end()
@@ -549,9 +548,9 @@ class FrameStore:
                 digest = _name(_copied(size, fill, descriptor), size)
                 if size > CHECKED:
                     self._marks.note(descriptor, self._marks.word(descriptor))
+                part.replace(folder / digest)  # one that nobody has open is swept
             finally:
                 os.close(descriptor)
-            part.replace(folder / digest)
         except BaseException:
             part.unlink(missing_ok=True)
             raise
@@ -615,6 +614,18 @@ def _new(folder: Path, size: int, recycles: bool) -> tuple[Path, int]:
         # O_EXCL: a name that exists, as a link that somebody planted, is not followed.
         descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return part, descriptor
+
+
+def _sweep(folder: Path) -> None:
+    """Unlink unfinished files that nobody writes any more.
+
+    Who wanted what a snapshot has written finds it missing, and reads it there.
+    """
+    for path in folder.glob(f"*{PART}"):
+        with suppress(OSError):
+            age = time.time() - path.stat().st_mtime
+            if age > _STALE or (age > _NEW and recycling.is_unused(path)):
+                path.unlink()
 
 
 def _check_private(folder: Path) -> None:

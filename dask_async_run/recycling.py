@@ -139,6 +139,20 @@ def end(folder: Path) -> None:
         (folder / FOLDER).rmdir()
 
 
+def is_unused(path: Path) -> bool:
+    """Whether nobody has a file open or mapped; false where the system does not tell.
+
+    Raises
+    ------
+    OSError
+    """
+    descriptor = _unused(path) if _has_leases() else None
+    if descriptor is None:
+        return False
+    os.close(descriptor)
+    return True
+
+
 def is_named(descriptor: int, path: Path) -> bool:
     """Whether an open file has that name: if not, it is recycled, or may be."""
     mine = os.fstat(descriptor)

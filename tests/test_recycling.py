@@ -17,6 +17,7 @@ from dask_async_run.folders import FRAMES
 from dask_async_run.frames import Frame, FrameStore, name_of
 from dask_async_run.memory import Memory
 from dask_async_run.recycling import ENOUGH, FOLDER, KEEP
+from dask_async_run.settling import PART
 
 pytestmark = pytest.mark.usefixtures("shared_memory")
 
@@ -251,6 +252,38 @@ def work(folder: Path, seed: int, rounds: int = 60) -> None:
             view, digest = opened.pop(chosen.randrange(len(opened)))
             assert digest_of(view) == digest
             del view
+
+
+# --- what nobody finishes ---
+
+
+def test_an_unfinished_file_that_nobody_writes_is_swept(store: FrameStore, memory: Memory) -> None:
+    """Of a writer that was killed; not one that is written, or just made; on disk, too."""
+    writing, descriptor = store.begin(ENOUGH)
+    there = memory.folder / writing
+    left = [there.with_name(f"{n:032x}{PART}") for n in range(2)]
+    left += [store.folder / path.name for path in left]
+    for path in left:
+        path.write_bytes(b"half")
+    past = time.time() - 60
+    for path in (there, left[0], left[2]):
+        os.utime(path, (past, past))
+    store.sweep()
+    assert [path.exists() for path in left] == [False, True, False, True]
+    assert there.exists()
+    os.close(descriptor)
+    store.sweep()
+    assert not there.exists()
+
+
+def test_memory_ends_with_what_nobody_finished(store: FrameStore, memory: Memory) -> None:
+    """It would take memory until some server has this folder again."""
+    name, descriptor = store.begin(ENOUGH)
+    os.close(descriptor)
+    past = time.time() - 60
+    os.utime(memory.folder / name, (past, past))
+    assert store.leave_memory()
+    assert not memory.folder.exists()
 
 
 # --- for how long, and how much ---

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from dask_async_run import errors
+from dask_async_run import errors, recycling
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView, State
 from dask_async_run.memory import HOME, NOTE, VARIABLE, Memory
@@ -42,6 +42,9 @@ BACKLOG = 25
 HANDLE_ROUNDS = 15
 """How often handles are counted, with ten jobs in between, until a round has cost none."""
 
+LARGE = 9_000_000
+"""Numbers of an array that the kernel does not copy."""
+
 LONG_AGO = 7200.0
 """Seconds by which frames are made older, so that nobody can be about to name them."""
 
@@ -49,6 +52,7 @@ KINDS = {
     "quick": 8,
     "lines": 4,
     "array": 5,
+    "large": 2,
     "ticking": 8,
     "follows": 8,
     "raises": 2,
@@ -136,7 +140,7 @@ class Soak:
         kernel = self._kernel()
         job, code = self._plan(kernel)
         kernel.do(code)
-        kernel.do("x = 'changed right after'")
+        kernel.do("x = 'changed right after'\nif 'large' in globals(): large[:] = -1")
         self._submitted(job, kernel.value("_.id"))
 
     def gather(self) -> None:
@@ -450,10 +454,14 @@ class Soak:
             store.verify(digest, int(digest.partition("-")[2]))
 
         def others() -> list[str]:
-            """Beside frames: what is in their trash is removed when all else is saved."""
+            """Beside frames: what is in their trash is removed when all else is saved.
+
+            What is kept for the next ones is given back by itself.
+            """
             memory = Memory.of(store.folder)
             folders = [store.folder, *([memory.folder] if memory is not None else [])]
             files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            files = [path for path in files if path.parent.name != recycling.FOLDER]
             known = {*store, NOTE, HOME}
             return [f"file {path} is left over" for path in files if path.name not in known]
 
@@ -462,9 +470,11 @@ class Soak:
     def _restart_server_with_old_frames(self, kernel: RealKernel, store: FrameStore) -> None:
         kernel.do("%async_stop_server --force", 120)
         long_ago = time.time() - LONG_AGO
-        for path in store.folder.iterdir():
-            if path.is_file():
-                os.utime(path, (long_ago, long_ago))
+        memory = Memory.of(store.folder)
+        for folder in [store.folder, *([memory.folder] if memory is not None else [])]:
+            for path in folder.iterdir():
+                if path.is_file():
+                    os.utime(path, (long_ago, long_ago))
         kernel.do(SERVE, 120)
         self.kernels["two.ipynb"].do(SERVE, 120)
 
@@ -491,6 +501,10 @@ class Soak:
             case "array":
                 body.append("import numpy as np")
                 value = "int(np.full(200_000, x).sum()) // 200_000; big = np.full(200_000, x)"
+            case "large":  # left to a snapshot of the kernel
+                kernel.do(f"import numpy as np\nlarge = np.full({LARGE}, {x}.0)")
+                body.append("import numpy as np")
+                value = f"int((large == {x}).sum()) // {LARGE} * {x}"
             case "ticking":
                 tick = "(print('tick', n), time.sleep(0.05))"
                 body.append(f"import time\nticks = [{tick} for n in range({ticks})]")
