@@ -180,8 +180,15 @@ class FrameStore:
                 return frame
         return Frame(self._write(size, fill), size)
 
-    def begin(self, size: int) -> tuple[str, int]:
+    def begin(self, size: int, beside: int = 0) -> tuple[str, int]:
         """Make a file for a frame that somebody else writes; see `complete`.
+
+        Parameters
+        ----------
+        size : int
+            Bytes of the frame.
+        beside : int
+            Bytes of others that were begun and may not be written yet.
 
         Returns
         -------
@@ -194,7 +201,8 @@ class FrameStore:
         """
         self._check_folder()
         memory = self._memory_now()
-        folder = memory.folder if memory is not None and memory.is_for(size) else self.folder
+        wanted = memory is not None and memory.is_for(size, beside)
+        folder = memory.folder if memory is not None and wanted else self.folder
         _check_private(folder)
         part, descriptor = _new(folder, size, recycles=folder != self.folder)
         return part.name, descriptor

@@ -102,15 +102,23 @@ class Memory:
                 return cls(folder, home)
         return None
 
-    def is_for(self, size: int) -> bool:
-        """Whether a frame of some bytes is to be written here."""
+    def is_for(self, size: int, taken: int = 0) -> bool:
+        """Whether a frame of some bytes is to be written here.
+
+        Parameters
+        ----------
+        size : int
+        taken : int
+            Bytes that others are about to take, who have not written them yet.
+        """
         if size < LARGE or os.environ.get(VARIABLE) == "":
             return False
         try:
             status = os.statvfs(self.folder)
         except OSError:
             return False  # it has ended
-        return size <= min(status.f_bavail * status.f_frsize, available()) // PART
+        left = min(status.f_bavail * status.f_frsize, available()) - taken
+        return size <= left // PART
 
     def end(self) -> bool:
         """Remove the folder, if nothing is in it; whether it is gone."""

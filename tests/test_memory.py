@@ -58,6 +58,21 @@ def test_large_frames_lie_in_memory_and_small_ones_do_not(
     assert oct((memory.folder / large.digest).stat().st_mode)[-3:] == "600"
 
 
+def test_frames_that_are_begun_together_share_what_is_left(
+    store: FrameStore, memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of them is written yet, so that the system does not tell."""
+    monkeypatch.setattr(memory_module, "available", lambda: 8 * LARGE)
+    found = []
+    for beside in (0, 4 * LARGE, 4 * LARGE + 4):
+        name, descriptor = store.begin(LARGE, beside)
+        os.close(descriptor)
+        found.append((memory.folder / name).exists())
+        assert (store.folder / name).exists() is not found[-1]
+        store.give_up(name)
+    assert found == [True, True, False]
+
+
 @pytest.mark.parametrize("size", [LARGE, CHECKED + 5])
 def test_settling_brings_a_frame_to_the_folder(
     store: FrameStore, memory: Memory, size: int

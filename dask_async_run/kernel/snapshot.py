@@ -149,9 +149,11 @@ class SnapshotFrames:
         files: dict[str, int] = {}
         left = False
         try:
+            begun = 0
             for key in sorted(parts, key=lambda key: parts[key].size)[-FILES:]:
-                name, files[name] = self._frames.begin(parts[key].size)
+                name, files[name] = self._frames.begin(parts[key].size, begun)
                 parts[key] = replace(parts[key], file=name)
+                begun += parts[key].size
             snapshot = take(list(parts.values()), files)
             try:
                 with suppress(ServerError):  # the submission will say so

@@ -235,7 +235,6 @@ class JobRegistry:
             self._to_save.append(job)
         self.stores.start()
         self.touch()
-        self.store.sweep()
         self._sweep()
 
     async def close(self) -> None:
@@ -432,6 +431,7 @@ class JobRegistry:
     def _sweep(self) -> None:
         self.collector.consider_all()
         self.collect()
+        self._saver.sync(sweep=True)
         self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
 
     def collect(self) -> None:

@@ -62,7 +62,7 @@ class Saver:
         self._saved = saved
         self._changed = threading.Condition()
         self._jobs: list[tuple[str, Sequence[str]]] = []
-        self._sync = False
+        self._sync = self._sweep = False
         self._closing = False
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="dask-async-run-saver", daemon=True)
@@ -74,10 +74,17 @@ class Saver:
             self._jobs.append((job, digests))
             self._changed.notify()
 
-    def sync(self) -> None:
-        """Make what has been committed durable, soon; also empties the frames' trash."""
+    def sync(self, sweep: bool = False) -> None:
+        """Make what has been committed durable, soon; also empties the frames' trash.
+
+        Parameters
+        ----------
+        sweep : bool
+            Whether to unlink as well what writers that were killed have left.
+        """
         with self._changed:
             self._sync = True
+            self._sweep |= sweep
             self._changed.notify()
 
     def close(self) -> None:
@@ -96,11 +103,14 @@ class Saver:
                 )
                 jobs, self._jobs = self._jobs, []
                 sync, self._sync = self._sync, False
+                sweep, self._sweep = self._sweep, False
                 closing = self._closing
             again: list[tuple[str, Sequence[str]]] = []
             try:
                 if jobs or sync:
                     again = self._save(jobs)
+                if sweep:
+                    self._store.sweep()
             except Exception:
                 logger.exception("jobs could not be saved, and will be tried again")
                 again = jobs

@@ -157,6 +157,20 @@ def test_syncing_empties_the_trash(place: Place) -> None:
     wait_for(lambda: not list((place.store.folder / ".trash").iterdir()))
 
 
+def test_what_nobody_finishes_is_swept_when_that_is_asked_for(place: Place) -> None:
+    """And not at each syncing."""
+    part = place.store.folder / f"{'0' * 32}.part"
+    part.write_bytes(b"half")
+    os.utime(part, (1.0, 1.0))
+    trash = place.store.folder / ".trash"
+    for sweep in (False, True):
+        trash.mkdir(exist_ok=True)
+        (trash / "frame").touch()
+        place.saver.sync(sweep=sweep)
+        wait_for(lambda: not list(trash.iterdir()))
+        wait_for(lambda: part.exists() is not sweep)  # noqa: B023 - at once
+
+
 @in_memory
 def test_a_results_frames_come_to_the_disk_before_its_job_is_called_saved(
     place: Place, monkeypatch: pytest.MonkeyPatch
