@@ -25,6 +25,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ from dask_async_run.errors import FrameError
 from dask_async_run.job import Payload
 from dask_async_run.mapping import mapped
 from dask_async_run.marks import Marks
-from dask_async_run.memory import NOTE, Memory
+from dask_async_run.memory import NOTE, Memory, available
 from dask_async_run.pages import is_untouched
 from dask_async_run.settling import PART, TRASH, bring, empty_trash, let_go, throw_away
 
@@ -394,10 +395,11 @@ class FrameStore:
         Unlinking a file of several GB takes a while, renaming it does not: so an event
         loop can decide and take away in one step, and a thread does the work.
         """
+        left = cache(available)  # of many it is not asked each time
         for digest in digests:
             for path in self._places(digest):
                 with suppress(FileNotFoundError):
-                    throw_away(path) if self._is_on_disk(path) else let_go(path)
+                    throw_away(path) if self._is_on_disk(path) else let_go(path, left)
 
     def empty_trash(self) -> None:
         """Unlink what `discard` took away."""

@@ -15,10 +15,12 @@ from __future__ import annotations
 import errno
 import os
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from dask_async_run.marks import Marks
+from dask_async_run.memory import available
 from dask_async_run.recycling import is_named, keep
 
 PART = ".part"
@@ -90,9 +92,12 @@ def _copy(source: int, part: Path, like: os.stat_result, marks: Marks) -> None:
         os.close(target)
 
 
-def let_go(path: Path) -> None:
-    """Rename a file in memory so that nobody finds it: what it takes is recycled, or trash."""
-    if not keep(path):
+def let_go(path: Path, available: Callable[[], int] = available) -> None:
+    """Rename a file in memory so that nobody finds it: what it takes is recycled, or trash.
+
+    `available` is as of `recycling.keep`.
+    """
+    if not keep(path, available):
         throw_away(path)
 
 
