@@ -38,14 +38,42 @@ def is_attributed(cls: type) -> bool:
 
 def reduce_attributed(obj: Any) -> Any:
     """Reduce an object that `is_attributed` with its attributes; None if its own way has them."""
-    attributes = vars(obj)
-    reduced = obj.__reduce_ex__(5) if attributes else ()
+    attributes, cls = vars(obj), type(obj)
+    if not attributes and not _makes_its_own_way(cls):
+        return None
+    reduced = obj.__reduce_ex__(5)
     if len(reduced) < 2 or not isinstance(reduced, tuple):
         return None
     maker, args, state, items, pairs = (*reduced, None, None, None)[:5]
+    generator = getattr(sys.modules.get("numpy.random"), "Generator", None)
+    if generator is not None and issubclass(cls, generator):
+        maker, args, state = make_by_base, (generator, cls, (obj.bit_generator,)), None
+    elif maker is cls and _makes_its_own_way(cls):
+        maker, args = make_by_base, (_base(cls), cls, args)
     if any(_tells(part, attributes) for part in (state if isinstance(state, tuple) else [state])):
         return None
     return maker, args, (state, dict(attributes)), items, pairs, set_attributed
+
+
+@per_class
+def _base(cls: type) -> type:
+    """Answer the first class of the MRO that the notebook did not define."""
+    return next(base for base in cls.__mro__ if base.__module__ != "__main__")
+
+
+@per_class
+def _makes_its_own_way(cls: type) -> bool:
+    """Whether the notebook's class may want other arguments than its base."""
+    mine = cls.__mro__[: cls.__mro__.index(_base(cls))]
+    return any(hook in vars(base) for base in mine for hook in ("__new__", "__init__"))
+
+
+def make_by_base(base: Any, cls: type, args: tuple[Any, ...]) -> Any:
+    """Make an instance of a notebook's class without running that class's own methods."""
+    obj = base.__new__(cls, *args)
+    if base.__init__ is not object.__init__:
+        base.__init__(obj, *args)
+    return obj
 
 
 def _tells(state: Any, attributes: dict[str, Any]) -> bool:

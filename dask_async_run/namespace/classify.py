@@ -37,6 +37,7 @@ from dask_async_run.namespace.lazy import COLLECTION, is_collection
 from dask_async_run.namespace.named import goes_by_name
 from dask_async_run.namespace.pickling import by_reference
 from dask_async_run.namespace.remote import remote_types
+from dask_async_run.namespace.rows import ROW, is_row
 from dask_async_run.namespace.sharing import is_masked, mapped_root
 from dask_async_run.namespace.views import MEMORYVIEW
 
@@ -102,6 +103,8 @@ def kind_of(obj: Any) -> Kind | None:
         return FUNCTION if cls is types.FunctionType else LRU_CACHE
     if goes_by_name(obj):
         return None
+    if is_row(obj):
+        return ROW
     if isinstance(obj, (*_IMMUTABLE_BASES, *_library_immutables(), *remote_types())):
         return _with_its_attributes(LEAF, cls)
     numpy = sys.modules.get("numpy")

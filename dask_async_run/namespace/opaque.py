@@ -35,7 +35,7 @@ from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_i
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
 from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
-from dask_async_run.namespace.sharing import is_masked, masked_parts
+from dask_async_run.namespace.sharing import SharedMemory, is_masked, masked_parts
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers, bool]] = ContextVar("fingerprinting")
@@ -115,6 +115,8 @@ def _none(obj: Any) -> tuple[Any, ...]:
 def _array_snapshot(obj: Any) -> Any:
     if not obj.flags.writeable and not _some_base_is_writeable(obj):
         return None
+    if not obj.flags.writeable and obj.nbytes > SharedMemory.root(obj).nbytes:
+        return None  # `sliding_window_view`: of what it shows many times that array tells
     return obj.shape, obj.dtype, _contents(obj), obj.flags.writeable
 
 
@@ -210,10 +212,10 @@ ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _s
 
 
 def _is_own_array(cls: type) -> bool:
-    """Whether a class is a notebook's array that is pickled as one, with its attributes."""
+    """Whether a class is an array that is pickled as one, with its attributes."""
     numpy = sys.modules["numpy"]
     return (
-        cls.__module__ == "__main__"
+        (cls.__module__ == "__main__" or cls is numpy.recarray)
         and issubclass(cls, numpy.ndarray)
         and bool(cls.__dictoffset__)
         and cls.__reduce__ is numpy.ndarray.__reduce__
@@ -268,15 +270,30 @@ OWN_ARRAY = Kind(
 )
 
 
+_OF_MASKED = frozenset(
+    ("_mask", "_hardmask", "_sharedmask", "_fill_value", "_isfield", "_baseclass", "_basedict")
+)
+
+
+def _masked_attributes(obj: Any) -> dict[str, Any]:
+    """Answer what a notebook's class, or somebody, gave a masked array."""
+    return {name: value for name, value in vars(obj).items() if name not in _OF_MASKED}
+
+
 def _masked_snapshot(obj: Any) -> Any:
-    return obj.shape, obj.dtype, obj._mask, _fingerprint(_masked_settings(obj))
+    own = _masked_attributes(obj)
+    settings = _fingerprint(_masked_settings(obj))
+    return obj.shape, obj.dtype, obj._mask, settings, list(own), list(own.values())
 
 
 def _masked_unchanged(obj: Any, snapshot: Any) -> bool:
+    own = _masked_attributes(obj)
     return (
         (obj.shape, obj.dtype) == snapshot[:2]
         and obj._mask is snapshot[2]
         and _equal(_masked_settings(obj), snapshot[3])
+        and list(own) == snapshot[4]
+        and same_items(snapshot[5], own.values())
     )
 
 
@@ -287,11 +304,14 @@ def _masked_settings(obj: Any) -> tuple[Any, ...]:
 def _masked_state(obj: Any, snapshot: Any) -> Any:
     if snapshot is not None and (obj.shape, obj.dtype) != snapshot[:2]:
         raise NotInPlace("its shape or dtype changed")
-    return obj._mask, _masked_settings(obj)
+    return obj._mask, _masked_settings(obj), _masked_attributes(obj)
 
 
 def _set_masked(obj: Any, state: Any) -> Undo:
-    def put(mask: Any, settings: Any) -> None:
+    def put(mask: Any, settings: Any, attributes: dict[str, Any]) -> None:
+        for name in _masked_attributes(obj).keys() - attributes.keys():
+            del vars(obj)[name]
+        vars(obj).update(attributes)
         obj._mask = mask
         obj._hardmask, obj._sharedmask, obj.fill_value = settings
 
@@ -302,7 +322,7 @@ def _set_masked(obj: Any, state: Any) -> Undo:
 
 MASKED = Kind(
     "masked array",
-    masked_parts,
+    lambda o: [*masked_parts(o), *_masked_attributes(o).values()],
     _masked_snapshot,
     _masked_unchanged,
     _masked_state,
@@ -498,6 +518,13 @@ BY_FINGERPRINT = (OPAQUE,)
 """Kinds whose snapshots may differ for equal values."""
 
 
+def _is_own_random(cls: type) -> bool:
+    """Whether a class is a notebook's that leaves to `random.Random` what its state is."""
+    hooks = ("getstate", "setstate", "__reduce__", "__getstate__", "__setstate__")
+    same = all(getattr(cls, hook) is getattr(random.Random, hook) for hook in hooks)
+    return same and cls.__module__ == "__main__"
+
+
 def special_kind(obj: Any) -> Kind | None:
     """Answer the kind of an object that a library has a special way for, if any."""
     cls = type(obj)
@@ -505,7 +532,7 @@ def special_kind(obj: Any) -> Kind | None:
         return ITERATOR
     if cls is array.array:
         return PLAIN_ARRAY
-    if cls is random.Random:
+    if cls is random.Random or (issubclass(cls, random.Random) and _is_own_random(cls)):
         return RANDOM
     if cls in (io.StringIO, io.BytesIO) and not obj.closed:
         return BUFFER
@@ -513,7 +540,8 @@ def special_kind(obj: Any) -> Kind | None:
         return kind
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        if cls in (numpy.ndarray, numpy.matrix, numpy.recarray):
+        arrays = numpy.ndarray, numpy.matrix, numpy.memmap
+        if cls in arrays or (cls is numpy.recarray and obj.dtype.hasobject):
             return OBJECT_ARRAY if obj.dtype == object else ARRAY
         if is_masked(obj):
             return MASKED

@@ -79,8 +79,10 @@ from dask_async_run.namespace.named import (
     shells_parts,
 )
 from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
+from dask_async_run.namespace.rows import is_row, take_row
 from dask_async_run.namespace.sharing import (
     SharedMemory,
+    holder_of,
     is_masked,
     make_masked,
     make_own_array,
@@ -88,6 +90,7 @@ from dask_async_run.namespace.sharing import (
     mapped_root,
     reduce_array,
     reduce_mapped,
+    reduce_over,
 )
 from dask_async_run.namespace.tensors import Storages, reduce_tensor, tensor_types
 from dask_async_run.namespace.texts import reduce_texts
@@ -691,6 +694,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_pandas(obj)
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
+        elif self._array_types and is_row(obj):
+            array = self._shared.array_of(obj)  # type: ignore[union-attr]
+            return NotImplemented if array is None else (take_row, (array,))
         elif kind is self._text_dtype and obj.na_value is sys.modules["numpy"].nan:
             return making.make_text_dtype, (obj.storage,)
         elif isinstance(obj, dict) and getattr(obj, "__dict__", None) is obj:
@@ -831,21 +837,27 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_array(self, array: Any) -> Any:
         kind = type(array)
-        if kind is self._array_types[0] and array.dtype.kind == "O":
-            return reduce_texts(array)
         if is_masked(array):
             numbers = self._shared.numbers(array)  # type: ignore[union-attr]
-            return make_masked, (numbers,), (dict(vars(array)), None), None, None, set_plain_state
+            state = dict(vars(array)), None
+            return make_masked, (numbers, kind), state, None, None, set_plain_state
         if (root := mapped_root(array)) is not None:
             self.mapped.append(root)
             return reduce_mapped(array, root)
-        root = self._shared.seen(array)  # type: ignore[union-attr]
+        shared: SharedMemory = self._shared  # type: ignore[assignment]
+        root = shared.seen(array)
+        holder = None if root is not None or shared.is_private(array) else holder_of(array)
+        if holder is not None:
+            return reduce_over(array, holder)
+        if root is None and kind is self._array_types[0] and array.dtype.kind == "O":
+            return reduce_texts(array)
         attributes: tuple[Any, ...] = ()
-        if kind.__module__ == "__main__" and vars(array) and not array.dtype.hasobject:
-            # numpy's own way leaves the attributes out that a notebook's class has.
+        has_own = kind.__module__ == "__main__" or kind.__name__ == "recarray"
+        if has_own and vars(array) and not array.dtype.hasobject:
+            # numpy's own way leaves out what a notebook's class, or somebody, gave it.
             attributes = (dict(vars(array)), None), None, None, set_plain_state
         if root is None and attributes:
-            return make_own_array, (array.view(self._array_types[0]), kind), *attributes
+            return make_own_array, (shared.numbers_of(array), kind), *attributes
         if root is None:
             return reduce_array(array)
         start = root.__array_interface__["data"][0]

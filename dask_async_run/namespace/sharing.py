@@ -5,9 +5,12 @@ from __future__ import annotations
 import mmap
 import pickle
 import sys
+from array import array as PlainArray  # noqa: N812 - `array` is what all else here is called
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
+
+from dask_async_run.namespace.views import address, is_released
 
 
 def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -51,12 +54,53 @@ def make_view(
 ) -> Any:
     """Build an array on the memory of `root`, `offset` bytes behind its start."""
     import numpy as np
+    from numpy.lib.stride_tricks import as_strided
 
     whole = root if root.flags.c_contiguous else root.T
-    view = np.ndarray(shape, dtype, whole, offset, strides)
+    if dtype.hasobject:  # which no buffer may be
+        view = as_strided(whole.reshape(-1)[offset // dtype.itemsize :], shape, strides)
+    else:
+        view = np.ndarray(shape, dtype, whole, offset, strides)
     if not writeable:
         view.flags.writeable = False
+    if cls is np.memmap:
+        mapped = make_own_array(view, cls)
+        vars(mapped).update(vars(root))
+        return mapped
     return view if cls is np.ndarray else make_own_array(view, cls)
+
+
+def make_over(
+    holder: Any,
+    offset: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, ...],
+    dtype: Any,
+    writeable: bool,
+) -> Any:
+    """Build an array on the memory of a `bytearray` or an `array.array`."""
+    import numpy as np
+
+    array: Any = np.ndarray(shape, dtype, memoryview(holder), offset, strides)
+    array.flags.writeable = writeable
+    return array
+
+
+def holder_of(array: Any) -> Any:
+    """Answer the `bytearray` or the `array.array` whose memory an array shows, or None."""
+    if type(array) is not sys.modules["numpy"].ndarray or not array.nbytes:
+        return None
+    base = SharedMemory.root(array).base
+    holder = base.obj if type(base) is memoryview and not is_released(base) else base
+    return holder if type(holder) in (bytearray, PlainArray) else None
+
+
+def reduce_over(array: Any, holder: Any) -> Any:
+    """Reduce an array of which `holder_of` answers something."""
+    start = address(memoryview(holder)) or 0
+    offset = array.__array_interface__["data"][0] - start
+    made = (holder, offset, array.shape, array.strides, array.dtype, array.flags.writeable)
+    return make_over, made
 
 
 def make_own_array(array: Any, cls: type) -> Any:
@@ -146,15 +190,29 @@ def reduce_array(array: Any) -> Any:
 
 
 def is_masked(array: Any) -> bool:
-    """Whether an array is one of `numpy.ma`'s, which is two: one of numbers, and its mask."""
-    return type(array) is getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    """Whether an array is one of `numpy.ma`'s, which is two: one of numbers, and its mask.
+
+    Of a notebook's class, too, if that leaves it to `numpy.ma` how it is pickled.
+    """
+    masked = getattr(sys.modules.get("numpy.ma"), "MaskedArray", None)
+    kind = type(array)
+    if kind is masked or masked is None:
+        return kind is masked
+    if kind.__module__ != "__main__" or not issubclass(kind, masked):
+        return False
+    return all(getattr(kind, hook) is getattr(masked, hook) for hook in _PICKLING)
 
 
-def make_masked(data: Any) -> Any:
-    """Build a masked array on the memory of an array; its mask and its settings follow."""
+_PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__", "__setstate__")
+
+
+def make_masked(data: Any, cls: type) -> Any:
+    """Build a masked array on the memory of an array; all that it has besides follows."""
     import numpy as np
 
-    return data.view(np.ma.MaskedArray)
+    masked = data.view(np.ma.MaskedArray)
+    # Without the ``__array_finalize__`` of a notebook's class having a say.
+    return masked if cls is np.ma.MaskedArray else make_own_array(masked, cls)
 
 
 def masked_parts(array: Any) -> list[Any]:
@@ -196,13 +254,41 @@ class SharedMemory:
             return base
         return self._plain.setdefault(id(masked), masked.view(plain))
 
+    def numbers_of(self, array: Any) -> Any:
+        """Answer an array without what its class adds, to write it out as."""
+        made = self._plain.setdefault(id(array), array.view(sys.modules["numpy"].ndarray))
+        self.by_value(made)
+        return made
+
+    def array_of(self, row: Any) -> Any:
+        """Answer an array of nothing but a row, on its memory; None if that is the row's own."""
+        root = self.root(row)
+        contiguous = root is not row and (root.flags.c_contiguous or root.flags.f_contiguous)
+        if not contiguous or (root.dtype.hasobject and root.dtype != row.dtype):
+            return None
+        if id(row) not in self._plain:
+            start = root.__array_interface__["data"][0]
+            offset = row.__array_interface__["data"][0] - start
+            plain, step = sys.modules["numpy"].ndarray, (row.dtype.itemsize,)
+            made = root, offset, (1,), step, row.dtype, plain, row.flags.writeable
+            self._plain[id(row)] = make_view(*made)
+        return self._plain[id(row)]
+
+    def is_private(self, array: Any) -> bool:
+        """Whether an array is to be written out, whatever it shares memory with."""
+        return id(array) in self._private
+
     @staticmethod
     def root(array: Any) -> Any:
         """Answer the array that owns `array`'s memory, perhaps itself."""
         kind = sys.modules["numpy"].ndarray
-        while isinstance(array.base, kind):
-            array = array.base
-        return array
+        while True:
+            base = array.base
+            if type(base).__name__ == "DummyArray":  # `as_strided`, `sliding_window_view`
+                base = base.base
+            if not isinstance(base, kind):
+                return array
+            array = base
 
     def keep_private(self, frame: Any) -> None:
         """Leave the arrays that a pandas object is made of out of it."""
@@ -234,7 +320,9 @@ class SharedMemory:
         root = self._owners.get(id(root), root)
         if is_masked(root):
             root = self.numbers(root)
-        if id(array) in self._private or array.dtype.hasobject:
+        if id(array) in self._private:
+            return None
+        if array.dtype.hasobject and not (array.dtype == root.dtype and type(array) is type(root)):
             return None
         named = type(array).__name__ in ("ndarray", "matrix", "recarray", "memmap")
         if not named and type(array).__module__ != "__main__":

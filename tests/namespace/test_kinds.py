@@ -55,7 +55,7 @@ CASES = [
     Case("array", "import numpy as np; x = np.arange(6.).reshape(2, 3)", "x[1] = 7", "x.tolist()"),
     Case("array", "import numpy as np; x = np.arange(6)[::2]", "x[1] = 7", "x.tolist()"),
     Case("array", "import numpy as np; x = np.arange(6)", "x.flags.writeable = False", "x.flags.writeable"),
-    Case("array", "import numpy as np; x = np.rec.array([(1, 2.)], dtype=[('a', int), ('b', float)])", "x.a = 7", "x.a.tolist()"),
+    Case("array with attributes", "import numpy as np; x = np.rec.array([(1, 2.)], dtype=[('a', int), ('b', float)])", "x.a = 7", "x.a.tolist()"),
     Case("array of objects", "import numpy as np; x = np.array([[1], None], dtype=object)", "x[1] = x[0]", "x.tolist()"),
     # Its numbers, and the mask that it has, are arrays of their own.
     Case("masked array", "import numpy as np; x = np.ma.array([1, 2])", "x[0] = np.ma.masked; x.harden_mask()", "x.tolist(), x.hardmask"),
@@ -67,7 +67,7 @@ CASES = [
     Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(3).view(Q); x.u = [1]", "x += 1; x.u = 2; x.w = 3", "x.tolist(), vars(x)"),
     Case("array with attributes", "import numpy as np\nclass Q(np.ndarray): pass\nx = np.arange(4).view(Q)", "import warnings; warnings.simplefilter('ignore')\nx.shape = (2, 2); x.flags.writeable = False", "x.tolist(), x.flags.writeable"),
     Case("leaf with attributes", "import datetime\nclass D(datetime.date): pass\nx = D(2020, 1, 2); x.a = [1]", "x.b = 2; del x.a", "vars(x)"),
-    Case("opaque with attributes", "import random\nclass R(random.Random): pass\nx = R(1); x.a = [1]", "x.b = x.random()", "x.getstate(), vars(x)", undone=False),
+    Case("random with attributes", "import random\nclass R(random.Random): pass\nx = R(1); x.a = [1]", "x.b = x.random()", "x.getstate(), vars(x)", undone=False),
     Case("partial with attributes", "import functools; x = functools.partial(max, 1)", "x.b = [2]", "vars(x)"),
     Case("instance", "class C(complex): pass\nx = C(3)", "x.u = 1", "vars(x)"),
     Case("random state", "import numpy as np; x = np.random.RandomState(1)", "x.rand()", "x.get_state()[2]"),
