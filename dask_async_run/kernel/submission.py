@@ -41,7 +41,6 @@ from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
-from dask_async_run.namespace.cursors import ASKED, untold
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
@@ -465,9 +464,6 @@ def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None)
             f"{name} goes along as the file {file} that it maps: the cell shares it with this "
             "notebook, what either writes to it the other sees."
         )
-    if not words.isdisjoint(ASKED):
-        for told in untold(captured.values, words):
-            yield f"{told} does not go along: it tells what was done here."
     for name, kind in captured.lost_keys.items():
         yield (
             f"{name} has a {kind} as a key that is not found in it here, for its hash was another "

@@ -10,6 +10,7 @@ One pickle stream holds all inputs, so that aliases stay aliases. It is a row of
 ``("late", dict)``     surroundings that may hold objects of the notebook
 ``("beside", list)``   modules beside the notebook, with their values
 ``("order", list)``    sets that are to be filled in another order
+``("counts", c, t)``   what connections and cursors to databases did (`counts`)
 ``("modules", list)``  submodules that were imported here and are mentioned
 ``("end",)``
 =====================  =====================================================
@@ -45,6 +46,7 @@ from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.classify import children_of
+from dask_async_run.namespace.counts import told_among
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
@@ -450,6 +452,8 @@ def _write(
     captured.unsent |= pickler.left_out
     memo = pickler.memo.copy()
     pickler.dump(("order", order.recipes(obj for _, obj in memo.values())))
+    if pickler.databases:
+        pickler.dump(("counts", *told_among(pickler.databases)))
     pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
     pickler.dump(("end",))
     captured.stream, captured.futures = file.getvalue(), pickler.futures

@@ -1,19 +1,15 @@
-"""Cursors of SQLite connections, and rows.
-
-What a cursor and a connection tell of what they did (`lastrowid`, `rowcount`, `total_changes`)
-nobody can set: it stays where they did it, and the user is told.
-"""
+"""Cursors of SQLite connections, and rows."""
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable
 from typing import Any
 
 from dask_async_run.namespace.containers import immutable
-from dask_async_run.namespace.databases import CONNECTION, is_closed, reduce_connection
+from dask_async_run.namespace.counts import describe, told_by
+from dask_async_run.namespace.databases import CONNECTION, reduce_connection
 from dask_async_run.namespace.kinds import Kind, Undo
 
 
@@ -26,23 +22,13 @@ def _cursor_state(cursor: Any, snapshot: Any = None) -> dict[str, Any]:
     held = any(type(part).__name__ == "Statement" for part in gc.get_referents(cursor))
     if held and cursor.description is not None:  # one of `executemany` has no rows
         raise TypeError("cannot pickle a cursor with rows that are not fetched yet")
-    columns = cursor.description and [column[0] for column in cursor.description]
-    return {"columns": columns, "row_factory": cursor.row_factory, "arraysize": cursor.arraysize}
+    settings = {"row_factory": cursor.row_factory, "arraysize": cursor.arraysize}
+    return settings | {"told": told_by(cursor)}
 
 
 def set_cursor(cursor: Any, state: dict[str, Any]) -> None:
-    """Give a cursor its settings, and the description of what it fetched last."""
+    """Give a cursor its settings; `counts.tell_again` does the rest when all is there."""
     cursor.row_factory, cursor.arraysize = state["row_factory"], state["arraysize"]
-    if state["columns"]:
-        with suppress(sys.modules["sqlite3"].ProgrammingError):  # its connection is closed
-            _describe(cursor, state["columns"])
-
-
-def _describe(cursor: Any, columns: list[str]) -> None:
-    """Have a cursor fetched no rows of some columns."""
-    named = (name.replace('"', '""') for name in columns)
-    cursor.execute("SELECT " + ", ".join(f'NULL AS "{name}"' for name in named) + " WHERE 0")
-    cursor.fetchall()
 
 
 def _reduce_cursor(cursor: Any) -> Any:
@@ -57,25 +43,16 @@ def _apply_to_cursor(cursor: Any, state: dict[str, Any]) -> Undo:
 
 def _cursor_snapshot(cursor: Any) -> Any:
     try:
-        return _cursor_state(cursor), _told(cursor)
+        return _cursor_state(cursor)
     except TypeError as error:
-        return str(error), _told(cursor)
-
-
-def _told(cursor: Any) -> tuple[Any, Any]:
-    return cursor.lastrowid, cursor.rowcount
-
-
-def has_gone_on(obj: Any, snapshot: Any) -> bool:
-    """Whether an object is a cursor that has done something since."""
-    return database_kind(type(obj)) is CURSOR and bool(snapshot[1] != _told(obj))
+        return str(error)
 
 
 CURSOR = Kind(
     "cursor",
     lambda cursor: (cursor.connection,),
     _cursor_snapshot,
-    lambda cursor, snapshot: bool(_cursor_snapshot(cursor)[0] == snapshot[0]),
+    lambda cursor, snapshot: bool(_cursor_snapshot(cursor) == snapshot),
     _cursor_state,
     _apply_to_cursor,
 )
@@ -90,7 +67,7 @@ def make_row(columns: list[str], values: tuple[Any, ...]) -> Any:
     connection = sqlite3.connect(":memory:")
     try:
         cursor = connection.cursor()
-        _describe(cursor, columns)
+        describe(cursor, columns)
         return sqlite3.Row(cursor, values)
     finally:
         connection.close()
@@ -121,28 +98,3 @@ def reducer(cls: type) -> Callable[[Any], Any] | None:
     """Answer what reduces connections and cursors, None for other classes."""
     known = _known(cls)
     return known and known[1]
-
-
-def untold(values: Mapping[str, Any], words: Collection[str]) -> list[str]:
-    """Answer what cursors and connections will not tell where they arrive, and could tell here.
-
-    Parameters
-    ----------
-    values : mapping of str to object
-        By name; those that are neither are passed over.
-    words : collection of str
-        Of the code that may ask: of connections, few do.
-    """
-    found = []
-    for name, value in values.items():
-        kind = database_kind(type(value))
-        if kind is CURSOR and value.rowcount >= 0:  # the last it did was to change rows
-            found.append(f"{name}.lastrowid, {name}.rowcount")
-        elif kind is CONNECTION and not _DONE.isdisjoint(words) and not is_closed(value):
-            found.append(f"{name}.total_changes and last_insert_rowid()")
-    return found
-
-
-_DONE = frozenset(("total_changes", "last_insert_rowid"))
-ASKED = _DONE | {"lastrowid", "rowcount"}
-"""Words of code that may ask for it."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from dask_async_run.namespace.counts import ask, counts_of, is_closed
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
 
 _DESCRIPTORS = Path("/proc/self/fd")
@@ -30,24 +31,6 @@ _PRAGMAS = (
 """Settings that a connection forgets when it is closed; the last one makes it read only."""
 
 
-def is_closed(connection: Any) -> bool:
-    try:
-        connection.total_changes  # noqa: B018 - asks
-    except sys.modules["sqlite3"].ProgrammingError:
-        return True
-    return False
-
-
-def _ask(connection: Any, question: str) -> list[tuple[Any, ...]]:
-    cursor = connection.cursor()
-    cursor.row_factory = None
-    before, connection.text_factory = connection.text_factory, str
-    try:
-        return [tuple(row) for row in cursor.execute(question)]
-    finally:
-        connection.text_factory = before
-
-
 def _refusal(why: str) -> TypeError:
     return TypeError(f"cannot pickle a connection to a database {why}")
 
@@ -56,10 +39,10 @@ def _path(connection: Any) -> str:
     """Answer the file of a connection, ``""`` for one in memory; refuse what is not only that."""
     if _has_callback(connection):
         raise _refusal("with a callback of the notebook's")
-    databases = {name: file for _, name, file in _ask(connection, "PRAGMA database_list")}
+    databases = {name: file for _, name, file in ask(connection, "PRAGMA database_list")}
     if databases.keys() - {"main", "temp"}:
         raise _refusal("that has others attached to it")
-    if _ask(connection, "SELECT count(*) FROM temp.sqlite_master") != [(0,)]:
+    if ask(connection, "SELECT count(*) FROM temp.sqlite_master") != [(0,)]:
         raise _refusal("with temporary tables")
     _refuse_functions(connection)
     # What was once filled by `deserialize` has a name, but no file.
@@ -92,7 +75,7 @@ def _refuse_functions(connection: Any) -> None:
             ("function", "SELECT name, narg, builtin FROM pragma_function_list"),
             ("collation", "SELECT name FROM pragma_collation_list"),
         ):
-            if {*_ask(connection, listed)} - {*_ask(fresh, listed)}:
+            if {*ask(connection, listed)} - {*ask(fresh, listed)}:
                 raise _refusal(f"with a {thing} of the notebook's")
     finally:
         fresh.close()
@@ -113,7 +96,7 @@ def _detects_types(connection: Any) -> int:
             ("probe", sqlite3.PARSE_COLNAMES, "SELECT 'x' AS \"c [probe]\""),
         ):
             sqlite3.register_converter(kind, seen.append)
-            _ask(connection, question)
+            ask(connection, question)
             found |= flag if seen else 0
             seen.clear()
     finally:
@@ -151,13 +134,32 @@ def _takes_locks(connection: Any, path: str) -> bool:
     return Path(path).stat().st_dev != _where_locks_are_seen() or _is_locked_by(connection, path)
 
 
+def _keeps_locks(connection: Any, path: str) -> bool:
+    """Whether others can't use a file as long as a connection is open, as far as one can see."""
+    if ask(connection, "PRAGMA locking_mode") == [("exclusive",)]:
+        return True
+    exclusive = (line.split() for line in _our_locks(path))
+    return any("WRITE" in words and words[-1] == _LAST_OF_SHARED for words in exclusive)
+
+
+_LAST_OF_SHARED = str(0x40000000 + 511)
+"""The last byte that SQLite locks in a file to read it, or, against readers, to write it."""
+
+
+def _our_locks(path: str) -> list[str]:
+    if not _LOCKS.is_file():
+        return []
+    ours = f" {os.getpid()} ", f":{Path(path).stat().st_ino} "
+    lines = _LOCKS.read_text().splitlines()
+    return [line for line in lines if all(map(line.__contains__, ours))]
+
+
 def _is_locked_by(connection: Any, path: str) -> bool:
     reading = connection.cursor()
     reading.execute("SELECT 1 UNION ALL SELECT 1 FROM main.sqlite_master UNION ALL SELECT 1")
     reading.fetchone()
     try:
-        ours = f" {os.getpid()} ", f":{Path(path).stat().st_ino} "
-        return any(all(map(line.__contains__, ours)) for line in _LOCKS.read_text().splitlines())
+        return bool(_our_locks(path))
     finally:
         reading.close()
 
@@ -184,16 +186,16 @@ def _where_locks_are_seen() -> int | None:
 
 def _pragmas(connection: Any) -> dict[str, int]:
     """Answer a connection's settings, as far as this SQLite has them."""
-    ((distinguishes,),) = _ask(connection, "SELECT 'a' NOT LIKE 'A'")
+    ((distinguishes,),) = ask(connection, "SELECT 'a' NOT LIKE 'A'")
     found = {"case_sensitive_like": int(distinguishes)}
     for name in _PRAGMAS:
-        for (value,) in _ask(connection, f"PRAGMA {name}"):
+        for (value,) in ask(connection, f"PRAGMA {name}"):
             found[name] = int(value)
     return found
 
 
 def _set_pragma(connection: Any, name: str, value: int) -> None:
-    _ask(connection, f"PRAGMA {name} = {value}")
+    ask(connection, f"PRAGMA {name} = {value}")
 
 
 def make_connection(path: str | None, detect_types: int, read_only: bool) -> Any:
@@ -211,7 +213,7 @@ def _contents(connection: Any) -> tuple[bytes, bool] | None:
     """Answer what a database in memory is made of, and whether it is in a transaction."""
     if _path(connection):
         return None
-    if _ask(connection, "PRAGMA page_count") == [(0,)]:
+    if ask(connection, "PRAGMA page_count") == [(0,)]:
         return b"", connection.in_transaction
     if not connection.in_transaction:
         return connection.serialize(), False
@@ -226,7 +228,7 @@ def _contents(connection: Any) -> tuple[bytes, bool] | None:
         copy.close()
 
 
-def _state(connection: Any, snapshot: Any = None) -> dict[str, Any] | None:
+def _state(connection: Any) -> dict[str, Any] | None:
     if is_closed(connection):
         return None
     settings = {name: getattr(connection, name) for name in _SETTINGS}
@@ -260,6 +262,8 @@ def reduce_connection(connection: Any) -> Any:
     if is_closed(connection):
         return make_connection, (None, 0, False)
     path = _path(connection)
+    if path and _keeps_locks(connection, path):
+        raise _refusal("that keeps all others out (vfs=unix-excl, or locking_mode = exclusive)")
     if path and not _takes_locks(connection, path):
         raise _refusal("that takes no locks (immutable=1, or a vfs of its own)")
     made = (path, _detects_types(connection), bool(path) and _is_read_only(path))
@@ -281,9 +285,17 @@ def _apply(connection: Any, state: dict[str, Any] | None) -> Undo:
     return undo
 
 
+def _all_of(connection: Any, snapshot: Any = None) -> dict[str, Any] | None:
+    """Answer the state with what it did since: that is done when all else is (`counts`)."""
+    state = _state(connection)
+    changed, last = counts_of(connection) if state else (0, 0)
+    before = snapshot["counts"][0] if isinstance(snapshot, dict) else 0
+    return state and state | {"counts": (changed - before, last)}
+
+
 def _snapshot(connection: Any) -> Any:
     try:
-        return _state(connection)
+        return _all_of(connection)
     except TypeError as error:
         return str(error)
 
@@ -293,6 +305,6 @@ CONNECTION = Kind(
     lambda connection: (),
     _snapshot,
     lambda connection, snapshot: bool(_snapshot(connection) == snapshot),
-    _state,
+    _all_of,
     _apply,
 )

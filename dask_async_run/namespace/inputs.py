@@ -19,6 +19,7 @@ from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
+from dask_async_run.namespace.counts import tell_again
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.modules import find_module
 from dask_async_run.namespace.order import fill
@@ -203,6 +204,8 @@ def load_inputs(
                 case ("order", recipes):
                     for elements, how in recipes:
                         fill(elements, how)
+                case ("counts", connections, cursors):
+                    tell_again(connections, cursors)
                 case ("beside", modules):
                     loaded.beside = modules
                 case ("modules", modules):
@@ -282,7 +285,7 @@ class Chain:
         if self._salvaging:  # the namespace is private, modules are everybody's
             updates = [update for update in updates if update[1] != MODULE.name]
         apply_updates(updates, resolve)
-        loaded.finish()
+        loaded.finish(updates, resolve)
         self._namespace.update(loaded.bound)
         self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:

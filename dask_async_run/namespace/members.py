@@ -87,7 +87,7 @@ class MemberLoader:
             base = self._load()
             loaded = self._result(result, base)
             apply_updates(loaded.updates, base[2])
-            loaded.finish()
+            loaded.finish(loaded.updates, base[2])
         return loaded
 
     def _load(self) -> tuple[dict[str, Any], Inputs, Callable[[Any], Any]]:

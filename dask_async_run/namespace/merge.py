@@ -361,7 +361,7 @@ class Merger:
             Whatever a user's ``__setstate__`` raises; nothing is changed then.
         """
         apply_updates(plan.updates, self._resolve)
-        self._loaded.finish()
+        self._loaded.finish(plan.updates, self._resolve)
         names = self._namespace
         moved = {n: (names.get(n, _MISSING), v) for n, v in plan.bind.items()}
         moved |= {n: (names.get(n, _MISSING), _MISSING) for n in plan.delete}

@@ -598,6 +598,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Those that were written so far: their files are shared, not copied.
     futures : list
         Keys of the Dask futures that were written so far.
+    databases : list
+        SQLite connections, cursors and rows that were written so far.
     left_out : dict of str to str
         Values of modules beside the notebook that can't be pickled, and why.
     """
@@ -626,6 +628,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._shells_parts = shells_parts()
         self._shared = shared
         self.mapped: list[Any] = []
+        self.databases: list[Any] = []
         self.left_out: dict[str, str] = {}
         self._within: tuple[Any, ...] = ()
         numpy = sys.modules.get("numpy")
@@ -686,6 +689,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return find_shells_part, part
         reducer = _REDUCERS.get(kind) or _reducer_of_library(kind)
         if reducer is not None:
+            if kind.__module__ == "sqlite3":
+                self.databases.append(obj)
             return reducer(obj)
         if kind is caches.LruCache and not by_reference(obj):
             return caches.reduce_lru_cache(obj)

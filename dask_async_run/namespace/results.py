@@ -16,6 +16,7 @@ objects that went in stand as tokens (`track.Token`):
 ``("refill", list)``          dicts and sets that are to be filled again when all is changed
 ``("lost key", n, type)``     a name that leads to a dict or a set which does not find a key
 ``("order", list)``           sets that are to be filled in another order
+``("counts", c, t)``          what connections and cursors to databases did (`counts`)
 ``("modules", list)``         submodules that it imported and mentions
 ``("end",)``
 ============================  ==============================================
@@ -40,7 +41,9 @@ from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import keys, kinds, opaque, order
 from dask_async_run.namespace.classify import children_of, kind_of
 from dask_async_run.namespace.containers import DICT, SET
-from dask_async_run.namespace.cursors import has_gone_on, untold
+from dask_async_run.namespace.counts import Again, tell_again, told_among
+from dask_async_run.namespace.cursors import CURSOR
+from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.generators import GENERATOR_KIND, REPLACED
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
@@ -72,6 +75,7 @@ Resolve = Callable[[Any], Any]
 Item = tuple[Any, ...]
 
 _MISSING: Any = object()
+_TELLING = (CONNECTION.name, CURSOR.name)
 _ARRAYS = (opaque.ARRAY.name, opaque.OWN_ARRAY.name)
 
 
@@ -133,6 +137,8 @@ class Loaded:
         the cell or here, and the key's type.
     refilled : list of dicts and sets
         Their keys may have other hashes when `updates` are applied: `finish` sees to it.
+    counts : Again
+        Of connections and cursors to databases that are new here: `finish` sees to it.
     objects : dict of int to object
         Memo index to object, atoms aside: what later tokens may refer to.
     lost : dict of str to str
@@ -152,6 +158,7 @@ class Loaded:
     late_ends: list[str] = field(default_factory=list)
     lost_keys: dict[str, str] = field(default_factory=dict)
     refilled: list[Any] = field(default_factory=list)
+    counts: Again = field(default_factory=lambda: ([], []))
     objects: dict[int, Any] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     cause: Exception | None = None
@@ -160,10 +167,18 @@ class Loaded:
         """Whether it is through `referrer` that an object is remembered here."""
         return referrer is self.bound or referrer is self.objects or is_item(referrer, ("bind",))
 
-    def finish(self) -> None:
-        """Have keys found whose objects have been changed; after `apply_updates`."""
+    def finish(self, updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> None:
+        """Do what can only be done after `apply_updates`, which was given the same.
+
+        Keys are found whose objects have been changed, databases tell what they did.
+        """
         for container in self.refilled:
             keys.refill(container)
+        new, told = self.counts
+        applied = [(resolve(t), kind, s) for t, kind, s in updates if kind in _TELLING and s]
+        done = [(obj, state["counts"]) for obj, kind, state in applied if kind == CONNECTION.name]
+        said = [(obj, state["told"]) for obj, kind, state in applied if kind == CURSOR.name]
+        tell_again([*new, *done], [*told, *said])
 
     def take(self, item: Item, lend: Callable[[str, Any], None]) -> None:
         """Add an item of the stream; `lend` is `NamespaceUnpickler.lending`'s."""
@@ -194,6 +209,8 @@ class Loaded:
             case ("order", recipes):
                 for elements, how in recipes:
                     order.fill(elements, how)
+            case ("counts", connections, cursors):
+                self.counts = connections, cursors
             case ("modules", modules):
                 for module in modules:
                     find_module(module)
@@ -328,10 +345,6 @@ class ResultWriter:
         ]
         if error is not None:
             items.append(("", ("error", self._portable(error))))
-        tracked = self._baseline.tracked.values()
-        gone_on = {id(t.obj) for t in tracked if has_gone_on(t.obj, t.snapshot)}
-        did = {n: v for n, v in now.items() if n in bound or id(v) in gone_on}
-        collected.failed |= dict.fromkeys(untold(did, self._words), "it tells what was done there")
         self._dump(items, collected, rebound)
         collected.bound = [n for n in bound if n not in collected.failed]
         collected.deleted = deleted
@@ -604,6 +617,8 @@ class ResultWriter:
             pickler.dump(item)
             values += item[2:3]
         pickler.dump(("order", order.recipes(pickler.sets.values())))
+        if pickler.databases:
+            pickler.dump(("counts", *told_among(pickler.databases)))
         pickler.dump(("modules", mentioned_submodules(values, words)))
         pickler.dump(("surroundings", {"sources": self._sources(files)}))
         for name, kind in self._write_keys(pickler).items():
