@@ -19,6 +19,7 @@ from typing import Any
 
 from dask_async_run.namespace import beside, caches, files, generators, opaque, weak
 from dask_async_run.namespace.attributed import is_attributed, with_attributes
+from dask_async_run.namespace.callbacks import CALLBACKS, is_registry
 from dask_async_run.namespace.containers import (
     CONTAINERS,
     IMMUTABLE,
@@ -113,6 +114,8 @@ def kind_of(obj: Any) -> Kind | None:
         return LEAF  # what changes is the file, which is the kernel's too
     if _is_view(type(obj)):
         return VIEW
+    if is_registry(cls):
+        return CALLBACKS
     if is_collection(type(obj)):
         return COLLECTION
     special = opaque.special_kind(obj)

@@ -67,6 +67,7 @@ from dask_async_run.namespace import (
     views,
     weak,
 )
+from dask_async_run.namespace.callbacks import is_registry, reduce_registry
 from dask_async_run.namespace.containers import DICT_VIEWS
 from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
 from dask_async_run.namespace.kinds import ATOMS, per_class
@@ -717,6 +718,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_soup(obj)
         elif making.refuses_as_patsys(kind):
             return self._reduce_patsys(obj)
+        elif is_registry(kind):
+            return self._reduce_callbacks(obj)
         elif is_loop(kind):
             return _reduce_loop(obj)
         elif (stream := handlers.standard_stream(obj)) is not None:
@@ -793,6 +796,15 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if alive is None or finaliser in self._within or self._why_not(alive, finaliser):
             return weak.make_finaliser, ()
         return weak.make_finaliser, (*alive, finaliser.atexit)
+
+    def _reduce_callbacks(self, registry: Any) -> Any:
+        def travels(function: Any) -> bool:
+            why = self._why_not(function, registry) if registry not in self._within else None
+            if why is not None:
+                self.left_out[f"the callback {getattr(function, '__name__', function)}"] = why
+            return why is None
+
+        return reduce_registry(registry, travels)
 
     def _reduce_patsys(self, obj: Any) -> Any:
         """Reduce an object of patsy, which refuses; where it looks names up is the namespace."""
