@@ -220,7 +220,7 @@ class Gatherer:
         if loaded.error is not None:
             if own_way or not any(o["output_type"] == "error" for o in outputs):
                 _shown_already(loaded.error, session.shell)
-            raise _as_here(loaded.error, outputs)
+            raise _as_here(loaded.error, outputs, session.shell)
         if view.state != State.FINISHED:
             raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
 
@@ -338,15 +338,47 @@ def _came(names: Sequence[str]) -> str:
     return f" What it had done by then is merged: {', '.join(names[:_NAMED])}{more}."
 
 
-def _as_here(error: BaseException, outputs: list[Any]) -> BaseException:
-    """Give an exception the traceback that was recorded: the cell's lines, none of ours."""
+def _as_here(error: BaseException, outputs: list[Any], shell: Any) -> BaseException:
+    """Give an exception the traceback that was recorded: the cell's lines, none of ours.
+
+    A notebook that has kept it may raise it again: then it is shown as where that is done.
+    """
+    before = error.__traceback__
+    cleaned = _Cleaning(error, before, shell) if shell is not None else None
     lines = next((o["traceback"] for o in reversed(outputs) if o["output_type"] == "error"), None)
-    if lines is not None:
-        try:
-            error._render_traceback_ = lambda: lines  # type: ignore[attr-defined]
-        except AttributeError:
-            pass  # an exception with slots: it is shown with the gather's own frames
+    if lines is None:
+        return error
+
+    def render() -> Any:
+        if cleaned and not cleaned.is_due and error.__traceback__ is not before:
+            how = type(error), error, error.__traceback__
+            return shell.InteractiveTB.structured_traceback(*how, tb_offset=1)
+        return lines
+
+    try:
+        error._render_traceback_ = render  # type: ignore[attr-defined]
+    except AttributeError:
+        pass  # an exception with slots: it is shown with the gather's own frames
     return error
+
+
+class _Cleaning:
+    """Takes our frames out of an exception's traceback once it has been shown.
+
+    Attributes
+    ----------
+    is_due : bool
+    """
+
+    def __init__(self, error: BaseException, before: Any, shell: Any) -> None:
+        self.is_due = True
+        self._error, self._before, self._shell = error, before, shell
+        shell.events.register("post_run_cell", self.clean)
+
+    def clean(self, result: Any) -> None:
+        self._shell.events.unregister("post_run_cell", self.clean)
+        self._error.__traceback__ = self._before
+        self.is_due = False
 
 
 def _shown_already(error: BaseException, shell: Any) -> None:

@@ -13,13 +13,13 @@ import inspect
 import sys
 import types
 from collections.abc import Iterator
+from dataclasses import astuple
 from operator import attrgetter
 from typing import Any
 
-import tblib
-
 from dask_async_run.namespace.kinds import per_class
 from dask_async_run.namespace.modules import module_name
+from dask_async_run.namespace.tracebacks import Entry, entries_of, make_traceback
 
 _CONTAINERS: tuple[type, ...] = (
     collections.OrderedDict,
@@ -198,7 +198,7 @@ def reduce_instance(obj: Any) -> Any:
     if isinstance(obj, BaseException):
         links = (obj.__cause__, obj.__context__, obj.__suppress_context__)
         where = obj.__traceback__
-        lines = None if where is None else tblib.Traceback(where).to_dict()
+        lines = None if where is None else [astuple(entry) for entry in entries_of(where)]
         state: Any = (attributes, slots, links, lines)
         return make_exception, (cls, obj.args, _arguments(obj)), state, None, None, set_exception
     contents: Any = None
@@ -286,7 +286,7 @@ def set_exception(error: BaseException, state: Any) -> None:
     error.__cause__, error.__context__ = cause, context
     error.__suppress_context__ = suppress
     if lines and lines[0] is not None:
-        error.__traceback__ = tblib.Traceback.from_dict(lines[0]).as_traceback()
+        error.__traceback__ = make_traceback([Entry(*entry) for entry in lines[0]])
 
 
 def get_attribute(owner: Any, path: str) -> Any:
