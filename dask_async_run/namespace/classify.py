@@ -27,6 +27,7 @@ from dask_async_run.namespace.containers import (
     VIEW,
 )
 from dask_async_run.namespace.definitions import CELL, CLASS, FUNCTION, LRU_CACHE
+from dask_async_run.namespace.elements import ELEMENT, is_element
 from dask_async_run.namespace.instances import (
     INSTANCE,
     INSTANCE_TUPLE,
@@ -116,6 +117,8 @@ def kind_of(obj: Any) -> Kind | None:
         return VIEW
     if is_registry(cls):
         return CALLBACKS
+    if is_element(cls):
+        return ELEMENT
     if is_collection(type(obj)):
         return COLLECTION
     special = opaque.special_kind(obj)

@@ -69,6 +69,7 @@ from dask_async_run.namespace import (
 )
 from dask_async_run.namespace.callbacks import is_registry, reduce_registry
 from dask_async_run.namespace.containers import DICT_VIEWS
+from dask_async_run.namespace.elements import is_element, reduce_element
 from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
 from dask_async_run.namespace.kinds import ATOMS, per_class
 from dask_async_run.namespace.loops import is_loop, is_this_loop, loop_of_this_process
@@ -718,6 +719,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_soup(obj)
         elif making.refuses_as_patsys(kind):
             return self._reduce_patsys(obj)
+        elif is_element(kind):
+            return reduce_element(obj)
         elif is_registry(kind):
             return self._reduce_callbacks(obj)
         elif is_loop(kind):
