@@ -24,8 +24,8 @@ None for the row if it did nothing but `executemany`, if that; -1 if what it did
 Again = tuple[list[tuple[Any, Counts]], list[tuple[Any, Told]]]
 """What connections did more than here, and what cursors are to tell."""
 
-MOST = 10_000_000
-"""Rows that are put in at most: a second or two."""
+MOST = 1_000_000
+"""Rows that are put in at most: half a second."""
 
 _TABLE = "temp._dask_async_run"
 _ROWS = (
