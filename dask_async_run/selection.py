@@ -41,6 +41,27 @@ def select(views: Sequence[JobView], wanted: Iterable[str]) -> list[JobView]:
     return [view for view in views if view.id in found]
 
 
+def select_unambiguous(views: Sequence[JobView], wanted: Iterable[str]) -> list[JobView]:
+    """As `select`; but what is no pattern must mean one job, not one in each of several notebooks.
+
+    For what cannot be undone: whoever forgets ``train`` has one of them in mind.
+
+    Raises
+    ------
+    NoSuchJobError
+        One of them names nothing.
+    JobStateError
+        One of them names several, of different notebooks.
+    """
+    found: set[str] = set()
+    for name in wanted:
+        # A member's name reads like a pattern: "lr[3]".
+        some = select(views, [name])
+        pattern = any(sign in name for sign in "*?[") and not any(_is_label(name, v) for v in some)
+        found |= {view.id for view in (some if pattern else [select_one(views, name)])}
+    return [view for view in views if view.id in found]
+
+
 def select_one(views: Sequence[JobView], name: str) -> JobView:
     """The job that `name` names.
 

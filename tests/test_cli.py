@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+import dask_async_run
 from dask_async_run import cli
 from dask_async_run.commands.exit_codes import MEANINGS
 from dask_async_run.server.connection import Connection
@@ -97,6 +98,39 @@ def test_wrong_usage(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         cli.main(line.split())
     assert caught.value.code == cli.USAGE
     assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("jbos", "COMMAND: there is no 'jbos'. Did you mean 'jobs'?"),
+        ("nonsense", "COMMAND: there is no 'nonsense'. --help lists them."),
+        ("server stat", "ACTION: there is no 'stat'. Did you mean 'start'?"),
+        ("completion tcsh", "shell: there is no 'tcsh'. There are: bash, zsh, fish."),
+        ("jobs --sate failed", "unrecognized arguments: --sate. Did you mean '--state'?"),
+        ("server start --worker=2x", "argument --workers: invalid int value: '2x'"),
+        ("stop --sever=2", "unrecognized arguments: --sever=2. Did you mean '--server'?"),
+        ("show a b", "unrecognized arguments: b"),
+    ],
+)
+def test_what_is_misspelt_is_told_the_nearest(
+    line: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And shows the usage of its own command."""
+    with pytest.raises(SystemExit) as caught:
+        cli.main(line.split())
+    assert caught.value.code == cli.USAGE
+    shown = capsys.readouterr().err
+    assert shown.endswith(f"error: {said}\n")
+    if "unrecognized" in said:
+        assert shown.startswith(f"usage: dask-async-run {line.split(maxsplit=1)[0]} ")
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["--version"])
+    assert caught.value.code == cli.OK
+    assert capsys.readouterr().out == f"dask-async-run {dask_async_run.__version__}\n"
 
 
 @pytest.mark.parametrize("line", ["--help", "jobs", "jobs --json", "status", "stop", "cancel x"])
@@ -281,6 +315,23 @@ def test_prune_forgets_what_was_gathered(server: Connection) -> None:
         assert registry.jobs() == []
     assert command("prune", "--older-than", "soon").returncode == cli.USAGE
     assert command("prune", "nosuch").returncode == cli.ERROR
+
+
+@pytest.mark.timeout(300)
+def test_a_name_in_two_notebooks_is_not_guessed(server: Connection) -> None:
+    """Nothing is cancelled, run again or forgotten in a notebook that nobody had in mind."""
+    with connected(server) as (_, registry):
+        cells = [cell_spec("x = 1", "twin"), cell_spec("x = 2", "twin", notebook="other.ipynb")]
+        jobs = [registry.create(cell) for cell in cells]
+        registry.wait([job.id for job in jobs])
+        for verb in ("cancel", "rerun", "forget", "prune", "wait"):
+            refused = command(verb, "twin")
+            assert refused.returncode == cli.ERROR
+            assert "story.ipynb/twin, other.ipynb/twin. Say which one." in refused.stderr
+        assert [job.id for job in registry.jobs()] == [job.id for job in jobs]
+        assert command("forget", "other.ipynb/twin").returncode == cli.OK
+        assert command("wait", "twin").stdout == "story.ipynb/twin: finished\n"
+        assert [job.id for job in registry.jobs()] == [jobs[0].id]
 
 
 @pytest.mark.timeout(300)

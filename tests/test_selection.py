@@ -7,7 +7,7 @@ import pytest
 from dask_async_run.errors import JobStateError, NoSuchJobError
 from dask_async_run.job import JobView
 from dask_async_run.kernel.names import resolve
-from dask_async_run.selection import select, select_one
+from dask_async_run.selection import select, select_one, select_unambiguous
 
 VIEWS = [
     JobView(id="a" * 32, notebook="n.ipynb", name="train", version=1, latest=False),
@@ -95,6 +95,20 @@ def test_one_means_one() -> None:
     assert select_one(VIEWS, "cell-7").id[0] == "d"
     with pytest.raises(JobStateError, match=r"n\.ipynb/train, m\.ipynb/train"):
         select_one(VIEWS, "train")
+
+
+def test_a_plain_name_means_one_job_where_it_matters() -> None:
+    """What cannot be undone is not done to another notebook's job of the same name."""
+    with pytest.raises(JobStateError, match=r"n\.ipynb/train, m\.ipynb/train\. Say which one"):
+        select_unambiguous(VIEWS, ["cell-7", "train"])
+    assert select_unambiguous(VIEWS, ["trai*"]) == select(VIEWS, ["trai*"])
+    assert len(select_unambiguous(VIEWS, ["n.ipynb/train", "cell-7", "m.ipynb/train"])) == 3
+    members = [
+        JobView(id="e" * 32, notebook="n.ipynb", name="lr[3]"),
+        JobView(id="f" * 32, notebook="m.ipynb", name="lr[3]"),
+    ]
+    with pytest.raises(JobStateError, match="ambiguous"):
+        select_unambiguous(members, ["lr[3]"])
 
 
 def test_a_member_is_not_taken_for_a_pattern() -> None:

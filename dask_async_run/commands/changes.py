@@ -17,7 +17,7 @@ from dask_async_run.commands.journals import checked_states, chosen, journal_of,
 from dask_async_run.commands.pruning import prunable
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.job import JobView
-from dask_async_run.selection import select
+from dask_async_run.selection import select_unambiguous
 from dask_async_run.server import connection as connections
 from dask_async_run.server.connection import Connection
 from dask_async_run.sweeps import unfinished_ones
@@ -84,7 +84,7 @@ def _forget(given: argparse.Namespace, connection: Connection) -> int:
 def _prune(given: argparse.Namespace, connection: Connection) -> int:
     with journal_of(given.server) as journal:
         views = views_of(given.server, journal)
-    named = {view.id for view in select(views, given.job)}
+    named = {view.id for view in select_unambiguous(views, given.job)}
     found = prunable(views, named, given.older_than, given.keep_last, time.time())
     _forgotten(given, found, {} if given.dry_run else _kept(connection, found), given.dry_run)
     return OK

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from dask_async_run import __version__
 from dask_async_run.commands.exit_codes import MEANINGS
+from dask_async_run.commands.line_parser import LineParser
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.quantities import LISTED, at_most, count, duration, size, time_limit
 from dask_async_run.store_url import store_url
@@ -35,12 +37,13 @@ examples:
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     codes = "\n".join(f"  {code:<5}{meaning}" for code, meaning in MEANINGS.items())
-    root = argparse.ArgumentParser(
+    root = LineParser(
         prog="dask-async-run",
         description="Run notebook cells on a Dask cluster: servers and jobs, from a shell.",
         epilog=f"exit codes:\n{codes}\n\n{_EXAMPLES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    root.add_argument("--version", action="version", version=f"dask-async-run {__version__}")
     commands = root.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _demo(commands)
     _servers(commands)

@@ -11,7 +11,7 @@ from typing import Any
 from dask_async_run.errors import JobTimeoutError, NoSuchJobError, OptionError, ServerError
 from dask_async_run.folders import state_folder
 from dask_async_run.job import JobView, State
-from dask_async_run.selection import select, select_one
+from dask_async_run.selection import select_one, select_unambiguous
 from dask_async_run.server.connection import Files
 from dask_async_run.server.locks import held
 
@@ -69,13 +69,13 @@ def labels_of(journal: Any, wanted: Iterable[str] = ()) -> list[JobView]:
 
 
 def chosen(server: str, journal: Any, wanted: Iterable[str]) -> list[JobView]:
-    """Jobs that are named, in order of submission.
+    """Jobs that are named, in order of submission: several of a name only by a pattern.
 
     Raises
     ------
-    NoSuchJobError
+    NoSuchJobError, JobStateError
     """
-    ids = [view.id for view in select(labels_of(journal, wanted), wanted)]
+    ids = [view.id for view in select_unambiguous(labels_of(journal, wanted), wanted)]
     return views_of(server, journal, jobs=ids)
 
 

@@ -538,7 +538,7 @@ class AsyncRun(Magics):
         said = self.session.registry.cancel([view.id for view in views])
         self._notices.know(said)
         for view in views:
-            print(f"{view.label}: {said[view.id]}")
+            print(f"{self.session.called(view)}: {said[view.id]}")
 
     @line_magic
     @_magic(options.RERUN)
@@ -562,7 +562,7 @@ class AsyncRun(Magics):
         for view in views:
             self.session.records.pop(view.id, None)
             self.session.remains.pop(view.id, None)
-        print("Forgotten: " + ", ".join(view.label for view in views))
+        print("Forgotten: " + ", ".join(self.session.called(view) for view in views))
 
     # -- between cells -----------------------------------------------------------------
 

@@ -36,7 +36,7 @@ from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.kernel.snapshot import SnapshotFrames
-from dask_async_run.owners import current_owner, owned
+from dask_async_run.owners import current_owner, owned, short_names
 from dask_async_run.registry import CONNECTION_ERRORS, Endings, Remains, SyncRegistry
 from dask_async_run.remote import address_of
 from dask_async_run.server.connection import Connection, find
@@ -190,6 +190,12 @@ class Session:
             # A pattern, another notebook's, the beginning of an id, or none at all.
             found = resolve(self.registry.labels(wanted), wanted, self.notebook)
             return self.registry.jobs(wanted=[view.id for view in found])
+
+    def called(self, view: JobView) -> str:
+        """What to call a job: with its notebook, where that is another one."""
+        if view.notebook == self.notebook:
+            return view.label
+        return f"{short_names([view.notebook, self.notebook])[view.notebook]}/{view.label}"
 
     def waiting(self) -> list[Record]:
         """Answer the jobs that this kernel submitted and has not gathered, in order.
