@@ -100,12 +100,12 @@ def whole(text: str) -> int:
 
 
 def age(seconds: float) -> str:
-    """Say a span of time in its largest unit: "3 min"."""
+    """Say how long ago, in its largest unit and as one says one's age: "3 min"."""
     seconds = max(0.0, seconds)
     for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
 
 
 def _short(text: str) -> str:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dask_async_run.job import JobView, State
+from dask_async_run.looks import span
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import described, standing
 
@@ -59,7 +60,7 @@ def card(facts: dict[str, Any], now: float) -> str:
         "submitted": _when(view.submitted, now),
         "started": _when(view.started, now),
         "ended": _when(view.ended, now),
-        "took": age(view.ended - view.started) if view.ended and view.started else "",
+        "took": span(view.ended - view.started) if view.ended and view.started else "",
         "where": f"{where}, process {view.pid}" if where and view.pid else where,
         "members": _members(view),
         "waits for": ", ".join(view.after) if not State(view.state).terminal else "",
@@ -190,7 +191,7 @@ def _write(stream: Any, text: str) -> None:
 
 def _time(view: JobView, now: float) -> str:
     if view.ended is not None:
-        took = f"{age(view.ended - view.started)}, " if view.started else ""
+        took = f"{span(view.ended - view.started)}, " if view.started else ""
         return f"{took}{age(now - view.ended)} ago"
     if view.started is not None:
         return age(now - view.started)

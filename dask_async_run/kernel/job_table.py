@@ -13,7 +13,7 @@ from html import escape
 
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.tables import BORDER, listed, state_html
-from dask_async_run.looks import SIGNS, bytes_text
+from dask_async_run.looks import SIGNS, bytes_text, span
 from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
@@ -168,7 +168,7 @@ class JobTable:
         spent = _spent(view, self._now)
         return _Row(
             view,
-            took="" if spent < 0 else age(spent),
+            took="" if spent < 0 else span(spent),
             since=age(_since(view, self._now)),
             size=bytes_text(view.nbytes) if view.nbytes else "",
             notes=tuple(notes),

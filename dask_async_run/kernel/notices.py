@@ -9,7 +9,7 @@ from dask_async_run.errors import AsyncRunError
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.tables import listed
-from dask_async_run.quantities import age
+from dask_async_run.looks import span
 
 _GATHERS = re.compile(r"\basync_gather\b|(?<!asyncio)\.gather\(")
 
@@ -64,7 +64,7 @@ def lines(ended: Sequence[JobView]) -> list[str]:
 def _line(view: JobView) -> str:
     after = ""
     if view.started is not None and view.ended is not None:
-        after = f" after {age(view.ended - view.started)}"
+        after = f" after {span(view.ended - view.started)}"
     label = view.label
     match view.state:
         case State.FINISHED:

@@ -37,12 +37,12 @@ def test_a_line_for_each_job() -> None:
         JobView("e", "m", "w", reason="waits for 'z'", submitted=now - 3),
     ]
     assert text.table(views, now).splitlines() == [
-        "JOB    NOTEBOOK  STATE      TIME             LAST",
-        "train  n.ipynb   running    1 min            epoch 3",
-        "x      n.ipynb   finished   47 min, 2 h ago",
-        "y@2    m         failed     0 s, 0 s ago     E: 1 2",
+        "JOB    NOTEBOOK  STATE      TIME                  LAST",
+        "train  n.ipynb   running    1 min                 epoch 3",
+        "x      n.ipynb   finished   46 min 39 s, 2 h ago",
+        "y@2    m         failed     0 s, 0 s ago          E: 1 2",
         "z      m         finished*  1 s, 0 s ago",
-        "w      m         pending    for 3 s          waits for 'z'",
+        "w      m         pending    for 3 s               waits for 'z'",
         "* not yet safe against a loss of power",
     ]
 

@@ -23,10 +23,10 @@ def test_each_end_has_its_words() -> None:
         ]
     )
     assert said == [
-        "train finished after 12 min: %async_gather train",
-        "fit failed after 12 min (ValueError: no): %async_gather fit",
+        "train finished after 12 min 00 s: %async_gather train",
+        "fit failed after 12 min 00 s (ValueError: no): %async_gather fit",
         "old is lost (its worker died): %async_rerun old runs it again",
-        "slow is timed-out after 12 min: %async_gather slow",
+        "slow is timed-out after 12 min 00 s: %async_gather slow",
     ]
 
 
