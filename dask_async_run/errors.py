@@ -260,6 +260,12 @@ class JobTimeoutError(AsyncRunError, TimeoutError):
         )
 
 
+def not_again(job: str, error: Exception) -> JobStateError:
+    """Say that a job is not run again, since a frame of its inputs is gone."""
+    gone = f"a value that it was sent is gone ({str(error).rstrip('.')}). Submit its cell again."
+    return JobStateError(job, "not run again", gone)
+
+
 class MergeError(AsyncRunError):
     """A result could not be merged; the namespace is untouched.
 

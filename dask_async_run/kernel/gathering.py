@@ -196,6 +196,7 @@ class Gatherer:
         except Exception as error:
             raise _merge_error(view, error) from error
         record.updated = record.updated or bool(plan.updates)
+        record.brought |= set(plan.names)
         self._rebase(view.id, moved)
         if not only:
             if view.id not in session.gathered:
@@ -307,12 +308,16 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
 
 
 def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:
+    again = f". %async_rerun {view.label} makes it again"
     if isinstance(error, (FrameError, MergeError)):
-        return MergeError(view.label, str(error).rstrip("."))
+        advice = again if isinstance(error, FrameError) else ""
+        return MergeError(view.label, str(error).rstrip(".") + advice)
     advice = ""
     cause = error.__cause__ if isinstance(error, NotLoadedError) else error
     if isinstance(cause, ModuleNotFoundError):
         advice = f" (install or import {cause.name!r} here, then gather again)"
+    if isinstance(cause, FrameError):
+        advice = again
     if isinstance(error, NotLoadedError):
         if others := [name for name in names if name not in error.lost]:
             listed = ",".join(others)

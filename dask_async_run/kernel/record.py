@@ -7,8 +7,10 @@ refer to stays the same object.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from dask_async_run.errors import FrameError
 from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.replay import Unders
@@ -48,6 +50,8 @@ class Record:
         The result's changes in place were applied here.
     settled : bool
         All of the result was merged here: gathering again changes nothing.
+    brought : set of str
+        Names that were merged one by one (``--only``): they are not the job's any more.
     partial : object
         The table of a sweep that had not ended, as it was bound here last.
     mutable : frozenset of int
@@ -73,6 +77,7 @@ class Record:
         self.loaded: Loaded | None = None
         self.updated = False
         self.settled = False
+        self.brought: set[str] = set()
         self.partial: Any = None
         self.mutable: frozenset[int] = frozenset()
         self.ended: JobView | None = None
@@ -82,14 +87,39 @@ class Record:
         self._original: Inputs | None = None
         self._copies_used = kept is None
 
-    def stream(self, payload: Payload) -> Stream:
-        """Map a payload."""
-        data, buffers = self._store.open_payload(payload)
+    def stream(self, payload: Payload, salvaging: bool = False) -> Stream:
+        """Map a payload.
+
+        Parameters
+        ----------
+        salvaging : bool
+            A frame that is missing or damaged is no error: the stream has the exception in its
+            place, so that what does without it can be loaded.
+
+        Raises
+        ------
+        FrameError
+        """
+        data: Any
+        buffers: list[Any]
+        try:
+            data, buffers = self._store.open_payload(payload)
+        except FrameError:
+            if not salvaging:
+                raise
+            data, _ = self._store.open_payload(replace(payload, frames=[]))
+            buffers = [self._frame_or_why(frame) for frame in payload.frames]
         return Stream(data, buffers, [content_digest(digest) for digest, _ in payload.frames])
 
-    def sent(self) -> Stream:
-        """Map the inputs, as they were sent."""
-        return self.stream(self.read_spec().payload)
+    def _frame_or_why(self, frame: list[Any]) -> memoryview | FrameError:
+        try:
+            return self._store.open_payload(Payload(frames=[frame]))[1][0]
+        except FrameError as error:
+            return error
+
+    def sent(self, salvaging: bool = False) -> Stream:
+        """Map the inputs, as they were sent; `salvaging` as of `stream`."""
+        return self.stream(self.read_spec().payload, salvaging)
 
     def read_spec(self) -> JobSpec:
         """Answer the spec with the names of inputs that nobody had read when it was submitted."""
@@ -120,7 +150,7 @@ class Record:
             Something of it, or of `only`, cannot be loaded.
         """
         if self.loaded is None:
-            stream = self.stream(result.values)
+            stream = self.stream(result.values, salvaging=True)
             how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
             # Of one that was merged the objects are here already, and see to their ends.
             loaded = salvage_result(*how, finalisers=not self.settled)
@@ -232,8 +262,8 @@ def materialise(
             Parent(
                 record.id,
                 record.spec.parents,
-                record.sent(),
-                record.stream(result.values),
+                record.sent(salvaging=True),
+                record.stream(result.values, salvaging=True),
             ),
             prepare,
         )

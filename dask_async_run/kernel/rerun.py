@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dask_async_run.errors import FrameError, not_again
 from dask_async_run.job import JobView
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job
@@ -22,6 +23,11 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
     failed : bool
         Of a sweep, only the members that did not finish; the new one has the others'
         results too.
+
+    Raises
+    ------
+    JobStateError
+        One of its inputs is gone.
     """
     old = Gatherer(session).record(view.id)
     spec = old.read_spec().again(session.notebook)
@@ -29,6 +35,9 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
         spec = only_unfinished(spec, view.id)
     record = Record(spec, session.store, session.namespace, old.kept, look_up=session.registry.spec)
     record.mutable = old.mutable
-    again = session.registry.create(spec)
+    try:
+        again = session.registry.create(spec)
+    except FrameError as error:
+        raise not_again(view.label, error) from error
     session.records[spec.id] = record
     return Job(session, again)

@@ -237,6 +237,7 @@ def pending_names(session: Session) -> dict[str, PendingName]:
             names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
         if record.spec.only:
             names = names & {*record.spec.only}
+        names = names - record.brought
         kept, namespace = record.kept, session.namespace
         for name in names:
             if kept is not None and not (is_hidden(name) or kept.stands(name, namespace)):

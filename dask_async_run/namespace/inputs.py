@@ -119,7 +119,16 @@ class Inputs:
 
     def numbered(self, number: int) -> Any:
         """Answer the value of a name by its number."""
-        return self.names[self.numbers[number]]
+        name = self.numbers[number]
+        if name not in self.names and name in self.lost:
+            raise self.lost[name]
+        return self.names[name]
+
+    def object(self, index: int) -> Any:
+        """Answer an object by its index; of one that is lost, raise why."""
+        if index not in self.objects and self.lost:
+            raise next(iter(self.lost.values()))
+        return self.objects[index]
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +265,7 @@ class Chain:
             section, index = token
             if section <= 0:
                 assert own is not None
-                return own.objects[index] if section == 0 else own.numbered(index)
+                return own.object(index) if section == 0 else own.numbered(index)
             parent = parents[(section - 1) // 2]
             streams = self.inputs if section % 2 else self.results
             return streams[parent].objects[index]

@@ -2,10 +2,10 @@
 
 What goes in and what comes back is a row of items in one stream with one memo, so that
 aliases stay aliases. Something in an item may not load on the other side: a module is
-missing there, a ``__setstate__`` opens a file that is gone. Python's unpickler is then
-somewhere in the middle of the stream, and what the failing item has in common with later
-ones is lost with it: not only lists and instances, also the function that every numpy array
-is made by.
+missing there, a ``__setstate__`` opens a file that is gone, a buffer's frame was deleted.
+Python's unpickler is then somewhere in the middle of the stream, and what the failing item
+has in common with later ones is lost with it: not only lists and instances, also the function
+that every numpy array is made by.
 
 Therefore the item is loaded again, and all after it, by an unpickler that goes on. What
 cannot be made is `_Lacking`; what holds that, or is made from it, is *broken*, whichever
@@ -23,7 +23,7 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from dask_async_run.namespace.kinds import ATOMS
@@ -52,7 +52,7 @@ class NotLoadedError(Exception):
 
 def why_lost(error: Exception) -> str:
     """Answer why something cannot be loaded, in words."""
-    return f"{type(error).__name__}: {error}"
+    return f"{type(error).__name__}: {error}".rstrip(".")
 
 
 class Items:
@@ -62,6 +62,7 @@ class Items:
     ----------
     data : bytes-like
     buffers : sequence of buffers
+        In the place of one that is not there the exception that says why.
     namespace, resolve, keep_classes, keep_modules, finalisers
         As of `NamespaceUnpickler`.
 
@@ -85,7 +86,7 @@ class Items:
         self._buffers = buffers
         self._file = io.BytesIO(data)
         self._strict = NamespaceUnpickler(
-            self._file, namespace, buffers, resolve, keep_classes, keep_modules, finalisers
+            self._file, namespace, _given(buffers), resolve, keep_classes, keep_modules, finalisers
         )
         self._lenient: _LenientUnpickler | None = None
         self.lending = self._strict.lending
@@ -121,6 +122,17 @@ class Items:
         else:
             found = self._lenient.whole()
         return found | self._strict.flats.objects
+
+
+def _given(buffers: Sequence[Any]) -> Iterable[Any]:
+    """Answer buffers one after another; one that is not there raises when its turn has come."""
+
+    def taken(buffer: Any) -> Any:
+        if isinstance(buffer, Exception):
+            raise buffer
+        return buffer
+
+    return map(taken, buffers) if any(isinstance(b, Exception) for b in buffers) else buffers
 
 
 class _Lacking:
@@ -252,6 +264,15 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
     def load_stack_global(self) -> None:
         self._load_found(_Python.load_stack_global)
 
+    def load_next_buffer(self) -> None:
+        _Python.load_next_buffer(self)
+        if isinstance(self.stack[-1], Exception):
+            self.stack[-1] = self._lack(self.stack[-1])
+
+    def load_readonly_buffer(self) -> None:
+        if not isinstance(self.stack[-1], _Lacking):
+            _Python.load_readonly_buffer(self)
+
     def load_binpersid(self) -> None:
         token = self.stack.pop()
         self.append(self._make([token], lambda: self.persistent_load(token)))
@@ -370,6 +391,8 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
     for _operation, _load in (
         (pickle.GLOBAL, load_global),
         (pickle.STACK_GLOBAL, load_stack_global),
+        (pickle.NEXT_BUFFER, load_next_buffer),
+        (pickle.READONLY_BUFFER, load_readonly_buffer),
         (pickle.BINPERSID, load_binpersid),
         (pickle.TUPLE, load_tuple),
         (pickle.TUPLE1, load_tuple1),

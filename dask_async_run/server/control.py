@@ -13,10 +13,12 @@ import psutil
 
 from dask_async_run.errors import (
     AsyncRunError,
+    FrameError,
     JobStateError,
     NoSuchJobError,
     ServerError,
     UnfinishedJobsError,
+    not_again,
 )
 from dask_async_run.folders import DEFAULT_SERVER
 from dask_async_run.job import JobView
@@ -228,8 +230,8 @@ def rerun(connection: Connection, jobs: list[str], failed: bool = False) -> list
     ------
     ServerError
         The server does not answer.
-    NoSuchJobError, FrameError
-        A job, or what it builds on, was forgotten: those before it run again.
+    NoSuchJobError, JobStateError
+        A job, or what it builds on, was forgotten, or an input is gone: those before it run again.
     """
     from dask_async_run.registry import Registry  # here: imports distributed
 
@@ -239,7 +241,10 @@ def rerun(connection: Connection, jobs: list[str], failed: bool = False) -> list
         for job in jobs:
             spec = await registry.spec(job)
             new = spec.again(spec.notebook)
-            again.append(await registry.create(only_unfinished(new, job) if failed else new))
+            try:
+                again.append(await registry.create(only_unfinished(new, job) if failed else new))
+            except FrameError as error:
+                raise not_again(spec.name, error) from error
         return again
 
     return _talk(connection, max(ANSWER_TIMEOUT, len(jobs) * 0.1), work)

@@ -291,7 +291,7 @@ def _lost_inputs(
 ) -> Message:
     assert error is not None
     ename, evalue = error_text(error)
-    why = f"its inputs could not be loaded: {ename}: {evalue}"
+    why = f"its inputs could not be loaded: {ename}: {evalue}".rstrip(".")
     if names:
         why = "; ".join(
             f"{name}, which it reads, could not be loaded here: {reason}"

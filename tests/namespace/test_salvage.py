@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import pickle
+
+import numpy as np
 import pytest
 
-from dask_async_run.namespace.salvage import NotLoadedError
+from dask_async_run.namespace.salvage import Items, NotLoadedError
 from notebook import Notebook
 
 FRAGILE = (
@@ -158,3 +162,26 @@ def test_a_result_has_all_that_does_not_hold_it(notebook: Notebook) -> None:
     part = job.record.load(job.run(), notebook.records, only=["array", "more"])
     assert part.bound["array"].sum() == 2
     assert part.bound["more"].shape == (1,)
+
+
+def test_a_buffer_that_is_not_there_takes_what_is_made_of_it() -> None:
+    """Be it writable or not; buffers behind it still belong to whom they belonged."""
+    file, buffers = io.BytesIO(), list[object]()
+    pickler = pickle.Pickler(file, protocol=5, buffer_callback=buffers.append)
+    shared = np.arange(5.0)
+    values = {
+        "first": shared,
+        "writable": np.arange(6.0),
+        "text": pickle.PickleBuffer(b"read-only"),
+        "holder": [shared, {"k": 1}],
+        "last": np.arange(7.0),
+    }
+    for name, value in values.items():
+        pickler.dump(("bind", name, value))
+    pickler.dump(("end",))
+    buffers[1:3] = [OSError("gone"), OSError("gone too")]
+    found = list(Items(file.getvalue(), buffers, {}, None, False, False, True))
+    assert [item[1] for item, why in found if why is None] == ["first", "holder", "last"]
+    assert [str(why) for _, why in found if why is not None] == ["gone", "gone too"]
+    assert found[3][0][2][0] is found[0][0][2]
+    assert found[4][0][2].tolist() == [*range(7)]
