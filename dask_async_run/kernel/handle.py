@@ -226,7 +226,8 @@ class Job:
         return "\n".join(lines)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"text/plain": repr(self), "text/html": job_card(self._view)}
+        awaited = self._session.awaited(self._view)
+        return {"text/plain": repr(self), "text/html": job_card(self._view, awaited)}
 
 
 def _cut(text: str, width: int = 100) -> str:

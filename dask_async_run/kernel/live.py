@@ -66,6 +66,7 @@ class Watched:
     due: float = 0.0
     note: str = ""
     page: str = ""
+    awaited: Sequence[str] = ()
 
     def see(self, glimpse: Glimpse) -> None:
         self.mark = glimpse.mark
@@ -80,7 +81,14 @@ class Watched:
     @property
     def shown(self) -> Shown:
         return Shown(
-            self.view, self.lines, self.picture, time.time(), self.height, self.note, self.page
+            self.view,
+            self.lines,
+            self.picture,
+            time.time(),
+            self.height,
+            self.note,
+            self.page,
+            self.awaited,
         )
 
     def show(self) -> None:
@@ -113,6 +121,10 @@ class Follower:
         self._changed: asyncio.Event | None = None
         if self._watched:
             self._loop.add_callback(self._start)
+
+    def awaited(self, view: JobView) -> list[str]:
+        """As `Session.awaited`."""
+        return self._session.awaited(view)
 
     def watch(self, watched: Watched) -> None:
         """Follow one more job."""
@@ -268,7 +280,13 @@ class Live:
         follower = self._follower
         assert follower is not None  # a job comes from a session
         place = make_place(self._shell, view.id, **self._buttons(view.id), notify=notify)
-        watched = Watched(place, view, since=time.monotonic(), page=self._page(view.id))
+        watched = Watched(
+            place,
+            view,
+            since=time.monotonic(),
+            page=self._page(view.id),
+            awaited=follower.awaited(view),
+        )
         place.begin(live_card(watched.shown), *submitted(view))
         follower.watch(watched)
 

@@ -54,6 +54,8 @@ class Shown:
         Something to be said beside the state: that the connection is lost.
     page : str
         Where the dashboard shows it; empty: nowhere.
+    awaited : sequence of str
+        What the jobs are called that it waits for, where that is known.
     """
 
     view: JobView
@@ -63,6 +65,7 @@ class Shown:
     height: int = 0
     note: str = ""
     page: str = ""
+    awaited: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +200,7 @@ def _head(shown: Shown) -> str:
 
 
 def _facts(shown: Shown) -> str:
-    return f'<div style="line-height:1.45">{job_facts(shown.view, shown.page)}</div>'
+    return f'<div style="line-height:1.45">{job_facts(shown.view, shown.page, shown.awaited)}</div>'
 
 
 def _bar(progress: Progress) -> str:

@@ -197,6 +197,16 @@ class Session:
             return view.label
         return f"{short_names([view.notebook, self.notebook])[view.notebook]}/{view.label}"
 
+    def awaited(self, view: JobView) -> list[str]:
+        """Answer what those jobs are called that a pending job waits for, as is known here.
+
+        None if one of them is another kernel's: only the server knows what that is called.
+        """
+        if view.state != State.PENDING or not all(job in self.records for job in view.after):
+            return []
+        records = [self.records[job] for job in view.after]
+        return [record.spec.name for record in records if record.ended is None]
+
     def waiting(self) -> list[Record]:
         """Answer the jobs that this kernel submitted and has not gathered, in order.
 

@@ -37,7 +37,7 @@ def state_html(view: JobView) -> str:
     )
 
 
-def job_facts(view: JobView, page: str = "") -> str:
+def job_facts(view: JobView, page: str = "", awaited: Sequence[str] = ()) -> str:
     """Answer the HTML of what a job takes along and brings back, and of where it is seen.
 
     Parameters
@@ -45,6 +45,8 @@ def job_facts(view: JobView, page: str = "") -> str:
     view : JobView
     page : str
         Its web address; empty: it has none.
+    awaited : sequence of str
+        What the jobs are called that it waits for; empty: nobody knows here.
     """
     rows = []
     if view.input_names:
@@ -62,7 +64,8 @@ def job_facts(view: JobView, page: str = "") -> str:
         label = "binds" if State(view.state).terminal else "will bind"
         rows.append((label, ", ".join(f"<code>{escape(n)}</code>" for n in view.binds[:12])))
     if view.after and State(view.state) is State.PENDING:
-        rows.append(("waits for", f"{len(view.after)} job{'s' * (len(view.after) > 1)}"))
+        count = f"{len(view.after)} job{'s' * (len(view.after) > 1)}"
+        rows.append(("waits for", escape(listed(awaited)) if awaited else count))
     rows.append(("gather with", f"<code>%async_gather {escape(view.label)}</code>"))
     if page:
         seen = (
@@ -85,12 +88,12 @@ def _what(kind: str, size: int) -> str:
     return f"{said}, {bytes_text(size)}" if size >= 1000 else said
 
 
-def job_card(view: JobView) -> str:
-    """Answer the HTML shown under a cell that was submitted."""
+def job_card(view: JobView, awaited: Sequence[str] = ()) -> str:
+    """Answer the HTML shown under a cell that was submitted; `awaited` as of `job_facts`."""
     return (
         f'<div style="border-left:3px solid {COLOURS[State(view.state)]};padding:2px 10px">'
         f"<div><b>{escape(view.label)}</b> &nbsp;{state_html(view)}</div>"
-        f"{job_facts(view)}</div>"
+        f"{job_facts(view, awaited=awaited)}</div>"
     )
 
 

@@ -60,7 +60,8 @@ class Waiting:
                 if not open_:
                     return [now[i] for i in ids]
                 if timeout is not None and time.monotonic() - begun >= timeout:
-                    raise JobTimeoutError(timeout, [f"{v.label} ({v.state})" for v in open_])
+                    told = [f"{view.label} ({self._standing(view)})" for view in open_]
+                    raise JobTimeoutError(timeout, told)
                 if waited > SHOW_AFTER:
                     self._show(open_, waited)
         except KeyboardInterrupt as error:
@@ -81,12 +82,21 @@ class Waiting:
         return [outcome.view]
 
     def _show(self, views: list[JobView], waited: float) -> None:
-        listed = ", ".join(f"{view.label} ({_standing(view)})" for view in views[:5])
+        listed = ", ".join(f"{view.label} ({self._standing(view)})" for view in views[:5])
         more = f" and {len(views) - 5} more" if len(views) > 5 else ""
         text = f"waiting for {listed}{more}: {waited:.0f} s"
         if text != self._shown:
             self._write(text)
             self._shown = text
+
+    def _standing(self, view: JobView) -> str:
+        """Say how far a job is, and what it waits for, or why its end is not on record."""
+        if view.sweep and view.started is not None:
+            return standing(view, time.time(), age)
+        reason = view.reason.rstrip(".")
+        if not reason and (awaited := self._session.awaited(view)):
+            reason = f"waits for {', '.join(awaited)}"
+        return f"{view.state}: {reason}" if reason else view.state
 
     def _write(self, text: str) -> None:
         match audience(self._session.shell):
@@ -114,9 +124,3 @@ class Waiting:
         self._session.shell.display_pub.publish(
             data=bundle, metadata={}, transient={"display_id": self._display}, update=update
         )
-
-
-def _standing(view: JobView) -> str:
-    if not view.sweep or view.started is None:
-        return view.state
-    return standing(view, time.time(), age)

@@ -67,6 +67,8 @@ def test_only_a_pending_job_waits_for_others() -> None:
     for state, waits in (("pending", True), ("running", False), ("finished", False)):
         view = ended(state=state, ended=None, after=["b" * 32])
         assert ("waits for 1 job" in words(live_card(Shown(view)).html)) is waits
+        known = Shown(view, awaited=["fit<2>"])
+        assert ("waits for fit&lt;2&gt;" in words(live_card(known).html)) is waits
 
 
 def test_a_bar_takes_its_lines_place() -> None:

@@ -1,0 +1,29 @@
+"""Whoever waits for a job whose end cannot be recorded is told why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .conftest import SERVE, OpenKernel
+
+
+@pytest.mark.timeout(180)
+def test_waiting_says_why_an_end_is_not_on_record(open_kernel: OpenKernel, folders: Any) -> None:
+    """The state folder was removed while the job ran: waiting for it would never end."""
+    kernel = open_kernel()
+    kernel.do(SERVE)
+    kernel.do("%%async_run --name short\nimport os\nwhile not os.path.exists('go'): pass")
+    kernel.do("%%async_run --name next --after short\n1")
+    told = kernel.run("%async_wait next --timeout 1").text
+    assert "not ended: next (pending: waits for short)" in told
+    journal = folders.state / "default" / "journal.sqlite"
+    aside = journal.rename(journal.with_name("aside"))
+    Path(kernel.value("__import__('os').getcwd()"), "go").touch()
+    told = kernel.run("%async_wait short --timeout 5").text
+    assert "not ended: short (running: not on record yet: the journal" in told
+    assert "Put it back, or stop the server and start it again). The jobs go on" in told
+    aside.rename(journal)
+    kernel.do("%async_wait short next --timeout 60")
