@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import PurePath
 
 _SIGN = "~"
@@ -44,11 +45,26 @@ def short_name(notebook: str) -> str:
 
 
 def short_names(notebooks: Iterable[str]) -> dict[str, str]:
-    """Answer what notebooks are called in one list: without owners where there is but one."""
+    """Answer what notebooks are called in one list: no two the same.
+
+    Without owners where there is but one. Of a path as many of the last parts as it takes to
+    tell it from another notebook of that name: what a list says can be asked for.
+    """
     listed = set(notebooks)
+    names = {notebook: _last_part(notebook) for notebook in listed}
+    parts = 1
+    while unclear := _of_one_name(names):
+        parts += 1
+        names |= {notebook: "/".join(notebook.split("/")[-parts:]) for notebook in unclear}
     if len({owner_of(notebook) for notebook in listed}) > 1:
-        return {notebook: short_name(notebook) for notebook in listed}
-    return {notebook: _last_part(notebook) for notebook in listed}
+        return {n: f"{owner}: {names[n]}" if (owner := owner_of(n)) else names[n] for n in listed}
+    return names
+
+
+def _of_one_name(names: Mapping[str, str]) -> list[str]:
+    """Answer the notebooks that share their name with another one, and can have a longer one."""
+    often = Counter((owner_of(notebook), name) for notebook, name in names.items())
+    return [n for n, name in names.items() if often[owner_of(n), name] > 1 and name != n]
 
 
 def _last_part(notebook: str) -> str:

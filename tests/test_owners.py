@@ -37,6 +37,23 @@ def test_owners_are_said_where_there_are_several() -> None:
     assert short_names([]) == {}
 
 
+def test_no_two_notebooks_are_called_the_same() -> None:
+    """What is listed as ``x/n.ipynb/train`` can be asked for so."""
+    alike = {
+        "home/me/x/n.ipynb": "me/x/n.ipynb",
+        "home/you/x/n.ipynb": "you/x/n.ipynb",
+        "home/me/y/n.ipynb": "y/n.ipynb",
+        "n.ipynb": "n.ipynb",
+        "home/me/m.ipynb": "m.ipynb",
+    }
+    assert short_names(alike) == alike
+    odd = {"x//n": "x//n", "x/n": "x/n", "x/": "x", "y/x": "y/x"}
+    assert short_names(odd).keys() == odd.keys()
+    assert len({*short_names(odd).values()}) == 4
+    both = {"~a/x/n.ipy": "a: x/n.ipy", "~a/y/n.ipy": "a: y/n.ipy", "~b/n.ipy": "b: n.ipy"}
+    assert short_names(both) == both
+
+
 def test_who_is_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's user before the system's, where everybody has the same; a number without a name."""
     monkeypatch.delenv("JUPYTERHUB_USER", raising=False)

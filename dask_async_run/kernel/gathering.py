@@ -13,7 +13,6 @@ import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
-from pathlib import PurePath
 from typing import Any
 
 from IPython.core.error import UsageError
@@ -41,6 +40,7 @@ from dask_async_run.namespace.merge import Merger, Plan
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.salvage import NotLoadedError
+from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
 
 _NAMED = 8
@@ -276,7 +276,7 @@ class Gatherer:
         first = view.id not in session.gathered
         session.gathered.add(view.id)
         if is_elsewhere(view.notebook, session.notebook):
-            name = PurePath(view.notebook).name
+            name = short_names([view.notebook, session.notebook])[view.notebook]
             print(
                 f"{view.label} is a job of {name}: this is a copy, which leaves it to be gathered "
                 "there.",

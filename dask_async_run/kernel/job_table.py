@@ -112,6 +112,8 @@ class JobTable:
     notebook : str
         The one that looks: jobs of others are shown with theirs. Empty: only if these are of
         several.
+    options : str
+        What `more` of the same are listed with, besides ``--last``: ``"--all "``.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class JobTable:
         everybody: Sequence[JobView] = (),
         more: int = 0,
         notebook: str = "",
+        options: str = "",
     ) -> None:
         self._now = time.time() if now is None else now
         key = SORTS[sort]
@@ -132,7 +135,7 @@ class JobTable:
         self._title = title
         self._sort, self._reverse = sort, reverse
         self._dashboard = dashboard
-        self._more = f"and {more:,} more: %async_jobs --last all" if more else ""
+        self._more = f"and {more:,} more: %async_jobs {options}--last all" if more else ""
         several = len({notebook, *(view.notebook for view in views)} - {""}) > 1
         known = (*everybody, *views)
         notebooks = short_names(view.notebook for view in known)

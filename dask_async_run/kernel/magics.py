@@ -53,6 +53,7 @@ from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
 from dask_async_run.namespace.analyse import Analysis
 from dask_async_run.quantities import LISTED, count, duration, size, size_limit, time_limit, workers
+from dask_async_run.selection import select
 from dask_async_run.server.connection import Connection, find, wait_for_the_end
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
@@ -501,8 +502,12 @@ class AsyncRun(Magics):
         else:
             notebook = None if everywhere else session.notebook
             owner = "" if arguments.everyone else session.owner
-            views = session.registry.jobs(notebook, latest=arguments.last, owner=owner)
+            # Of some names all that are called so: each in its notebook.
+            latest = None if arguments.jobs else arguments.last
+            views = session.registry.jobs(notebook, latest=latest, owner=owner)
             more = session.registry.count(notebook, owner) - len(views)
+            if arguments.jobs:
+                views = select(views, arguments.jobs)
         unended = session.registry.jobs(states=_UNENDED)
         parents = {job for view in unended for job in view.after}
         everybody = {view.id: view for view in unended}
@@ -517,6 +522,7 @@ class AsyncRun(Magics):
             everybody=list(everybody.values()),
             more=max(0, more),
             notebook=session.notebook,
+            options="--everyone " if arguments.everyone else "--all " * arguments.all,
         )
 
     @line_magic
