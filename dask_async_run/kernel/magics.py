@@ -37,6 +37,7 @@ from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.record import Record
+from dask_async_run.kernel.rejection import Rejection
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session, gone, open_again, open_session
 from dask_async_run.kernel.settings import Quantity
@@ -149,6 +150,7 @@ class AsyncRun(Magics):
         self._notices = Notices()
         self._notify_of: dict[str, bool] = {}
         self._analysis: tuple[str, Analysis] | None = None
+        self._rejection: Rejection | None = None
         self._submitted: set[str] = set()  # and not gathered, when the current cell began
 
     # -- the session -----------------------------------------------------------
@@ -197,6 +199,9 @@ class AsyncRun(Magics):
 
     def after_cell(self, result: Any) -> None:
         """Have the workers import what a cell here has imported; note what it has bound."""
+        if self._rejection is not None:
+            self._rejection.withdraw()
+            self._rejection = None
         if self._warming is not None:
             self._warming.tell()
         self._note_bound(result)
@@ -573,6 +578,16 @@ class AsyncRun(Magics):
     # -- between cells -----------------------------------------------------------------
 
     def before_cell(self, info: Any) -> None:
+        """Do what is to be done before a cell runs here; an interrupt of that stops the cell."""
+        try:
+            self._look_ahead(info)
+        except KeyboardInterrupt as error:
+            shown_as(error, "interrupted.")
+            interrupt: Any = error
+            told = " ".join([*interrupt._render_traceback_(), "The cell was not run."])
+            self._rejection = Rejection(self.shell, told)
+
+    def _look_ahead(self, info: Any) -> None:
         """Tell, before a cell runs here, which names it reads are still to come."""
         self._submitted = {record.id for record in self._waiting()}
         if not self._has_news() or self._session is None:
