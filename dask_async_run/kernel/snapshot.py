@@ -2,8 +2,8 @@
 
 A snapshot is taken within milliseconds, of any size. It writes the largest inputs to files, which
 the registry names by what they hold, and the registry reads the others there, while the notebook
-goes on. See `dask_async_run.snapshots`. What was left to one before is read here first, which is a
-tenth of that: mostly it has not changed since.
+goes on. See `dask_async_run.snapshots`. What was left to one before, and looks the same, is read
+here first, which is a quarter of that: mostly it has not changed since.
 
 A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
 prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
@@ -16,7 +16,7 @@ or of a library that the notebook uses, is executed in the copy. It runs a chain
 (``makecontext``) of the C library's, each of which makes one system call::
 
     kernel -- clone(CLONE_VM | CLONE_VFORK) --> a helper in the kernel's own memory, for a moment
-    helper -- clone() --> the snapshot: close_range, setsid, prctl, writev, prctl, poll, _exit
+    helper -- clone() --> the snapshot: close_range, setsid, prctl, poll, writev, prctl, poll, _exit
     helper -- _exit
 
 The helper makes the snapshot nobody's child, so that nothing that looks after a kernel's children
@@ -38,12 +38,15 @@ import os
 import secrets
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from xxhash import xxh3_64_hexdigest
 
 from dask_async_run import sacrifice
 from dask_async_run.errors import ServerError
@@ -64,6 +67,12 @@ ENOUGH = 64 * 1024 * 1024
 FILES = 8
 """Buffers that it writes to files itself."""
 
+HEAD_START = 40
+"""Milliseconds that it waits before: who submits makes the job then, and needs a processor."""
+
+_SAMPLE = 1024
+"""Bytes of a buffer that are compared before all of it is read."""
+
 _REMEMBERED = 1000
 """Buffers of which it is known that they were left to a snapshot before."""
 
@@ -79,7 +88,7 @@ _CLOSE_RANGE = 436  # on every machine
 _PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
 
 _CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
-_STEPS = 12  # of the two chains together, where no file is written
+_STEPS = 13  # of the two chains together, where no file is written
 _ROOM = 64 * 1024  # bytes of what the calls are given
 _AT_ONCE = 1024**3  # bytes: one write takes two of that at most
 _LINK, _STACK_AT, _STACK_SIZE = 1, 2, 4  # of a ucontext_t, in words: the same on all machines
@@ -99,7 +108,7 @@ class SnapshotFrames:
         self._frames = frames
         self._bring = bring
         self._possible = is_possible()
-        self._left_before: dict[tuple[int, int], None] = {}  # addresses and sizes
+        self._left_before: dict[tuple[int, int], _Left] = {}  # by addresses and sizes
 
     def put(self, buffer: Buffer) -> Frame:
         """As `FrameStore.put`."""
@@ -124,10 +133,10 @@ class SnapshotFrames:
         large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
         if sum(view.nbytes for view in large.values()) < ENOUGH:
             return {}
-        # What was sent before is mostly unchanged: reading it is quicker than copying it is.
         places = {key: (address_of(view), view.nbytes) for key, view in large.items()}
+        looks = {key: _Left.of(view) for key, view in large.items()}
         known = {
-            key: self._frames.known(view, read=places[key] in self._left_before)
+            key: self._frames.known(view, looks[key].is_like(self._left_before.get(places[key])))
             for key, view in large.items()
         }
         named = {key: frame for key, frame in known.items() if frame is not None}
@@ -139,7 +148,7 @@ class SnapshotFrames:
         }
         if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts):
             named |= {key: Frame(part.digest, part.size) for key, part in parts.items()}
-            self._left_before |= dict.fromkeys(places[key] for key in parts)
+            self._left_before |= {places[key]: looks[key] for key in parts}
             for old in list(self._left_before)[:-_REMEMBERED]:
                 del self._left_before[old]
         return named
@@ -169,6 +178,37 @@ class SnapshotFrames:
                 if not left:
                     self._frames.give_up(name)
         return left
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Left:
+    """How a buffer looked: of another object, or with another sample, it is not the same.
+
+    Parameters
+    ----------
+    owner : weakref.ref or None
+        Of whose memory it is; None if that can't be told.
+    sample : str
+    """
+
+    owner: weakref.ref[Any] | None
+    sample: str
+
+    @classmethod
+    def of(cls, view: memoryview) -> Self:
+        owner: Any = view.obj
+        while (base := getattr(owner, "base", None)) is not None:
+            owner = base
+        step = view.nbytes // _SAMPLE | 1  # odd: any byte of a number
+        sample = xxh3_64_hexdigest(view[::step].tobytes())
+        try:
+            return cls(weakref.ref(owner), sample)
+        except TypeError:
+            return cls(None, sample)
+
+    def is_like(self, other: _Left | None) -> bool:
+        # Of one object there is one weak reference; if they are compared, their objects are.
+        return other is not None and self.owner is other.owner and self.sample == other.sample
 
 
 def is_worth_it(nbytes: int) -> bool:
@@ -277,6 +317,7 @@ class _Chains:
             ("prctl", _PR_SET_NAME, self._kept(WRITING + b"\0")),
             # Where the system lets only a parent read (Yama), the registry may, too.
             ("prctl", _PR_SET_PTRACER, -1),
+            *([("poll", 0, 0, HEAD_START)] if writes else ()),
             *(call for write in writes for call in self._writing(*write)),
             *_closing(()),
             ("prctl", _PR_SET_NAME, self._kept(WRITTEN + b"\0")),

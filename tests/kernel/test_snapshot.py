@@ -357,6 +357,35 @@ def test_what_was_left_before_and_has_not_changed_is_not_asked_for_again(
     assert len(place.asked) == 2
 
 
+def test_what_looks_otherwise_than_what_was_left_is_not_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another array, in the same memory too, or one that was filled anew: it is left at once."""
+    read: list[bool] = []
+    known = FrameStore.known
+
+    def noted(store: FrameStore, view: memoryview, reads: bool = False) -> Any:
+        read.append(reads)
+        return known(store, view, reads)
+
+    monkeypatch.setattr(FrameStore, "known", noted)
+    with mmap.mmap(-1, 2 * ENOUGH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
+        array: Any = np.frombuffer(memory, "u1")
+        place.put(array)
+        place.put(array)
+        array[:] = 1
+        place.put(array)
+        place.put(array)
+        del array
+    for value in (1, 2):
+        fresh = np.full(2 * ENOUGH, value, "u1")
+        place.put(fresh)
+        del fresh
+    assert read == [False, True, False, True, False, False]
+    assert len(place.asked) == 6
+    assert all(is_unread(snapshot.parts[0].digest) for snapshot in place.asked)
+
+
 def test_what_the_registry_cannot_read_is_copied(place: Place, large: Array) -> None:
     """The snapshot ends then."""
     place.answer = False
