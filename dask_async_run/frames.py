@@ -63,6 +63,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _NEW = 10.0  # seconds for which one may be about to be opened, or named
+_PLACES = 1024  # in which a buffer is compared before all of it is read
 _ATTEMPTS = 3  # to open a file that somebody puts in the place of another one
 _UNREAD = "unread"
 _DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
@@ -156,6 +157,30 @@ class FrameStore:
         self._check_folder()
         frame = self._mapped_as(view) or (name_of(view) if read else None)
         return frame if frame is not None and self._is_there(frame) else None
+
+    def has_like(self, view: memoryview) -> bool:
+        """Whether some frame looks like a buffer: it is as long, and the same in many places.
+
+        Parameters
+        ----------
+        view : memoryview
+            Of plain bytes.
+        """
+        self._check_folder()
+        size = view.nbytes
+        return any(size_of(each) == size and self._looks_like(each, view) for each in self)
+
+    def _looks_like(self, digest: str, view: memoryview) -> bool:
+        size = view.nbytes
+        with suppress(FrameError, OSError):
+            descriptor = self._descriptor(digest, size)
+            try:
+                # An odd step: any byte of a number.
+                places = range(0, size, size // _PLACES | 1)
+                return all(os.pread(descriptor, 1, at) == view[at : at + 1] for at in places)
+            finally:
+                os.close(descriptor)
+        return False
 
     def take(self, size: int, fill: Fill) -> Frame:
         """Store what somebody else has; return its name.

@@ -571,3 +571,19 @@ def test_a_link_is_not_taken_for_what_was_written(store: FrameStore, tmp_path: P
     with pytest.raises(OSError, match="symbolic links"):
         store.complete(name, 4, END)
     assert other.read_bytes() == b"some" + END
+
+
+def test_a_frame_that_looks_like_a_buffer_is_found(store: FrameStore) -> None:
+    """One that differs where it is looked, is shorter, or was deleted, is not."""
+    content = bytearray(random.Random(7).randbytes(5000))
+    frame = store.put(content)
+    store.put(b"other")
+    assert store.has_like(memoryview(bytes(content)))
+    assert not store.has_like(memoryview(content)[1:])
+    content[1] ^= 1  # between two places
+    assert store.has_like(memoryview(content))
+    content[0] ^= 1
+    assert not store.has_like(memoryview(content))
+    content[0] ^= 1
+    store.remove([frame.digest])
+    assert not store.has_like(memoryview(content))

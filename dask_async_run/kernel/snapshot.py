@@ -2,8 +2,8 @@
 
 A snapshot is taken within milliseconds, of any size. It writes the largest inputs to files, which
 the registry names by what they hold, and the registry reads the others there, while the notebook
-goes on. See `dask_async_run.snapshots`. What was left to one before, and looks the same, is read
-here first, which is a quarter of that: mostly it has not changed since.
+goes on. See `dask_async_run.snapshots`. What looks like a frame that there is, is read here first,
+which takes a quarter of that: mostly it is one.
 
 A fork would be a snapshot, but is not safe in a process with threads. `os.fork` has libraries
 prepare for it, and OpenBLAS, for one, then ends its threads: a product that another thread of the
@@ -38,15 +38,12 @@ import os
 import secrets
 import signal
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, Self
-
-from xxhash import xxh3_64_hexdigest
+from typing import TYPE_CHECKING, Self
 
 from dask_async_run import sacrifice
 from dask_async_run.errors import ServerError
@@ -69,12 +66,6 @@ FILES = 8
 
 HEAD_START = 40
 """Milliseconds that it waits before: who submits makes the job then, and needs a processor."""
-
-_SAMPLE = 1024
-"""Bytes of a buffer that are compared before all of it is read."""
-
-_REMEMBERED = 1000
-"""Buffers of which it is known that they were left to a snapshot before."""
 
 SHARE = 50
 """A snapshot of a process takes as long as copying this part of its memory."""
@@ -108,7 +99,6 @@ class SnapshotFrames:
         self._frames = frames
         self._bring = bring
         self._possible = is_possible()
-        self._left_before: dict[tuple[int, int], _Left] = {}  # by addresses and sizes
 
     def put(self, buffer: Buffer) -> Frame:
         """As `FrameStore.put`."""
@@ -133,10 +123,8 @@ class SnapshotFrames:
         large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
         if sum(view.nbytes for view in large.values()) < ENOUGH:
             return {}
-        places = {key: (address_of(view), view.nbytes) for key, view in large.items()}
-        looks = {key: _Left.of(view) for key, view in large.items()}
         known = {
-            key: self._frames.known(view, looks[key].is_like(self._left_before.get(places[key])))
+            key: self._frames.known(view, read=self._frames.has_like(view))
             for key, view in large.items()
         }
         named = {key: frame for key, frame in known.items() if frame is not None}
@@ -148,9 +136,6 @@ class SnapshotFrames:
         }
         if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts):
             named |= {key: Frame(part.digest, part.size) for key, part in parts.items()}
-            self._left_before |= {places[key]: looks[key] for key in parts}
-            for old in list(self._left_before)[:-_REMEMBERED]:
-                del self._left_before[old]
         return named
 
     def _left(self, parts: dict[int, Part]) -> bool:
@@ -178,37 +163,6 @@ class SnapshotFrames:
                 if not left:
                     self._frames.give_up(name)
         return left
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Left:
-    """How a buffer looked: of another object, or with another sample, it is not the same.
-
-    Parameters
-    ----------
-    owner : weakref.ref or None
-        Of whose memory it is; None if that can't be told.
-    sample : str
-    """
-
-    owner: weakref.ref[Any] | None
-    sample: str
-
-    @classmethod
-    def of(cls, view: memoryview) -> Self:
-        owner: Any = view.obj
-        while (base := getattr(owner, "base", None)) is not None:
-            owner = base
-        step = view.nbytes // _SAMPLE | 1  # odd: any byte of a number
-        sample = xxh3_64_hexdigest(view[::step].tobytes())
-        try:
-            return cls(weakref.ref(owner), sample)
-        except TypeError:
-            return cls(None, sample)
-
-    def is_like(self, other: _Left | None) -> bool:
-        # Of one object there is one weak reference; if they are compared, their objects are.
-        return other is not None and self.owner is other.owner and self.sample == other.sample
 
 
 def is_worth_it(nbytes: int) -> bool:

@@ -357,33 +357,29 @@ def test_what_was_left_before_and_has_not_changed_is_not_asked_for_again(
     assert len(place.asked) == 2
 
 
-def test_what_looks_otherwise_than_what_was_left_is_not_read(
-    place: Place, monkeypatch: pytest.MonkeyPatch
+def test_only_what_looks_like_a_frame_is_read(
+    place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another array, in the same memory too, or one that was filled anew: it is left at once."""
-    read: list[bool] = []
+    """Whichever array it is in: also that of the next kernel."""
+    seen: list[bool] = []
     known = FrameStore.known
 
-    def noted(store: FrameStore, view: memoryview, reads: bool = False) -> Any:
-        read.append(reads)
-        return known(store, view, reads)
+    def noted(store: FrameStore, view: memoryview, read: bool = False) -> Any:
+        seen.append(read)
+        return known(store, view, read)
 
     monkeypatch.setattr(FrameStore, "known", noted)
-    with mmap.mmap(-1, 2 * ENOUGH, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS) as memory:
-        array: Any = np.frombuffer(memory, "u1")
-        place.put(array)
-        place.put(array)
-        array[:] = 1
-        place.put(array)
-        place.put(array)
-        del array
-    for value in (1, 2):
-        fresh = np.full(2 * ENOUGH, value, "u1")
-        place.put(fresh)
-        del fresh
-    assert read == [False, True, False, True, False, False]
-    assert len(place.asked) == 6
-    assert all(is_unread(snapshot.parts[0].digest) for snapshot in place.asked)
+    there = place.store.put(bytes_of(large))
+    assert place.put(large.copy()) == [there.digest]
+    single = large.view("u1")
+    single[0] ^= 1  # where it is looked
+    (first,) = place.put(large)
+    single[:2] ^= 1  # where it is not: only to read it tells
+    (second,) = place.put(large)
+    (third,) = place.put(large[1:].copy())
+    assert seen == [True, False, True, False]
+    assert all(map(is_unread, (first, second, third)))
+    assert len(place.asked) == 3
 
 
 def test_what_the_registry_cannot_read_is_copied(place: Place, large: Array) -> None:
