@@ -114,9 +114,8 @@ class Saver:
             except Exception:
                 logger.exception("jobs could not be saved, and will be tried again")
                 again = jobs
-            patience = self._settle(0.0 if closing else SETTLE)
-            if (trim := self._store.trim()) is not None:
-                patience = trim if patience is None else min(trim, patience)
+            pauses = self._settle(0.0 if closing else SETTLE), self._trim()
+            patience = min((pause for pause in pauses if pause is not None), default=None)
             if again:
                 with self._changed:
                     self._jobs[:0] = again
@@ -152,6 +151,14 @@ class Saver:
             logger.exception("frames stay in memory for now")
             return RETRY
         return 1.0 if frames else None
+
+    def _trim(self) -> float | None:
+        """Give back memory that nobody has used again; as `_settle`."""
+        try:
+            return self._store.trim()
+        except Exception:
+            logger.exception("memory that is not needed is not given back for now")
+            return RETRY
 
     def _end_memory(self) -> None:
         try:

@@ -232,3 +232,18 @@ def test_closing_leaves_nothing_in_memory(tmp_path: Path) -> None:
     place.journal.close()
     assert not memory.folder.exists()
     place.store.verify(digest, LARGE)
+
+
+def test_what_cannot_be_given_back_does_not_end_the_saver(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs are saved all the same."""
+
+    def fail(store: FrameStore) -> None:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(FrameStore, "trim", fail)
+    place.write()
+    for job in ("first", "second"):
+        place.saver.save(job, [place.store.put(job.encode()).digest])
+        wait_for(lambda: job in place.saved)  # noqa: B023 - at once
