@@ -22,7 +22,7 @@ import stat
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -64,6 +64,7 @@ _READ = os.O_RDONLY | os.O_NOFOLLOW | getattr(os, "O_NOATIME", 0)
 _STALE = 3600.0  # seconds after which an unfinished file is nobody's any more
 _NEW = 10.0  # seconds for which one may be about to be opened, or named
 _PLACES = 1024  # in which a buffer is compared before all of it is read
+_COMPARED = 64  # frames of one size at most: others are found to be there when they are written
 _ATTEMPTS = 3  # to open a file that somebody puts in the place of another one
 _UNREAD = "unread"
 _DIGEST = re.compile(rf"({_UNREAD})?[0-9a-f]{{32}}-[0-9]{{1,19}}")
@@ -158,17 +159,25 @@ class FrameStore:
         frame = self._mapped_as(view) or (name_of(view) if read else None)
         return frame if frame is not None and self._is_there(frame) else None
 
-    def has_like(self, view: memoryview) -> bool:
-        """Whether some frame looks like a buffer: it is as long, and the same in many places.
+    def alike(self, views: Mapping[int, memoryview]) -> set[int]:
+        """Answer the buffers that look like some frame: as long, and the same in many places.
 
         Parameters
         ----------
-        view : memoryview
-            Of plain bytes.
+        views : mapping of int to memoryview
+            Of plain bytes, by whatever the caller knows them.
         """
         self._check_folder()
-        size = view.nbytes
-        return any(size_of(each) == size and self._looks_like(each, view) for each in self)
+        there: dict[int, list[str]] = {view.nbytes: [] for view in views.values()}
+        for digest in self:
+            found = there.get(size_of(digest))
+            if found is not None and len(found) < _COMPARED:
+                found.append(digest)
+        return {
+            key
+            for key, view in views.items()
+            if any(self._looks_like(each, view) for each in there[view.nbytes])
+        }
 
     def _looks_like(self, digest: str, view: memoryview) -> bool:
         size = view.nbytes

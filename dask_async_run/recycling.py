@@ -94,9 +94,9 @@ def take(part: Path, size: int) -> int | None:
     """
     if size < ENOUGH:
         return None
-    large = [(path, status) for path, status in _files(part.parent / FOLDER)]
+    files = _files(part.parent / FOLDER)
     # One that is long enough, but no longer than need be; else the longest one.
-    for path, status in sorted(large, key=lambda each: _order(each[1].st_size, size)):
+    for path, status in sorted(files, key=lambda each: _order(each[1].st_size, size)):
         if status.st_size < size // 2:
             return None
         with suppress(OSError):

@@ -123,10 +123,8 @@ class SnapshotFrames:
         large = {key: view for key, view in views.items() if view.nbytes >= LARGE}
         if sum(view.nbytes for view in large.values()) < ENOUGH:
             return {}
-        known = {
-            key: self._frames.known(view, read=self._frames.has_like(view))
-            for key, view in large.items()
-        }
+        alike = self._frames.alike(large)
+        known = {key: self._frames.known(view, read=key in alike) for key, view in large.items()}
         named = {key: frame for key, frame in known.items() if frame is not None}
         is_private = _privacy()
         parts = {
@@ -180,7 +178,9 @@ def is_possible() -> bool:
     """Whether this system can take snapshots: Linux from 5.9 on, with the GNU C library."""
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return False
-    needed = ("clone", "getcontext", "makecontext", "setcontext", "syscall", "writev")
+    # The last one is that by which the registry reads.
+    contexts = ("getcontext", "makecontext", "setcontext")
+    needed = (*contexts, "clone", "syscall", "writev", "process_vm_readv")
     if not all(hasattr(_libc, name) for name in needed) or not hasattr(os, "pidfd_open"):
         return False
     # Of no descriptor: what is asked is whether the call is there.
