@@ -2,8 +2,13 @@
 
 ``dask-async-run demo`` runs it. Everything is real (kernels started as Jupyter
 starts them, a server, SIGKILL) and happens in a temporary folder: neither the
-user's server nor their notebooks' jobs are touched. Runs in the command's
-process; what it starts ends with it, however it ends.
+user's server nor their notebooks' jobs are touched.
+
+The story is told by a process of its own, ``python -m dask_async_run.demo FOLDER``.
+The command's process only waits for it, and takes away what it leaves, however it
+ends. A signal is noted there and raises nothing: a KeyboardInterrupt at just any
+line of the story, say within jupyter_client's event loop, leaves kernels that can
+no longer be shut down from there.
 """
 
 from __future__ import annotations
@@ -53,6 +58,16 @@ str(job.state)
 """
 
 LOG = "kernels.log"
+
+#: Environment variables, and what each names in the demo's folder.
+FOLDERS = {
+    "DASK_ASYNC_RUN_STATE": "state",
+    "DASK_ASYNC_RUN_RUNTIME": "runtime",
+    "IPYTHONDIR": "ipython",
+    "JUPYTER_RUNTIME_DIR": "jupyter",
+    "JUPYTER_CONFIG_DIR": "jupyter-config",
+    "TMPDIR": "tmp",
+}
 
 
 class DemoError(Exception):
@@ -161,7 +176,6 @@ class Steps:
     """Prints what was done, with the time that it took, as it is done."""
 
     def __init__(self) -> None:
-        self.begun = time.monotonic()
         self.count = 0
 
     def say(self, text: str, seconds: float, *details: str) -> None:
@@ -184,35 +198,25 @@ def _time(seconds: float) -> str:
 
 
 @contextmanager
-def _own_folders() -> Iterator[Path]:
+def _own_folder() -> Iterator[Path]:
     """Make a temporary folder for all state, and in the end nothing is left of it.
 
-    In the end also every process that inherited the folder's name in its
-    environment is gone: the server has a session of its own and would live on.
+    In the end also every process that has the folder's name in its environment is
+    gone: the server has a session of its own and would live on.
     """
     folder = Path(tempfile.mkdtemp(prefix="dask-async-run-demo-"))
-    ours = {
-        "DASK_ASYNC_RUN_STATE": "state",
-        "DASK_ASYNC_RUN_RUNTIME": "runtime",
-        "IPYTHONDIR": "ipython",
-        "JUPYTER_RUNTIME_DIR": "jupyter",
-        "JUPYTER_CONFIG_DIR": "jupyter-config",
-        "TMPDIR": "tmp",
-    }
-    before = {name: os.environ.get(name) for name in ours}
-    for name, sub in ours.items():
-        (folder / sub).mkdir(mode=0o700)
-        os.environ[name] = str(folder / sub)
     try:
+        for name in FOLDERS.values():
+            (folder / name).mkdir(mode=0o700)
         yield folder
     finally:
         _end_processes(folder)
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The environment of what is started for the demo."""
+    return {**os.environ, **{name: str(folder / sub) for name, sub in FOLDERS.items()}}
 
 
 def _processes(folder: Path) -> list[psutil.Process]:
@@ -233,26 +237,28 @@ def _end_processes(folder: Path) -> None:
         return
     stop = [sys.executable, "-m", "dask_async_run", "stop", "--force"]
     with suppress(subprocess.TimeoutExpired):
-        subprocess.run(stop, capture_output=True, timeout=20, cwd=folder)
-    for process in _processes(folder):
-        with suppress(psutil.Error):
-            process.kill()
+        subprocess.run(stop, capture_output=True, timeout=20, cwd=folder, env=_environment(folder))
+    deadline = time.monotonic() + 10
+    # Again: what is ended may just have started another.
+    while (left := _processes(folder)) and time.monotonic() < deadline:
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
 
 
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP unwind the stack, as Ctrl-C does, so that all is cleaned up."""
+def _note_signals() -> list[signal.Signals]:
+    """Let SIGINT, SIGTERM and SIGHUP do no more than to append themselves to the list.
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
+    Until this process ends: one that comes while it ends is no news.
+    """
+    noted: list[signal.Signals] = []
 
-    numbers = (signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, stop) for number in numbers}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def note(number: int, _frame: FrameType | None) -> None:
+        noted.append(signal.Signals(number))
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, note)
+    return noted
 
 
 def _tell(folder: Path, steps: Steps) -> None:
@@ -342,22 +348,43 @@ def main() -> int:
             file=sys.stderr,
         )
         return 2
-    steps = Steps()
-    try:
-        with _signals_raise(), _own_folders() as folder:
-            print(f"A cell that outlives its kernel. All state is in {folder}.\n")
-            try:
-                _tell(folder, steps)
-            except Exception:
-                _show_log(folder)
-                raise
-    except DemoError as error:
-        print(f"\nThe demo FAILED: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
+    begun = time.monotonic()
+    noted = _note_signals()
+    with _own_folder() as folder:
+        print(f"A cell that outlives its kernel. All state is in {folder}.\n", flush=True)
+        # A session of its own: Ctrl-C in the terminal is for this process alone.
+        story = subprocess.Popen(
+            [sys.executable, "-m", __name__, str(folder)],
+            env=_environment(folder),
+            start_new_session=True,
+        )
+        code = None
+        while code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = story.wait(timeout=0.1)
+            if noted:
+                story.kill()
+    if noted:
         print("\nThe demo was interrupted; everything that it started is gone.", file=sys.stderr)
         return 130
-    print(f"\nAll of it was right, in {_time(time.monotonic() - steps.begun)}.")
+    if code != 0:
+        print(f"\nThe demo FAILED, after {_time(time.monotonic() - begun)}.", file=sys.stderr)
+        return 1
+    print(f"\nAll of it was right, in {_time(time.monotonic() - begun)}.")
+    return 0
+
+
+def _story(folder: Path) -> int:
+    """Tell it in this process, whose environment names the folders; the exit code."""
+    try:
+        _tell(folder, Steps())
+    except DemoError as error:
+        _show_log(folder)
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except Exception:
+        _show_log(folder)
+        raise
     return 0
 
 
@@ -368,4 +395,4 @@ def _show_log(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_story(Path(sys.argv[1])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import threading
+from contextlib import suppress
 
 import pytest
 
@@ -24,25 +24,46 @@ def test_demo() -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_cleans_up(number: signal.Signals) -> None:
-    """Interrupted while the job runs: not 0, and nothing is left."""
-    process = subprocess.Popen(
+@pytest.mark.parametrize(
+    ("step", "number"),
+    [
+        ("All state is in", signal.SIGHUP),
+        ("%%async_run --name train", signal.SIGINT),
+        ("%%async_run --name train", signal.SIGTERM),
+    ],
+)
+def test_an_interrupted_demo_cleans_up(step: str, number: signal.Signals) -> None:
+    """Interrupted where a kernel starts, or the job runs: not 0, and nothing is left."""
+    with subprocess.Popen(
         COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    errors: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()))
-    reader.start()
-    for line in process.stdout:
-        if "%%async_run --name train" in line:
-            process.send_signal(number)
-            break
-    rest = process.stdout.read()
-    assert process.wait() == 130, rest
-    reader.join()
+    ) as process:
+        assert process.stdout is not None
+        seen = ""
+        for line in process.stdout:
+            seen += line
+            if step in line:
+                process.send_signal(number)
+                break
+        rest, errors = process.communicate()
+    assert process.returncode == 130, seen + rest + errors
     assert "All of it was right" not in rest
-    assert "interrupted" in "".join(errors)
-    process.stdout.close()
-    process.stderr.close()
+    assert "interrupted" in errors
+
+
+@pytest.mark.timeout(400)
+def test_an_interrupt_while_it_cleans_up_changes_nothing() -> None:
+    """Somebody who presses Ctrl-C again and again has nothing left behind either."""
+    with subprocess.Popen(
+        COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "%async_run_server" in line:
+                break
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=0.3)
+        _, errors = process.communicate()
+    assert process.returncode == 130, errors
+    assert "interrupted" in errors
