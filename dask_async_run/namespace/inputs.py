@@ -20,14 +20,16 @@ from typing import Any
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
 from dask_async_run.namespace.counts import tell_again
+from dask_async_run.namespace.definitions import CLASS
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.modules import find_module
 from dask_async_run.namespace.order import fill
-from dask_async_run.namespace.pickling import uncollected
+from dask_async_run.namespace.pickling import known_classes, uncollected
 from dask_async_run.namespace.results import (
     Collected,
     Loaded,
     ResultWriter,
+    Update,
     apply_updates,
     load_result,
     salvage_result,
@@ -234,22 +236,32 @@ class Chain:
         What is merged into.
     salvaging : bool
         Load what can be loaded of a result of which something cannot, into a private
-        namespace: modules stay as they are.
+        namespace: modules, and classes that this process has already, stay as they are.
     """
 
     def __init__(self, namespace: dict[str, Any], salvaging: bool = False) -> None:
-        self._namespace = namespace
+        self.namespace = namespace
         self._salvaging = salvaging
         self.inputs: dict[str, Inputs] = {}
         self.results: dict[str, Loaded] = {}
         self.inherited: list[Inherited] = []
         self._touched: set[str] = set()
+        self._known = known_classes() if salvaging else set()
+
+    def private(self, updates: Iterable[Update], resolve: Callable[[Any], Any]) -> list[Update]:
+        """Leave out updates of what is not the chain's own: modules, classes known before."""
+        return [
+            update
+            for update in updates
+            if update[1] != MODULE.name
+            and not (update[1] == CLASS.name and resolve(update[0]) in self._known)
+        ]
 
     def fall_back(self, inputs: Inputs) -> None:
         """Give the names that no parent bound or deleted the values that came for that case."""
         for name, value in inputs.fallbacks.items():
             if name not in self._touched:
-                self._namespace.setdefault(name, value)
+                self.namespace.setdefault(name, value)
 
     def lost(self, inputs: Inputs) -> dict[str, Exception]:
         """Answer what could not be loaded of some inputs and of those before them, and why."""
@@ -277,28 +289,28 @@ class Chain:
         inputs = self.load(parent.inputs, parent.parents, prepare)
         self.inputs[parent.id] = inputs
         self.fall_back(inputs)
-        self._namespace.update(inputs.names)
+        self.namespace.update(inputs.names)
         resolve = self.resolver(inputs, parent.parents)
         load = salvage_result if self._salvaging else load_result
         loaded = load(
             parent.result.data,
             parent.result.buffers,
-            self._namespace,
+            self.namespace,
             resolve,
-            keep_classes=False,
+            keep_classes=self._salvaging,
             keep_modules=self._salvaging,
             finalisers=not self._salvaging,
         )
         self.results[parent.id] = loaded
         updates = loaded.updates
-        if self._salvaging:  # the namespace is private, modules are everybody's
-            updates = [update for update in updates if update[1] != MODULE.name]
+        if self._salvaging:
+            updates = self.private(updates, resolve)
         apply_updates(updates, resolve)
         loaded.finish(updates, resolve)
-        self._namespace.update(loaded.bound)
+        self.namespace.update(loaded.bound)
         self._touched |= {*loaded.bound, *loaded.deleted}
         for name in loaded.deleted:
-            self._namespace.pop(name, None)
+            self.namespace.pop(name, None)
         self.inherited.append(Inherited(inputs.early | inputs.late, loaded.surroundings))
         return loaded
 
@@ -308,8 +320,9 @@ class Chain:
         """Load the inputs of a job, its early surroundings after those of what came before."""
         return load_inputs(
             inputs,
-            self._namespace,
+            self.namespace,
             None if prepare is None else lambda early: prepare(early, self.inherited),
+            keep_classes=self._salvaging,
             resolve=self.resolver(None, parents),
             keep_modules=self._salvaging,
         )

@@ -56,6 +56,10 @@ def member_of(message: dict[str, Any], result: Stream | None) -> Member:
     return Member(message["member"], message["state"], error, result)
 
 
+Base = tuple[Chain, Inputs, Callable[[Any], Any]]
+"""A sweep's inputs, loaded, and what resolves the tokens of its members' results."""
+
+
 class MemberLoader:
     """Loads the results of a sweep's members.
 
@@ -82,30 +86,30 @@ class MemberLoader:
 
     def load(self, result: Stream) -> Loaded:
         """Load a result; what it changed in place is changed in what it refers to."""
-        loaded = self._result(result, self._base)
-        if loaded.updates:
-            base = self._load()
+        chain, _, resolve = base = self._base
+        loaded = self._result(result, base)
+        if chain.private(loaded.updates, resolve):
+            chain, _, resolve = base = self._load()
             loaded = self._result(result, base)
-            apply_updates(loaded.updates, base[2])
-            loaded.finish(loaded.updates, base[2])
+            updates = chain.private(loaded.updates, resolve)
+            apply_updates(updates, resolve)
+            loaded.finish(updates, resolve)
         return loaded
 
-    def _load(self) -> tuple[dict[str, Any], Inputs, Callable[[Any], Any]]:
+    def _load(self) -> Base:
         namespace: dict[str, Any] = {"__name__": "__main__"}
-        chain = Chain(namespace)
+        chain = Chain(namespace, salvaging=True)
         for parent in self._parents:
             chain.merge(parent)
         ids = [parent.id for parent in self._parents]
         inputs = chain.load(self._stream, ids)
         chain.fall_back(inputs)
         namespace.update(inputs.names)
-        return namespace, inputs, chain.resolver(inputs, ids)
+        return chain, inputs, chain.resolver(inputs, ids)
 
-    def _result(
-        self, result: Stream, base: tuple[dict[str, Any], Inputs, Callable[[Any], Any]]
-    ) -> Loaded:
-        namespace, _, resolve = base
-        how = result.data, result.buffers, namespace, resolve, False
+    def _result(self, result: Stream, base: Base) -> Loaded:
+        chain, _, resolve = base
+        how = result.data, result.buffers, chain.namespace, resolve, True, True
         return salvage_result(*how, finalisers=False)
 
 

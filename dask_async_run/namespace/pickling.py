@@ -191,6 +191,12 @@ def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
             type.__setattr__(kind, hook, function)
 
 
+def known_classes() -> set[type]:
+    """Answer the classes of notebooks that this process has sent or got."""
+    with _cp._DYNAMIC_CLASS_TRACKER_LOCK:
+        return set(_cp._DYNAMIC_CLASS_TRACKER_BY_CLASS)
+
+
 def set_class_state(cls: type, state: Any) -> None:
     """Give a class its attributes; `NamespaceUnpickler` may skip it."""
     attributes, slots, *members = state

@@ -697,7 +697,11 @@ def salvage_result(
     return loaded
 
 
-def apply_updates(updates: Iterable[tuple[Any, str, Any]], resolve: Resolve) -> list[kinds.Undo]:
+Update = tuple[Any, str, Any]
+"""An object's token, the name of its kind, its new state."""
+
+
+def apply_updates(updates: Iterable[Update], resolve: Resolve) -> list[kinds.Undo]:
     """Give objects their new states in place, all or none.
 
     Parameters

@@ -269,6 +269,18 @@ def test_a_job_whose_maker_failed_does_not_run(kernel: RemoteKernel) -> None:
     assert value(kernel, "'top' in globals()") is False
 
 
+@pytest.mark.contract(13, 2)
+def test_looking_at_a_result_leaves_classes_as_they_are(kernel: RemoteKernel) -> None:
+    """Those of this kernel: neither the job's changes come, nor the values that went."""
+    do(kernel, "class Counter:\n    seen = []\n    kind = 'first'")
+    submit(kernel, "counts", "Counter.seen.append('cell'); Counter.kind = 'theirs'; y = Counter()")
+    do(kernel, "counts = _")
+    do(kernel, "%async_wait counts")
+    do(kernel, "Counter.seen.append('here'); Counter.kind = 'second'")
+    assert value(kernel, "type(counts['y']) is Counter") is True
+    assert value(kernel, "Counter.seen, Counter.kind") == (["here"], "second")
+
+
 @pytest.mark.contract(13)
 def test_a_result_is_not_changed_by_who_reads_it(kernel: RemoteKernel) -> None:
     """A later job's changes reach neither the earlier job's result nor a third job."""
