@@ -63,7 +63,18 @@ class Kind:
 
 def per_class(function: Callable[[type], T]) -> Callable[[type], T]:
     """Remember what a function answers for a class (for the last thousand of them)."""
-    return cast("Callable[[type], T]", functools.lru_cache(maxsize=1024)(function))
+    remembering = functools.lru_cache(maxsize=1024)(function)
+    _remembering.append(remembering)
+    return cast("Callable[[type], T]", remembering)
+
+
+_remembering: list[Any] = []
+
+
+def forget_classes() -> None:
+    """Let go of all classes that `per_class` remembers: a notebook's can then be freed."""
+    for function in _remembering:
+        function.cache_clear()
 
 
 def same_items(old: list[Any], new: Iterable[Any]) -> bool:

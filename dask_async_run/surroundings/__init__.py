@@ -48,6 +48,7 @@ from dask_async_run.surroundings.versions import environment, note
 __all__ = [
     "SAVERS",
     "changes",
+    "compared",
     "environment",
     "freshen",
     "future_flags",
@@ -145,7 +146,11 @@ def state(shell: Shell) -> dict[str, Any]:
 
 def changes(before: Mapping[str, Any], shell: Shell) -> dict[str, Any]:
     """Answer what is different now from what `state` answered before, for `merge`."""
-    now = state(shell)
+    return compared(before, state(shell))
+
+
+def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer what is different between two answers of `state`, for `merge`."""
     found = {}
     for saver in SAVERS:
         if saver.name not in now:

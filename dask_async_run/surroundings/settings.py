@@ -167,7 +167,9 @@ def _read_sqlite(dbapi2: types.ModuleType) -> tuple[dict[Any, Any], dict[str, An
     """Answer the notebook's own adapters and converters, by type and by name."""
 
     def is_own(function: Any) -> bool:
-        return getattr(function, "__module__", None) != dbapi2.__name__
+        # IPython has one, for its history.
+        module = str(getattr(function, "__module__", None))
+        return module != dbapi2.__name__ and module.partition(".")[0] != "IPython"
 
     adapters = {kind: f for (kind, _), f in dbapi2.adapters.items() if is_own(f)}
     return adapters, {name: f for name, f in dbapi2.converters.items() if is_own(f)}

@@ -1,7 +1,8 @@
 """The cell process: restores the inputs, runs the cell, gives back what it changed.
 
 A fork of the template process. The cell runs in the main thread, in a real IPython
-shell, with an asyncio loop running around it as in ipykernel.
+shell, with an asyncio loop running around it as in ipykernel. A member of a sweep may be
+followed by another one, see `remains`.
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.worker import inside, payloads, processes, running
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
+from dask_async_run.worker.remains import Remains
 from dask_async_run.worker.shell import KERNEL_CLASS, CellShell
 from dask_async_run.worker.streams import Streams
 
 _PACKAGE = str(Path(__file__).parents[1])
 _SPARE_FILES = 8
+_UNSEEN = ("get_ipython", "addaudithook", "register_at_fork", "ctypes", "cffi")
+"""Words of code that may leave traces which cannot be looked for."""
 EXIT_DEADLINE = 2.0
 """Seconds that exit functions and threads get after the result is out."""
 
@@ -75,28 +79,32 @@ class LastCall:
     workers) end on it at once, as they would elsewhere: also when it reaches them before
     they have forgotten this handler, since Python drops what came until then.
 
-    Parameters
-    ----------
-    hand_over : callable
-        Is given the frame in which the cell was; collects the result, sends it and ends
-        the process.
     """
 
-    def __init__(self, hand_over: Callable[[FrameType | None], NoReturn]) -> None:
-        self._hand_over = hand_over
+    def __init__(self) -> None:
+        self._hand_over: Callable[[FrameType | None], NoReturn] | None = None
         self._masks = threading.local()
         os.register_at_fork(
             before=self._hold, after_in_parent=self._let_go, after_in_child=self._in_child
         )
 
     @contextmanager
-    def allowed(self) -> Iterator[None]:
-        """Heed SIGTERM; outside of this it ends the process."""
+    def allowed(self, hand_over: Callable[[FrameType | None], NoReturn]) -> Iterator[None]:
+        """Heed SIGTERM; outside of this it ends the process.
+
+        Parameters
+        ----------
+        hand_over : callable
+            Is given the frame in which the cell was; collects the result, sends it and ends
+            the process.
+        """
+        self._hand_over = hand_over
         signal.signal(signal.SIGTERM, self._handle)
         try:
             yield
         finally:
             self._withdraw()
+            self._hand_over = None
 
     def _hold(self) -> None:
         self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -113,9 +121,11 @@ class LastCall:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        hand_over = self._hand_over
         self._withdraw()
         try:
-            self._hand_over(frame)
+            if hand_over is not None:
+                hand_over(frame)
         finally:  # the interrupted code held what handing over needs
             os.kill(os.getpid(), signal.SIGTERM)
 
@@ -138,52 +148,133 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     task_fd : int
         A file that holds a msgpack'd dict with ``spec`` (`JobSpec`), ``parents`` (list of
         dicts with ``spec`` and ``result``), ``members`` (as of `Claim`), ``frames`` (the frame
-        store's folder), ``dask`` (see `inside.open_way`) and, if files go along or come back,
-        ``folder``.
+        store's folder), ``dask`` (see `inside.open_way`), if files go along or come back
+        ``folder``, and ``again`` if this process may get another task there after this one.
     """
     interrupts = Interrupts()
     streams.install()
     task = _take_task(task_fd)
-    spec = JobSpec.from_message(task["spec"])
-    _fit(shell, spec.shell)
-    _tell_of(shell, spec)
-    shell.attach(channel)
-
     way = inside.open_way(**task["dask"], on_use=lambda: channel.send("dask", None))
+    last_call = LastCall()
+    remains: Remains | None = None
+    with on_cluster(way):
+        while True:
+            spec = JobSpec.from_message(task["spec"])
+            _fit(shell, spec.shell)
+            if task.get("again") and remains is None:
+                remains = Remains(shell)
+            cell = _Cell(task, spec, shell, streams, channel, way)
+            ending = cell.run(interrupts, last_call, remains)
+            cell.leave(ending)
+            if remains is None:
+                _exit(shell, streams, channel)
+            trace = cell.trace(remains, ending)
+            del cell, ending
+            if not trace:
+                channel.send("spent", None)
+                with _hurried():
+                    trace = remains.wipe()
+            if trace:
+                channel.send("trace", trace)
+                _exit(shell, streams, channel)
+            interrupts.asked = False
+            channel.send("idle", None)
+            if not channel.await_next():
+                os._exit(0)
+            task = _take_task(task_fd)
 
-    def leave(ending: Message) -> NoReturn:
+
+class _Cell:
+    """One cell of this process, from its inputs to its end.
+
+    Parameters
+    ----------
+    task, shell, streams, channel
+        As for `main`.
+    spec : JobSpec
+        The task's.
+    way : WayToDask
+    """
+
+    def __init__(
+        self,
+        task: Message,
+        spec: JobSpec,
+        shell: CellShell,
+        streams: Streams,
+        channel: Channel,
+        way: inside.WayToDask,
+    ) -> None:
+        self._task, self._spec = task, spec
+        self._shell, self._streams, self._channel = shell, streams, channel
+        self._way = way
+        self._inputs: payloads.Inputs | None = None
+        self._changes: dict[str, Any] = {}
+        _tell_of(shell, spec)
+        shell.attach(channel)
+        self._reserve = Reserve()
+
+    def run(self, interrupts: Interrupts, last_call: LastCall, remains: Remains | None) -> Message:
+        """Load the inputs, run the cell, collect what it leaves; the body of ``result``."""
+        channel = self._channel
         try:
-            streams.close()
+            self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell)
+        except NotLoadedError as failure:
+            return _lost_inputs(self._shell, channel, failure.__cause__, failure.lost)
+        except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
+            return _lost_inputs(self._shell, channel, failure)
+        if remains is not None and not remains.begin(inputs.surroundings):
+            channel.send("unfit", None)
+            os._exit(0)
+        channel.send("phase", "running")
+        with last_call.allowed(self._hand_over):
+            error = _run(self._shell, self._spec, channel, interrupts)
+        return self._collect(error)
+
+    def leave(self, ending: Message) -> None:
+        """Send the result, after all output."""
+        try:
+            self._streams.close()
         except (OSError, ValueError):
             pass  # the cell closed its stdout
-        channel.send("result", ending)
-        _exit(shell, streams, channel)
+        self._channel.send("result", ending)
 
-    def collect(error: BaseException | None, terminated: bool = False) -> NoReturn:
-        reserve.release()
-        channel.send("phase", "collecting")
-        ending = _collect(inputs, spec, shell, error, partial(way.keep, spec.id))
-        leave({**ending, "terminated": terminated})
+    def trace(self, remains: Remains, ending: Message) -> str:
+        """Answer a trace that it has left in this process; empty if there is none."""
+        shell: Any = self._shell
+        if ending["outcome"] != State.FINISHED:
+            return str(ending["outcome"])
+        if not self._way.unused:
+            return "Dask"
+        code = shell.transform_cell(self._spec.code)
+        if unseen := [word for word in _UNSEEN if word in code]:
+            return str(unseen[0])
+        return remains.trace(self._changes)
 
-    def hand_over(frame: FrameType | None) -> NoReturn:
+    def _collect(self, error: BaseException | None, terminated: bool = False) -> Message:
+        assert self._inputs is not None
+        self._reserve.release()
+        self._channel.send("phase", "collecting")
+        keep = partial(self._way.keep, self._spec.id)
+        ending, self._changes = _collect(self._inputs, self._spec, self._shell, error, keep)
+        self._reserve.put_back()
+        return {**ending, "terminated": terminated}
+
+    def _hand_over(self, frame: FrameType | None) -> NoReturn:
         interrupt = KeyboardInterrupt().with_traceback(_traceback_to(frame))
-        shell.showtraceback((KeyboardInterrupt, interrupt, interrupt.__traceback__), tb_offset=0)
+        shown = (KeyboardInterrupt, interrupt, interrupt.__traceback__)
+        self._shell.showtraceback(shown, tb_offset=0)
         with alone():
-            collect(interrupt, terminated=True)
+            self.leave(self._collect(interrupt, terminated=True))
+            _exit(self._shell, self._streams, self._channel)
 
-    last_call = LastCall(hand_over)
-    reserve = Reserve()
-    with on_cluster(way):
-        try:
-            inputs = payloads.restore(task, spec, shell)
-        except NotLoadedError as failure:
-            leave(_lost_inputs(shell, channel, failure.__cause__, failure.lost))
-        except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
-            leave(_lost_inputs(shell, channel, failure))
-        channel.send("phase", "running")
-        with last_call.allowed():
-            error = _run(shell, spec, channel, interrupts)
-        collect(error)
+
+@contextmanager
+def _hurried() -> Iterator[None]:
+    """End the process if the block takes longer than `EXIT_DEADLINE`: a finaliser may hang."""
+    signal.setitimer(signal.ITIMER_REAL, EXIT_DEADLINE)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def _run(
@@ -208,20 +299,20 @@ def _collect(
     shell: CellShell,
     error: BaseException | None,
     keep: Callable[[list[Any]], object],
-) -> Message:
-    """Collect what the cell leaves; the body of the ``result`` message."""
+) -> tuple[Message, dict[str, Any]]:
+    """Collect what the cell leaves; the body of ``result``, and the changed surroundings."""
     ename, evalue = error_text(error)
     try:
-        result = payloads.collect(inputs, spec, shell, error, keep)
+        result, changes = payloads.collect(inputs, spec, shell, error, keep)
     except Exception as failure:  # noqa: BLE001 - no space left, a user's __reduce__
-        return _lost_result(failure, ename, evalue)
+        return _lost_result(failure, ename, evalue), {}
     full = sorted(name for name, why in result.failed.items() if _NO_SPACE in why)
     outcome = State.FAILED if error is not None or full else State.FINISHED
     reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
     if full and not reason:
         reason = f"the disk is full: there was no space for {', '.join(full[:5])}"
         print(f"The cell has run, but {reason}.", file=sys.stderr)
-    return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}
+    return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}, changes
 
 
 class Reserve:
@@ -232,6 +323,7 @@ class Reserve:
     """
 
     def __init__(self) -> None:
+        self._limits: dict[int, tuple[int, int]] = {}
         self._files = [os.open(os.devnull, os.O_RDONLY) for _ in range(_SPARE_FILES)]
 
     def release(self) -> None:
@@ -241,8 +333,13 @@ class Reserve:
                 if os.fstat(fd).st_rdev == device:
                     os.close(fd)
         for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA):
-            _, hard = resource.getrlimit(kind)
+            self._limits[kind] = _, hard = resource.getrlimit(kind)
             resource.setrlimit(kind, (hard, hard))
+
+    def put_back(self) -> None:
+        """Have the limits be as the cell left them."""
+        for kind, limits in self._limits.items():
+            resource.setrlimit(kind, limits)
 
 
 def _take_task(fd: int) -> Message:

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from dask_async_run.worker.wire import MessageWriter, read_ack
+from dask_async_run.worker.wire import NEXT, MessageWriter, read_ack
 
 
 class Channel:
@@ -86,6 +86,15 @@ class Channel:
             return
         with self.lock:
             self._writer.flush()
+
+    def await_next(self) -> bool:
+        """Wait until there is another task for this process; False when there will be none."""
+        with self.lock:
+            self._speaker = None
+            while True:
+                answer = read_ack(self._fd, self._pending)
+                if answer is None or answer == NEXT:
+                    return answer is not None
 
     def _sync(self) -> None:
         """Wait until the supervisor has read everything that was written."""

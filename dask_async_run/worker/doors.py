@@ -17,7 +17,7 @@ import msgpack
 
 from dask_async_run.job import Message
 from dask_async_run.worker.template_protocol import CellFds
-from dask_async_run.worker.wire import ACK, MessageReader
+from dask_async_run.worker.wire import ACK, NEXT, MessageReader
 
 PIPE = 2**20
 """Bytes that a pipe holds, where the system lets it, and that are read from it at once."""
@@ -52,6 +52,8 @@ class Doors:
         Whether text is no longer passed on; the owner sets it.
     closed : bool
         Whether the template has closed the status pipe, with or without a status.
+    is_shut : bool
+        Whether `close` was called.
     """
 
     def __init__(
@@ -64,7 +66,7 @@ class Doors:
         self.status: int | None = None
         self.refused: int | None = None
         self.full: int | None = None
-        self.closed = False
+        self.closed = self.is_shut = False
         self.deaf = False
         self._on_text = on_text
         self._on_message = on_message
@@ -102,6 +104,28 @@ class Doors:
                 self._urgent.register(fd, selectors.EVENT_READ)
         self._task = _task_file(task)
         self._ends: CellFds | None = CellFds(os.dup(self._task), out, err, theirs.detach(), status)
+
+    def again(
+        self,
+        task: Message,
+        on_text: Callable[[str, str], None],
+        on_message: Callable[[str, Any], None],
+    ) -> bool:
+        """Give the process, which waits, another task; False if it is gone.
+
+        It may go just then: one that has not said that it began has not.
+        """
+        self._on_text, self._on_message = on_text, on_message
+        self.read()
+        if self.closed or self._socket.fileno() not in self._open:
+            return False
+        _write_task(self._task, task)
+        self.deaf = False
+        try:
+            self._socket.send(ACK.pack(NEXT))
+        except OSError:
+            return False
+        return True
 
     @contextmanager
     def given_away(self) -> Iterator[CellFds]:
@@ -168,6 +192,7 @@ class Doors:
 
     def close(self) -> None:
         """Close everything on this side; the cell's ends too, if nobody got them."""
+        self.is_shut = True
         if self._ends is not None:
             self._ends.close()
         self._selector.close()
@@ -230,12 +255,17 @@ class Doors:
 
 
 def _task_file(task: Message) -> int:
-    packed = msgpack.packb(task, use_bin_type=True, unicode_errors="surrogatepass")
     if sys.platform == "linux":
         fd = os.memfd_create("task")
     else:
         with tempfile.TemporaryFile(buffering=0) as file:
             fd = os.dup(file.fileno())
-    with os.fdopen(os.dup(fd), "wb") as file:
-        file.write(packed)
+    _write_task(fd, task)
     return fd
+
+
+def _write_task(fd: int, task: Message) -> None:
+    packed = msgpack.packb(task, use_bin_type=True, unicode_errors="surrogatepass")
+    with os.fdopen(os.dup(fd), "wb") as file:
+        file.seek(0)
+        file.write(packed)

@@ -17,6 +17,7 @@ from distributed import Worker
 from dask_async_run.credentials import for_clients
 from dask_async_run.job import Message
 from dask_async_run.worker.frames_here import FramesHere
+from dask_async_run.worker.idle import IdleCells
 from dask_async_run.worker.template_handle import TemplateHandle
 
 logger = logging.getLogger(__name__)
@@ -74,12 +75,14 @@ class CellHost:
     Attributes
     ----------
     template : TemplateHandle
+    idle : IdleCells
     surroundings : Surroundings or None
         None until `look_around` was awaited.
     """
 
     def __init__(self, worker: Worker) -> None:
         self.template = TemplateHandle()
+        self.idle = IdleCells(self._later)
         self._worker = worker
         self._running: dict[str, Cancellation] = {}
         self.surroundings: Surroundings | None = None
@@ -102,6 +105,10 @@ class CellHost:
             return False
         cancellation.ask()
         return True
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> None:
+        loop = self._worker.loop
+        loop.add_callback(loop.call_later, seconds, call)
 
     async def look_around(self) -> Surroundings:
         """Find out where the cells run, once: `surroundings` has it from then on."""
@@ -143,6 +150,7 @@ class CellHost:
 
     def close(self) -> None:
         """End the template process and all cells; blocks until they are gone."""
+        self.idle.close()
         self.template.close()
         if self.surroundings is not None:
             self.surroundings.frames.close()

@@ -80,6 +80,11 @@ class WayToDask:
         self._client: Any = None
         self._objects: Any = None
 
+    @property
+    def unused(self) -> bool:
+        """Whether no client has been asked for."""
+        return self._on_use is not None
+
     def client(self) -> Any:
         """Answer a connected client: this process's, made when it is first asked for."""
         with self._lock:

@@ -125,8 +125,8 @@ def collect(
     shell: CellShell,
     error: BaseException | None,
     keep: Callable[[list[Any]], object] = lambda keys: None,
-) -> JobResult:
-    """Store what the cell bound, deleted and changed.
+) -> tuple[JobResult, dict[str, Any]]:
+    """Store what the cell bound, deleted and changed; the result, and the changed surroundings.
 
     On a full disk what is small is stored, and the result's `failed` names the rest.
 
@@ -178,7 +178,7 @@ def collect(
     if collected.futures:
         keep(collected.futures)
     ename, evalue = error_text(error)
-    return JobResult(
+    result = JobResult(
         payload=payload.to_message(),
         bound=list(collected.bound),
         deleted=list(collected.deleted),
@@ -190,6 +190,7 @@ def collect(
         environment=surroundings.environment(),
         files=files,
     )
+    return result, changes
 
 
 def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent]) -> Any:

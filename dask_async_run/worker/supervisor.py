@@ -101,6 +101,15 @@ class Supervisor:
     on_dask : callable
         Called in the thread of `run` when the cell is about to use Dask: what it then waits
         for may need the slot that this thread has.
+    process : Doors or None
+        Those of a process that waits for a task; it is used if it is still there.
+
+    Attributes
+    ----------
+    unfit : bool
+        Whether the process that was given turned out not to be fit for this cell, after `run`.
+    trace : str
+        What the cell has left in its process, after `run`, if it might have waited otherwise.
     """
 
     def __init__(
@@ -109,16 +118,22 @@ class Supervisor:
         task: Message,
         sink: Sink,
         on_dask: Callable[[], object] = lambda: None,
+        process: Doors | None = None,
     ) -> None:
+        self.unfit = False
+        self.trace = ""
         self._spec = spec
+        self._task = task
         self._sink = sink
         self._on_dask = on_dask
         self._recorder = Recorder()
         self._ladder = Ladder(spec.grace)
-        self._doors = Doors(task, self._recorder.text, self._on_message)
+        self._used = process is not None
+        self._doors = process or Doors(task, self._recorder.text, self._on_message)
         self._cancelled = threading.Event()
         self._phase = "starting"
         self._late = self._alone = self._waited = False
+        self._begun = self._idle = self._kept = False
         self._reply: Message | None = None
         self._replied = 0.0
         self._family: Family | None = None
@@ -157,19 +172,16 @@ class Supervisor:
         """
         if self._cancelled.is_set():
             return Ending(State.CANCELLED, "cancelled before it ran")
-        with self._doors.given_away() as fds:
-            template.fork(fds, environ, warm)
-        self._started = time.monotonic()
-        # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
-        self._recorded = self._started + BATCH - INFO
-        while not (self._doors.closed or self._alone):
-            self._doors.wait(self._due() - time.monotonic())
-            self._doors.read()
-            now = time.monotonic()
-            self._remark()
-            self._sample(now)
-            self._enforce(now)
-            self._record(now)
+        if not self._used or self._doors.again(self._task, self._recorder.text, self._on_message):
+            self._attend(template, environ, warm)
+        if self._used and not self._begun and not self._ladder.used:
+            # It was gone, or is not fit: nothing of the cell has happened.
+            if self._cancelled.is_set():
+                return Ending(State.CANCELLED, "cancelled before it ran")
+            self._doors.close()
+            self._doors = Doors(self._task, self._recorder.text, self._on_message)
+            self._used, self._family = False, None
+            self._attend(template, environ, warm)
         self._doors.drain()
         if self._reply is None:
             spec = self._spec
@@ -178,8 +190,38 @@ class Supervisor:
             self._recorder.text("stderr", crash)
         self._recorder.close()
         self._record_rest()
-        died = self._doors.status is None and self._doors.refused is None and not self._alone
+        died = not (self._alone or self._idle)
+        died = died and self._doors.status is None and self._doors.refused is None
         return self._ending(template.death() if died else "")
+
+    def keep_process(self) -> Doors | None:
+        """Give the cell's process away, after `run`, if it waits for another task.
+
+        It is the caller's then, to be used by another supervisor or to be closed.
+        """
+        if not self._idle or self._doors.closed or self._ladder.used or self._cancelled.is_set():
+            return None
+        self._kept = True
+        return self._doors
+
+    def _attend(
+        self, template: TemplateHandle, environ: dict[str, str] | None, warm: Sequence[str]
+    ) -> None:
+        """Be there for the process, a new one or the one that was given, until its end."""
+        if not self._used:
+            with self._doors.given_away() as fds:
+                template.fork(fds, environ, warm)
+        self._started = time.monotonic()
+        # Outputs are recorded at once; of a cell that is over by then, nothing but its end.
+        self._recorded = self._started + BATCH - INFO
+        while not (self._doors.closed or self._alone or self._idle):
+            self._doors.wait(self._due() - time.monotonic())
+            self._doors.read()
+            now = time.monotonic()
+            self._remark()
+            self._sample(now)
+            self._enforce(now)
+            self._record(now)
 
     def _remark(self) -> None:
         """Say, once, that the cell waits for the system."""
@@ -192,6 +234,8 @@ class Supervisor:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
+        if self._kept:
+            return
         try:
             while self._alone and not self._doors.closed:
                 self._doors.wait(max(0.01, self._replied + EXIT_GRACE - time.monotonic()))
@@ -211,7 +255,10 @@ class Supervisor:
         match kind:
             case "output":
                 self._recorder.output(body)
+            case "unfit":
+                self.unfit = True
             case "phase":
+                self._begun = True
                 self._phase = body
                 if body == "running":
                     # Loading the inputs is not the cell's time.
@@ -225,7 +272,14 @@ class Supervisor:
                 # fault with what was not closed) would not be seen in a kernel either.
                 self._doors.deaf = True
                 self._alone = body
+            case "spent":
+                self._doors.deaf = True
+            case "trace":
+                self.trace = body
+            case "idle":
+                self._idle = True
             case "result":
+                self._begun = True
                 self._reply = body
                 self._replied = time.monotonic()
 

@@ -20,6 +20,7 @@ from dask_async_run.job import JobResult, Message, Payload, State
 from dask_async_run.registry import Claim, Registry
 from dask_async_run.worker.host import Cancellation, CellHost
 from dask_async_run.worker.plugin import CellPlugin
+from dask_async_run.worker.processes import HAS_SUBREAPERS
 from dask_async_run.worker.recorder import Output
 from dask_async_run.worker.supervisor import Ending, Supervisor
 
@@ -156,7 +157,7 @@ def _supervise(
     needed = [frame for payload in payloads for frame in payload.named]
     if spec.memory is None and host.memory_limit:
         spec = replace(spec, memory=host.memory_limit)
-    task = {
+    task: Message = {
         "spec": spec.to_message(),
         "parents": [
             {"spec": parent.spec.to_message(), "result": parent.result.to_message()}
@@ -171,7 +172,12 @@ def _supervise(
     if spec.files:
         folder = tempfile.TemporaryDirectory(prefix="dask-async-run-cell-")
         task["folder"] = afterwards.enter_context(folder)
-    supervisor = afterwards.enter_context(Supervisor(spec, task, sink, on_dask=secede))
+    process = None
+    if _may_share(host, claim):
+        task["again"] = True
+        process = host.idle.take(spec.of)
+    supervisor = Supervisor(spec, task, sink, on_dask=secede, process=process)
+    afterwards.enter_context(supervisor)
     if claim.attempt > 1:
         supervisor.say(f"The cell's process died; it runs again (attempt {claim.attempt}).\n")
     cancellation.on_ask(supervisor.cancel)
@@ -184,6 +190,10 @@ def _supervise(
             if not frames.shared:
                 with suppress(AsyncRunError, OSError):
                     _begin(worker, frames.leave(needed)).result()
+        if supervisor.unfit:
+            host.idle.refuse(spec.of)
+        elif (spent := supervisor.keep_process()) is not None:
+            host.idle.put(spec.of, spent)
         if ending.died and claim.attempt <= spec.retries:
             return replace(ending, state=State.LOST)  # which the registry lets run again
         if ending.died and spec.retries:
@@ -200,6 +210,14 @@ def _supervise(
             except (AsyncRunError, OSError) as error:
                 return Ending(State.LOST, f"its result could not be sent: {error}")
     return ending
+
+
+def _may_share(host: CellHost, claim: Claim) -> bool:
+    """Whether a cell may run in the process of another member of its sweep, and one after it."""
+    spec = claim.spec
+    assert spec is not None
+    alone = claim.parents or spec.files or spec.modules or spec.memory or claim.attempt > 1
+    return bool(spec.of) and not alone and HAS_SUBREAPERS and host.idle.is_open_to(spec.of)
 
 
 def _begin(worker: Worker, call: Coroutine[Any, Any, T]) -> Future[T]:

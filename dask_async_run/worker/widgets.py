@@ -74,7 +74,7 @@ class Widgets:
         view = output["data"].pop(MIME, None)
         if isinstance(view, dict) and "model_id" in view and "text/plain" in output["data"]:
             model = str(view["model_id"])
-            widget = _models().get(model)
+            widget = live_models().get(model)
             text = self._shown[model] = _text(widget, output["data"]["text/plain"])
             if not text:
                 return None
@@ -102,7 +102,7 @@ class Widgets:
         """
         self._looked = time.monotonic()
         touched, self._touched = self._touched, set()
-        models = _models()
+        models = live_models()
         self._busy = True
         try:
             for model, before in list(self._shown.items()):
@@ -168,7 +168,7 @@ class _Kernel:
         return {"header": {"msg_id": "cell"}}
 
 
-def _models() -> Mapping[str, Any]:
+def live_models() -> Mapping[str, Any]:
     """Answer the widgets that there are, by their models' ids."""
     found: Mapping[str, Any] = getattr(
         sys.modules.get("ipywidgets.widgets.widget"), "_instances", {}

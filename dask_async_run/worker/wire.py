@@ -1,7 +1,7 @@
 """The messages between a cell process and its supervisor.
 
 One direction carries messages: msgpack'd ``[kind, body]``, cut into numbered chunks.
-The other carries nothing but acknowledgements: 4-byte numbers of ``sync`` messages.
+The other carries nothing but acknowledgements, 4-byte numbers of ``sync`` messages, and `NEXT`.
 
 Why chunks: the main thread of a cell process can be interrupted by a
 `KeyboardInterrupt` between any two bytecodes. A chunk is copied into the
@@ -25,6 +25,8 @@ HEADER = struct.Struct("!IIB")
 """Size of the chunk, number of its message, whether it is the last chunk."""
 _NESTED = 16
 ACK = struct.Struct("!I")
+NEXT = 0xFFFFFFFF
+"""In the place of a ``sync``'s number: there is another task for this process."""
 CHUNK = 256 * 1024
 
 

@@ -222,6 +222,58 @@ def test_two_hundred_members(kernel: RealKernel, shared_server: Any) -> None:
     assert {view.state for view in shared_server.observer.members("many")} == {"finished"}
 
 
+APART = """\
+import os, random
+Counter.seen.append(n)
+kept["a"].append(n)
+numbers[0] += n
+found = (
+    [len(Counter.seen), count(n), next(steps), len(kept["a"]), kept is alias, int(numbers[0]) - n],
+    [random.random(), float(np.random.rand()), float(rng.random())],
+    sorted(k for k in globals() if k in ("left", "found", "pid", "table_of")),
+    [len(In), fresh()],
+)
+left = pid = os.getpid()
+"""
+
+
+def test_members_in_one_process_find_nothing_of_one_another(kernel: RealKernel) -> None:
+    """Each has the sweep's inputs as they were, random states included."""
+    kernel.do(
+        "import random\nimport numpy as np\nnp.random.seed(3)\nrandom.seed(4)\n"
+        "rng = np.random.default_rng(5)\nkept = alias = {'a': [1, 2]}\nnumbers = np.arange(5)\n"
+        "steps = iter(range(100))\n"
+        "class Counter:\n    seen = []\n"
+        "def count(x, seen=[]):\n    seen.append(x)\n    return len(seen)\n"
+        "def fresh():\n    fresh.calls = getattr(fresh, 'calls', 0) + 1\n    return fresh.calls"
+    )
+    kernel.do(f'%%async_run --sweep "n=range(24)" --name apart\n{APART}')
+    kernel.do("Counter.seen.append('mine'); kept['a'].append(7)")
+    kernel.do("%async_gather apart --partial", timeout=120)
+    assert kernel.value("[Counter.seen, kept['a']]") == [["mine"], [1, 2, 7]]
+    kernel.do("%async_gather apart", timeout=120)
+    assert kernel.value("sorted(apart.state.unique())") == ["finished"]
+    assert kernel.value("[str(f) for f in apart.found].count(str(apart.found[0]))") == 24
+    assert kernel.value("[list(f) for f in apart.found[:1]][0]")[0] == [1, 1, 0, 3, True, 0]
+    assert kernel.value("apart.pid.nunique()") < 12
+    assert kernel.value("[Counter.seen, count(0), kept['a']]") == [["mine"], 1, [1, 2, 7]]
+    assert kernel.value("next(steps)") == 0
+
+
+def test_members_that_change_their_process_have_one_each(kernel: RealKernel) -> None:
+    """What one sets for its process no other finds, whether it comes before or after."""
+    kernel.do(
+        '%%async_run --sweep "n=range(8)" --name settings\n'
+        "import os, warnings, logging\n"
+        "found = os.environ.get('LEFT'), len(warnings.filters), len(logging.root.handlers)\n"
+        "if n % 2: os.environ['LEFT'] = str(n); warnings.simplefilter('error')\n"
+        "if n % 4 == 2: logging.basicConfig()\n"
+        "if n == 5: raise ValueError"
+    )
+    kernel.do("%async_gather settings", timeout=120)
+    assert kernel.value("settings.found.map(str).nunique()") == 1
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [

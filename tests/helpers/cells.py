@@ -16,6 +16,7 @@ from typing import Any
 import psutil
 
 from dask_async_run.job import JobResult, JobSpec, Message, Payload, State
+from dask_async_run.worker.doors import Doors
 from dask_async_run.worker.supervisor import Ending, Supervisor
 from dask_async_run.worker.template_handle import TemplateHandle
 from realkernel import Ran
@@ -132,8 +133,9 @@ class CellRun:
 
     supervisor: Supervisor
     sink: Recorded
-    thread: threading.Thread
-    endings: list[Ending]
+    thread: threading.Thread = field(init=False)
+    endings: list[Ending] = field(default_factory=list)
+    process: Doors | None = None
 
     def wait_for_text(self, text: str, name: str = "stdout") -> None:
         wait_for(lambda: text in self.sink.text(name), what=f"{text!r} in {name}")
@@ -145,13 +147,17 @@ class CellRun:
     def end(self, timeout: float = 90) -> Ended:
         self.thread.join(timeout)
         assert not self.thread.is_alive(), f"the cell runs on; last: {self.sink.outputs[-9:]}"
-        return Ended(self.endings[0], self.sink)
+        return Ended(self.endings[0], self.sink, self.process, self.supervisor.trace)
 
 
 @dataclass
 class Ended:
+    """`process` is one that waits for another cell, if it does: the caller's to use or close."""
+
     ending: Ending
     sink: Recorded
+    process: Doors | None = None
+    trace: str = ""
 
     @property
     def state(self) -> State:
@@ -186,9 +192,18 @@ class Cells:
     frames: Path
 
     def prepare(
-        self, code: str, sink: Recorded, limit: float | None = None, **spec: Any
+        self,
+        code: str,
+        sink: Recorded,
+        limit: float | None = None,
+        again: bool = False,
+        process: Doors | None = None,
+        **spec: Any,
     ) -> Supervisor:
-        """Make a supervisor; `limit` is the job's timeout, the rest are `JobSpec`'s fields."""
+        """Make a supervisor; `limit` is the job's timeout, the rest are `JobSpec`'s fields.
+
+        `again`: the process may wait for another cell; `process`: one that does.
+        """
         defaults: dict[str, Any] = {
             "id": uuid.uuid4().hex,
             "notebook": "notebook",
@@ -201,9 +216,10 @@ class Cells:
             "shell": {"class": "ZMQInteractiveShell", "kernel": True},
         }
         job = JobSpec(**{**defaults, **spec, "timeout": limit})
-        task = {"spec": job.to_message(), "parents": [], "frames": str(self.frames)}
+        task: Message = {"spec": job.to_message(), "parents": [], "frames": str(self.frames)}
         task["dask"] = {"address": "tcp://127.0.0.1:1", "security": b""}  # there is no cluster
-        return Supervisor(job, task, sink)
+        task["again"] = again
+        return Supervisor(job, task, sink, process=process)
 
     def start(
         self,
@@ -216,15 +232,16 @@ class Cells:
         """Begin to run a cell; everything else as in `prepare`."""
         sink = sink or Recorded()
         supervisor = self.prepare(code, sink, **spec)
-        endings: list[Ending] = []
+        started = CellRun(supervisor, sink)
 
         def run() -> None:
             with supervisor:
-                endings.append(supervisor.run(self.template, environ, warm))
+                started.endings.append(supervisor.run(self.template, environ, warm))
+                started.process = supervisor.keep_process()
 
-        thread = threading.Thread(target=run, name="supervisor")
-        thread.start()
-        return CellRun(supervisor, sink, thread, endings)
+        started.thread = threading.Thread(target=run, name="supervisor")
+        started.thread.start()
+        return started
 
     def run(self, code: str, timeout: float = 90, **spec: Any) -> Ended:
         return self.start(code, **spec).end(timeout)
