@@ -249,7 +249,10 @@ class _Cell:
         code = shell.transform_cell(self._spec.code)
         if unseen := [word for word in _UNSEEN if word in code]:
             return str(unseen[0])
-        return remains.trace(self._changes)
+        try:
+            return remains.trace(self._changes)
+        except Exception as error:  # noqa: BLE001 - what the cell has put somewhere does not compare
+            return type(error).__name__
 
     def _collect(self, error: BaseException | None, terminated: bool = False) -> Message:
         assert self._inputs is not None

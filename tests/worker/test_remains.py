@@ -153,6 +153,7 @@ def test_what_a_finaliser_prints_is_no_output_of_the_next_cell(cells: Cells, wai
         "%precision 3",
         "%%capture\nprint(1)",
         "!true",
+        "import builtins, numpy\nbuiltins.print = numpy.arange(3)",
         "import ctypes\nctypes.CDLL(None).getpid()",
         "import sys\nsys.addaudithook(lambda *_: None)",
         "import ipywidgets\nipywidgets.IntProgress()",
