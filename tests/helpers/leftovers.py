@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
+from dask_async_run.worker.processes import descendants
 from dask_async_run.worker.template import SPARES
 
 MARK = "DASK_ASYNC_RUN_TEST"
@@ -37,14 +39,29 @@ LASTING_PROCESSES = (
 
 def marked_processes(mark: str) -> list[psutil.Process]:
     """Every process of this user whose environment carries `mark`, zombies left out."""
-    found = []
-    for process in psutil.process_iter():
+    return _living(pid for pid in psutil.pids() if pid != os.getpid() and _carries(pid, mark))
+
+
+def _carries(pid: int, mark: str) -> bool:
+    variable = f"{MARK}={mark}"
+    try:
+        # psutil would take each environment of the machine apart, for each test.
+        return variable.encode() in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except PermissionError:
+        return False
+    except OSError:
         try:
-            if (
-                process.pid != os.getpid()
-                and process.environ().get(MARK) == mark
-                and process.status() != psutil.STATUS_ZOMBIE
-            ):
+            return bool(psutil.Process(pid).environ().get(MARK) == mark)  # without /proc
+        except psutil.Error:
+            return False
+
+
+def _living(pids: Iterable[int]) -> list[psutil.Process]:
+    found = []
+    for pid in pids:
+        try:
+            process = psutil.Process(pid)
+            if process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
         except psutil.Error:
             continue
@@ -80,20 +97,14 @@ class Snapshot:
 
     mark: str
     temp: Path
-    children: frozenset[int] = field(
-        default_factory=lambda: frozenset(p.pid for p in psutil.Process().children(recursive=True))
-    )
+    children: frozenset[int] = field(default_factory=lambda: frozenset(descendants(os.getpid())))
     threads: frozenset[threading.Thread] = field(
         default_factory=lambda: frozenset(threading.enumerate())
     )
     sockets: frozenset[tuple[str, int]] = field(default_factory=lambda: frozenset(_listening()))
 
     def processes(self) -> list[psutil.Process]:
-        children = [
-            p
-            for p in psutil.Process().children(recursive=True)
-            if p.pid not in self.children and p.status() != psutil.STATUS_ZOMBIE
-        ]
+        children = _living(pid for pid in descendants(os.getpid()) if pid not in self.children)
         unique = {p.pid: p for p in [*children, *marked_processes(self.mark)]}
         return [p for p in unique.values() if not _lasting(p) and not self._is_spare(p)]
 
