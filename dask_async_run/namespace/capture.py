@@ -527,6 +527,8 @@ def _write_names(
     with _quiet():
         for name in work:
             value = snapshot[name]
+            if name in _SHOWN:
+                value = _sendable(name, value, namespace, captured)
             fallback = name in wanted.not_here
             if fallback or name in work.mentioned:
                 reason = why_not(value, namespace)
@@ -556,6 +558,19 @@ def _write_names(
             for root in pickler.mapped[mapped:]:
                 if root.mode != "r":
                     captured.shared[name] = str(root.filename)
+
+
+_SHOWN = ("Out", "_oh")
+"""What the shell keeps of each cell's last expression: not all of it is meant by who reads one."""
+
+
+def _sendable(name: str, shown: Any, namespace: dict[str, Any], captured: Captured) -> Any:
+    """Leave out of the shell's dict of results what cannot be pickled, if something cannot."""
+    if type(shown) is not dict or why_not(shown, namespace) is None:
+        return shown
+    reasons = {number: why_not(value, namespace) for number, value in shown.items()}
+    captured.left_out |= {f"{name}[{number}]": why for number, why in reasons.items() if why}
+    return {number: value for number, value in shown.items() if not reasons[number]}
 
 
 # --------------------------------------------------------------------------

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+_SHOWN = ("Out", "_oh")
+"""Of these the values that cannot travel are absent."""
 _QUOTED = re.compile(r"['\"`]([^\W\d]\w*)['\"`]")
 
 
@@ -44,6 +46,8 @@ def _missed(error: BaseException) -> Iterator[str]:
         pending += [at.__cause__, at.__context__]
         if isinstance(name := getattr(at, "name", None), str):
             yield name
+        if isinstance(at, KeyError):
+            yield from (f"{name}[{at.args[0]!r}]" for name in _SHOWN if at.args)
         try:
             text = str(at)
         except Exception:  # noqa: BLE001 - a user's __str__

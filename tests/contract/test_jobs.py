@@ -281,6 +281,20 @@ def test_looking_at_a_result_leaves_classes_as_they_are(kernel: RemoteKernel) ->
     assert value(kernel, "Counter.seen, Counter.kind") == (["here"], "second")
 
 
+@pytest.mark.contract(2)
+def test_what_cells_have_shown_goes_along_but_for_jobs(kernel: RemoteKernel) -> None:
+    """Each submission shows a job, its notebook's own: ``Out`` can be read all the same."""
+    submit(kernel, "shows", "a = 1")
+    shown_at = value(kernel, "min(n for n, shown in Out.items() if type(shown).__name__ == 'Job')")
+    submit(kernel, "reads", f"numbers = list(Out); job = Out.get({shown_at}, 'none')")
+    do(kernel, "%async_gather reads")
+    assert value(kernel, f"{shown_at} in numbers, job") == (False, "none")
+    assert value(kernel, f"type(Out[{shown_at}]).__name__") == "Job"
+    submit(kernel, "misses", f"Out[{shown_at}]")
+    told = shown(kernel.execute("%async_gather misses"))
+    assert f"'Out[{shown_at}]' of the notebook is not in this cell" in told
+
+
 @pytest.mark.contract(13)
 def test_a_result_is_not_changed_by_who_reads_it(kernel: RemoteKernel) -> None:
     """A later job's changes reach neither the earlier job's result nor a third job."""

@@ -50,3 +50,11 @@ def test_others_are_left_alone(make: Callable[[], BaseException]) -> None:
     error = make()
     absent.tell(error, ABSENT)
     assert not hasattr(error, "__notes__")
+
+
+def test_it_says_why_a_result_is_not_there() -> None:
+    """``Out`` comes along with what of it can travel."""
+    error = KeyError(3)
+    absent.tell(error, {"Out[3]": "it cannot be pickled (TypeError: no)"})
+    (note,) = error.__notes__
+    assert note.startswith("'Out[3]' of the notebook is not in this cell: it cannot be pickled")
