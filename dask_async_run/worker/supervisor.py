@@ -398,16 +398,21 @@ class Supervisor:
     def _record_rest(self) -> None:
         """Have what is on its way recorded, and leave the rest to the cell's end."""
         deadline = time.monotonic() + RECORD_DEADLINE
-        while time.monotonic() < deadline:
+        # One that is on its way holds up the rest: where a scheduler is at a standstill, the end
+        # waits for it too, and a worker that is closed breaks both off.
+        while True:
             if self._recording is not None:
-                wait([self._recording], timeout=deadline - time.monotonic())
-            if self._answered():
-                if not self._outputs and self._tail is None:
-                    break
-                self._recorded = 0.0
-                self._record(time.monotonic())
-        if not self._outputs and self._tail is None:
-            self._outputs, self._tail = self._recorder.take()
+                wait([self._recording])
+            recorded = self._answered() and not self._outputs and self._tail is None
+            if recorded or time.monotonic() > deadline:
+                break
+            self._recorded = 0.0
+            self._record(time.monotonic())
+        rest, tail = self._recorder.take()
+        # After what could not be recorded: should that have been, all but its answer, the end
+        # brings nothing new.
+        self._outputs = [*self._outputs, *rest]
+        self._tail = self._tail if tail is None else tail
         self._sink.last(self._batch, self._outputs, self._tail, self._info())
 
     # --- the end ---------------------------------------------------------------

@@ -110,16 +110,17 @@ class Slow(Recorded):
 
 
 class Failing(Recorded):
-    """Fails every other record."""
+    """Fails every other record, or each one but the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, always: bool = False) -> None:
         super().__init__()
         self.failures = 0
+        self._always = always
 
     def record(
         self, batch: int, outputs: list[dict[str, Any]], tail: str | None, info: Message
     ) -> Future[bool]:
-        if self.failures <= self.records:
+        if self._always or self.failures <= self.records:
             self.failures += 1
             answer: Future[bool] = Future()
             answer.set_exception(OSError("no answer"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,9 @@ from dask_async_run.worker.template import SPARES
 from waiting import wait_for
 
 SEGFAULT = "import ctypes\ndef crash():\n    ctypes.string_at(0)\n\ncrash()"
+
+
+SLOWLY = "import time\nfor i in range(9): print(i, flush=True); time.sleep(0.05)"
 
 
 def test_a_cell_that_ends_is_finished(cells: Cells) -> None:
@@ -475,6 +479,35 @@ def test_a_record_that_fails_is_made_again(cells: Cells) -> None:
     ended = cells.start("for i in range(5): print(i, flush=True); display(i)", sink).end()
     assert ended.text() == "0\n1\n2\n3\n4\n"
     assert sink.failures > 0
+
+
+def test_a_registry_that_stands_still_for_long_loses_nothing(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is waited for: what was printed meanwhile comes after it."""
+    monkeypatch.setattr(supervisor, "RECORD_DEADLINE", 0.2)
+    sink = Slow()
+    done = cells.frames.parent / "done"
+    run = cells.start(f"{SLOWLY}\nopen({str(done)!r}, 'w').close()", sink)
+    wait_for(done.exists, what="the cell to run to its end")
+    past = time.monotonic() + 1
+    wait_for(lambda: time.monotonic() > past, what="its deadline")
+    assert run.thread.is_alive()
+    sink.release()
+    assert run.end().text() == "".join(f"{i}\n" for i in range(9))
+
+
+def test_the_end_tells_what_could_never_be_recorded(
+    cells: Cells, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it: also what came after the record that was tried again and again."""
+    monkeypatch.setattr(supervisor, "RECORD_DEADLINE", 0.2)
+    sink = Failing(always=True)
+    run = cells.start(
+        "import time\nfor i in range(9): print(i, flush=True); time.sleep(0.05)", sink
+    )
+    assert run.end().text() == "".join(f"{i}\n" for i in range(9))
+    assert sink.records == 1
 
 
 def test_a_cell_that_lingers_after_its_result_is_ended(
