@@ -1,17 +1,20 @@
 """Archives that are read, and compressed files that are closed.
 
 What ``with zipfile.ZipFile(...) as archive`` and ``with gzip.open(...) as file`` leave behind. An
-archive that is read goes as the file that it is in.
+archive that is read goes as the file that it is in; so does one of numpy's, ``np.load("a.npz")``.
 """
 
 from __future__ import annotations
 
 import gzip
 import io
+import sys
 import threading
 import zipfile
 from collections.abc import Callable
 from typing import Any
+
+from dask_async_run.namespace import weak
 
 
 def _reduce_archive(archive: Any) -> Any:
@@ -47,6 +50,20 @@ def make_closed_compressed(name: str, mode: str) -> gzip.GzipFile:
     return file
 
 
+def is_bag(cls: type) -> bool:
+    """Whether a class is that of ``archive.f``, which answers ``archive.f.x`` with an array."""
+    return cls is getattr(sys.modules.get("numpy.lib._npyio_impl"), "BagObj", None)
+
+
+def _reduce_bag(bag: Any) -> Any:
+    # It has no attribute but the archive's arrays, so the weak reference is got past it.
+    proxy = object.__getattribute__(bag, "_obj")
+    archive = weak.behind(proxy)
+    if archive is None:
+        raise TypeError("cannot pickle the arrays of an archive that is gone")
+    return type(bag), (archive,)
+
+
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     zipfile.ZipFile: _reduce_archive,
     gzip.GzipFile: _reduce_compressed,
@@ -55,4 +72,4 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
 
 def reducer(cls: type) -> Callable[[Any], Any] | None:
     """Answer what reduces archives and compressed files, None for other classes."""
-    return _REDUCERS.get(cls)
+    return _reduce_bag if is_bag(cls) else _REDUCERS.get(cls)

@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from dask_async_run.namespace import beside, caches, files, generators, opaque, weak
+from dask_async_run.namespace import archives, beside, caches, files, generators, opaque, weak
 from dask_async_run.namespace.attributed import is_attributed, with_attributes
 from dask_async_run.namespace.callbacks import CALLBACKS, is_registry
 from dask_async_run.namespace.containers import (
@@ -103,6 +103,8 @@ def kind_of(obj: Any) -> Kind | None:
         if isinstance(obj, type):
             return CLASS
         return FUNCTION if cls is types.FunctionType else LRU_CACHE
+    if archives.is_bag(cls):  # first: it answers no question about itself
+        return LEAF
     if goes_by_name(obj):
         return None
     if is_row(obj):

@@ -119,14 +119,22 @@ def _refusal(why: str) -> TypeError:
     return TypeError(f"cannot pickle an open file{why}")
 
 
-def _path(file: Any) -> str:
-    """Answer where a regular file lies, if its name still leads there."""
+def _status(file: Any) -> os.stat_result:
+    """Answer the status of a regular file that was opened by its name."""
     below = file.buffer if isinstance(file, io.TextIOWrapper) else file
     if type(below) not in TYPES or not isinstance(getattr(file, "name", None), (str, os.PathLike)):
         raise _refusal("")
-    path: str = os.path.abspath(file.name)  # noqa: PTH100 - not resolved
     status = os.fstat(file.fileno())
-    if not (stat.S_ISREG(status.st_mode) and os.path.exists(path)):  # noqa: PTH110
+    if not stat.S_ISREG(status.st_mode):
+        raise _refusal("")
+    return status
+
+
+def _path(file: Any) -> str:
+    """Answer where a regular file lies, if its name still leads there."""
+    status = _status(file)
+    path: str = os.path.abspath(file.name)  # noqa: PTH100 - not resolved
+    if not os.path.exists(path):  # noqa: PTH110
         raise _refusal("")
     if not os.path.samestat(status, os.stat(path)):  # noqa: PTH116
         raise _refusal(" that is no longer where it was opened")
@@ -134,8 +142,12 @@ def _path(file: Any) -> str:
 
 
 def _place(file: Any) -> Place:
-    """Answer where a file stands, everything that was written to it flushed."""
-    _path(file)
+    """Answer where a file stands, everything that was written to it flushed.
+
+    Its name need not lead to it any more: a cell that closes a file and removes it has changed
+    the kernel's in no other way than by closing it.
+    """
+    _status(file)
     if file.writable():
         file.flush()
     try:

@@ -44,7 +44,7 @@ def make_dead_proxy() -> Any:
     return weakref.proxy(Gone())
 
 
-def _behind(proxy: Any) -> Any:
+def behind(proxy: Any) -> Any:
     """Answer what a proxy stands for, None if that is gone."""
     try:
         # A proxy hands everything on, and a method knows whose it is.
@@ -54,7 +54,7 @@ def _behind(proxy: Any) -> Any:
 
 
 def reduce_proxy(proxy: Any) -> Any:
-    target = _behind(proxy)
+    target = behind(proxy)
     return (make_dead_proxy, ()) if target is None else (weakref.proxy, (target,))
 
 
@@ -146,7 +146,7 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
 KINDS: dict[type, Kind] = {
     weakref.ref: immutable("weak reference", lambda o: (o(),)),
     weakref.WeakMethod: immutable("weak reference", lambda o: (o(),)),
-    **dict.fromkeys(PROXIES, immutable("weak proxy", lambda proxy: (_behind(proxy),))),
+    **dict.fromkeys(PROXIES, immutable("weak proxy", lambda proxy: (behind(proxy),))),
     weakref.WeakKeyDictionary: _CONTAINER,
     weakref.WeakValueDictionary: _CONTAINER,
     weakref.WeakSet: _CONTAINER,
