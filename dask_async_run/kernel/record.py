@@ -56,6 +56,8 @@ class Record:
         The table of a sweep that had not ended, as it was bound here last.
     mutable : frozenset of int
         ``id`` of the objects that the cell may change in place.
+    sets_up : bool
+        The cell does nothing but set what surrounds later ones, which wait for it.
     ended : JobView or None
         The job as it was when it had ended, once that was seen: only forgetting changes it.
     """
@@ -80,6 +82,7 @@ class Record:
         self.brought: set[str] = set()
         self.partial: Any = None
         self.mutable: frozenset[int] = frozenset()
+        self.sets_up = False
         self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace

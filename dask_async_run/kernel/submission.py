@@ -16,7 +16,7 @@ import sys
 import time
 import types
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
@@ -162,7 +162,7 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
     if not options.independent:
         sharing = _sharing(session, captured)
-        parents |= {record.id: record for record in sharing}
+        parents |= {record.id: record for record in (*_setting_up(session), *sharing)}
         ordered = _ordered(session, parents)
         if sharing:
             captured = _capture(session, wanted, _seeds(ordered, sharing))
@@ -336,12 +336,24 @@ def _sharing(session: Session, captured: Captured) -> list[Record]:
     if not candidates:
         return []
     mine = mutable_objects(captured, captured.values)
-    endings = session.endings(candidates).items()
-    alive = {job for job, end in endings if end is None or end.state == State.FINISHED}
+    return [r for r in _to_build_on(session, candidates) if not mine.isdisjoint(r.mutable)]
+
+
+def _setting_up(session: Session) -> list[Record]:
+    """Answer the ungathered jobs that set what surrounds all later ones."""
+    candidates = [record for record in session.waiting() if record.sets_up]
+    return _to_build_on(session, candidates) if candidates else []
+
+
+def _to_build_on(session: Session, candidates: Sequence[Record]) -> list[Record]:
+    """Answer those jobs that have finished, or may."""
+    endings = session.endings(candidates)
+    ended = {job: end for job, end in endings.items() if end is not None}
     return [
         record
         for record in candidates
-        if record.id in alive and not mine.isdisjoint(record.mutable)
+        if record.id in endings
+        and (record.id not in ended or ended[record.id].state == State.FINISHED)
     ]
 
 
@@ -436,6 +448,7 @@ def submit(
     record = Record(spec, session.store, session.namespace, kept, unders, session.registry.spec)
     if not prepared.axes:  # whose members change nothing here
         record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
+        record.sets_up = prepared.analysis.sets_up
     session.records[spec.id] = record
     return record, view
 

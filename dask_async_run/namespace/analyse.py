@@ -28,6 +28,7 @@ from dask_async_run.namespace._code import (
 from dask_async_run.namespace._magics import Code
 from dask_async_run.namespace._mutations import mutated
 from dask_async_run.namespace._rewrite import Magic, names_of, rewrite
+from dask_async_run.namespace._setting_up import sets_up
 from dask_async_run.namespace._strings import words
 
 __all__ = ["Analysis", "CodeNames", "analyse", "global_names"]
@@ -69,6 +70,8 @@ class Analysis:
     mutates : frozenset of str
         Names whose objects it may change in place (SEMANTICS.md, line 12);
         modules may be among them.
+    sets_up : bool
+        It does nothing but set what surrounds cells (SEMANTICS.md, line 12).
     dynamic : bool
         It may reach any name without mentioning it: ``globals()``, ``exec``,
         ``eval`` of something that is no literal, ``%run``.
@@ -92,6 +95,7 @@ class Analysis:
     imports: frozenset[str]
     imported: Mapping[str, tuple[str, str]]
     mutates: frozenset[str]
+    sets_up: bool
     dynamic: bool
     star: bool
     awaits: bool
@@ -127,10 +131,12 @@ def analyse(
             tree = ast.parse(source)
         except ValueError as error:  # null bytes
             raise SyntaxError(str(error)) from None
+        settings = sets_up(tree.body)
         whole = cell.check(tree)
         exit_ = cell.run(tree, State())
         cell.end(exit_)
-    return cell.analysis(exit_, awaits=bool(whole.co_flags & inspect.CO_COROUTINE))
+    awaits = bool(whole.co_flags & inspect.CO_COROUTINE)
+    return cell.analysis(exit_, awaits=awaits, settings=settings)
 
 
 def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, str]]:
@@ -365,7 +371,7 @@ class _Cell:
         ast.increment_lineno(tree, above)
         return tree.body
 
-    def analysis(self, exit_: State, awaits: bool) -> Analysis:
+    def analysis(self, exit_: State, awaits: bool, settings: bool) -> Analysis:
         """What has been found."""
         found = self.found
         named = {**found.erases, **found.reads}
@@ -384,6 +390,7 @@ class _Cell:
             imports=frozenset(found.imports),
             imported={n: imported[n] for n in imported.keys() & certain - self.made},
             mutates=frozenset((self.mutated | mutated(self.trees)) & (found.loads | found.binds)),
+            sets_up=settings,
             dynamic=self.dynamic or found.dynamic,
             star=self.star,
             awaits=awaits,

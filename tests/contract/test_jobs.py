@@ -94,6 +94,28 @@ def test_surroundings_of_a_pending_job_are_inherited(kernel: RemoteKernel) -> No
     do(kernel, "os.chdir('..'); del Fraction.twice, os.environ['SET_THERE']")
 
 
+@pytest.mark.contract(12, 7)
+def test_a_cell_that_only_sets_things_up_is_waited_for(kernel: RemoteKernel) -> None:
+    """Seeds and settings of a job that was not gathered are those of all later ones."""
+    do(kernel, "import decimal, random, sys\nlimit = sys.getrecursionlimit()")
+    expected = value(kernel, "random.Random(3).random()")
+    submit(kernel, "settings", "random.seed(3); decimal.getcontext().prec = 5")
+    submit(kernel, "magic", "%precision 2")
+    submit(kernel, "deep", "if limit:\n    sys.setrecursionlimit(limit + 1)")
+    submit(kernel, "apart", "c = decimal.getcontext().prec", "--independent")
+    submit(
+        kernel,
+        "user",
+        "a = random.random(), decimal.getcontext().prec\nb = sys.getrecursionlimit()",
+    )
+    submit(kernel, "shown", "1 / 3")
+    assert "0.33" in do(kernel, "%async_gather shown")
+    do(kernel, "%async_gather user apart")
+    assert value(kernel, "a, b - limit, c") == ((expected, 5), 1, 28)
+    do(kernel, "%async_gather\n%precision\nsys.setrecursionlimit(limit)")
+    do(kernel, "decimal.getcontext().prec = 28")
+
+
 @pytest.mark.contract(7)
 def test_a_change_to_a_library_that_cannot_go_along_is_told(kernel: RemoteKernel) -> None:
     """The cell that mentions it is submitted without it, and the user hears of it."""

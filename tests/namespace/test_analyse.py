@@ -335,8 +335,9 @@ def test_cell(case: Case) -> None:
 
 
 def test_fields() -> None:
-    """The table looks at every field that there is; one has a table of its own."""
-    assert {f.name for f in fields(Analysis)} - {"imported"} <= {f.name for f in fields(Case)}
+    """The table looks at every field that there is; two have tables of their own."""
+    elsewhere = {"imported", "sets_up"}
+    assert {f.name for f in fields(Analysis)} - elsewhere <= {f.name for f in fields(Case)}
 
 
 @pytest.mark.parametrize(
@@ -357,6 +358,56 @@ def test_fields() -> None:
 def test_what_only_imports_bind(source: str, imported: dict[str, tuple[str, str]]) -> None:
     """A cell that imports what is there already changes nothing that a later one reads."""
     assert analyse(source).imported == imported
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "random.seed(1)",
+        "import numpy as np\nSEED = 3\nnp.random.seed(SEED); pd.set_option('display.precision', 2)",
+        "'Settings.'\nplt.rcParams['font.size'] = 8\nplt.rcParams.update({'font.size': 8})",
+        "pd.options.display.max_rows = 5",
+        "decimal.getcontext().prec = 6",
+        "plt.style.use('ggplot')",
+        "os.environ['A'] = 'b'",
+        "if p not in sys.path:\n  sys.path.append(str(p))",
+        "try:\n  import seaborn\n  seaborn.set_theme()\nexcept ImportError:\n  pass",
+        "old = np.seterr(all='ignore')",
+        "def seed_all(n):\n  random.seed(n)\nseed_all(3)",
+        "log = 'x'\nlogging.getLogger(log).setLevel(10)",
+        "%matplotlib inline\n%precision 3",
+        "%cd ..",
+        "sys.setrecursionlimit(10 ** 6)",
+    ],
+)
+def test_cell_that_sets_things_up(cell: str) -> None:
+    """Later cells wait for one that does nothing else."""
+    assert analyse(transform(cell), transform).sets_up
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "",
+        "import numpy as np",
+        "x = 1",
+        "random.seed(1)\ntrain()",
+        "np.random.seed(1)\nmodel = fit(X)",
+        "random.seed(1)\nfor i in range(3): pass",
+        "random.seed(1)\nrandom.random()",
+        "random.seed(1)\nif slow(): pass",
+        "random.seed(1)\nrows = [f(x) for x in xs]",
+        "with pd.option_context('display.precision', 2): print(df)",
+        "def f():\n  random.seed(1)",
+        "time.sleep(3)",
+        "%time train()",
+        "!make",
+        "plt.plot(x)",
+    ],
+)
+def test_cell_that_does_something_else(cell: str) -> None:
+    """Not for one that may take long: it has names that tell who needs it."""
+    assert not analyse(transform(cell), transform).sets_up
 
 
 @pytest.mark.parametrize(
