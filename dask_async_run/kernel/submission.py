@@ -106,7 +106,7 @@ def numbered(line: str, cell: str) -> str:
     """
     if cell.lstrip().startswith("%%"):
         return cell
-    return f"# %%async_run {line}".rstrip() + "\n" + cell
+    return f"{surroundings.STAND_IN} {line}".rstrip() + "\n" + cell
 
 
 def as_typed(shell: Any, cell: str) -> str:
@@ -593,4 +593,5 @@ def register_code(shell: Any, code: str, number: int | None) -> str:
     if shell is None:
         return f"<cell {number or 1}>"
     name: str = shell.compile.cache(shell.transform_cell(code), number or 0, raw_code=code)
+    surroundings.hide_stand_in(name)
     return name

@@ -37,9 +37,11 @@ from dask_async_run.surroundings.shell import (
     ERROR,
     HISTORY,
     SHELL,
+    STAND_IN,
     asks_for_error,
     asks_for_history,
     future_flags,
+    hide_stand_in,
     magics_in,
     sources,
 )
@@ -47,11 +49,13 @@ from dask_async_run.surroundings.versions import environment, note
 
 __all__ = [
     "SAVERS",
+    "STAND_IN",
     "changes",
     "compared",
     "environment",
     "freshen",
     "future_flags",
+    "hide_stand_in",
     "inherit",
     "left_open",
     "merge",

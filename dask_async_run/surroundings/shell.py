@@ -148,6 +148,25 @@ def sources(files: set[str], shell: Shell) -> dict[str, tuple[int | None, str]]:
     return found
 
 
+STAND_IN = "# %%async_run"
+"""How the comment begins that stands for the magic where a cell is compiled."""
+
+
+def hide_stand_in(name: str) -> None:
+    """Show the comment that stands for a cell's magic to nobody who reads the cell's source.
+
+    Otherwise it is the text with which `help` describes the function below it.
+
+    Parameters
+    ----------
+    name : str
+        The cell's file name, which IPython has noted the source of.
+    """
+    entry = linecache.cache.get(name)
+    if entry is not None and len(entry) == 4 and entry[2] and entry[2][0].startswith(STAND_IN):
+        entry[2][0] = "\n"
+
+
 def _write_sources(texts: dict[str, tuple[int | None, str]], shell: Shell) -> None:
     numbers = getattr(getattr(shell, "compile", None), "_filename_map", {})
     for name, (number, text) in texts.items():

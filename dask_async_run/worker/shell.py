@@ -29,6 +29,7 @@ from traitlets import Type
 from traitlets.config import Config
 
 from dask_async_run.job import NEXT_INPUT, PAGER
+from dask_async_run.surroundings import hide_stand_in
 from dask_async_run.worker import absent
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
@@ -83,6 +84,11 @@ class CellCompiler(CachingCompiler):
             digest = int.from_bytes(blake2b(raw_code.encode(), digest_size=4).digest(), "big")
             own = str(PurePath(self.filename).with_name(f"{digest}.py"))
         return self.filename if self.filename and raw_code == self.code else str(own)
+
+    def cache(self, transformed_code: str, number: int = 0, raw_code: str | None = None) -> str:
+        name: str = super().cache(transformed_code, number, raw_code)
+        hide_stand_in(name)
+        return name
 
 
 class CellShell(InteractiveShell):
