@@ -42,7 +42,8 @@ from dask_async_run.pages import is_untouched
 _SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
 _SHELLS_NAMES = frozenset(
     "get_ipython exit quit open __name__ __doc__ __package__ __loader__ __spec__ __builtin__ "
-    "__builtins__ __file__ __session__ __vsc_ipynb_file__ __pydevd_ret_val_dict".split()
+    "__builtins__ __file__ __session__ __vsc_ipynb_file__ __pydevd_ret_val_dict "
+    "__warningregistry__".split()
 )
 
 

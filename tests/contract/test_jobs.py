@@ -116,6 +116,19 @@ def test_a_cell_that_only_sets_things_up_is_waited_for(kernel: RemoteKernel) -> 
     do(kernel, "decimal.getcontext().prec = 28")
 
 
+@pytest.mark.contract(19)
+def test_jobs_that_warn_are_in_no_conflict(kernel: RemoteKernel) -> None:
+    """What Python notes of warnings in a namespace, the shell drops before each cell."""
+    do(kernel, "import warnings")
+    for number in range(3):
+        submit(kernel, f"warning{number}", f"warnings.warn('heard {number}')\nw{number} = 1")
+    for number in range(3):
+        said = do(kernel, f"%async_gather warning{number}")
+        assert f"heard {number}" in said
+        assert "left alone" not in said
+    assert value(kernel, "[w0, w1, w2]") == [1, 1, 1]
+
+
 @pytest.mark.contract(7)
 def test_a_change_to_a_library_that_cannot_go_along_is_told(kernel: RemoteKernel) -> None:
     """The cell that mentions it is submitted without it, and the user hears of it."""
