@@ -37,6 +37,7 @@ from dask_async_run.surroundings.shell import (
     ERROR,
     HISTORY,
     SHELL,
+    SOURCES,
     STAND_IN,
     asks_for_error,
     asks_for_history,
@@ -197,6 +198,9 @@ def inherit(
     early : bool
         Which of the surroundings.
     """
+    if not early and SOURCES.name in submitted:
+        # What it was sent, and handed on, has no definition in this one's inputs.
+        merge({SOURCES.name: submitted[SOURCES.name]}, shell)
     merge(
         {
             saver.name: changed[saver.name]

@@ -352,6 +352,8 @@ def _write_folders(folders: list[str], shell: Shell) -> None:
         shell.user_ns["_dh"][:] = map(Path, folders)
 
 
+SOURCES = Saver("sources", False, lambda shell: None, _write_sources, piecemeal=True)
+
 SHELL: tuple[Saver, ...] = (
     HISTORY,
     ERROR,
@@ -379,5 +381,5 @@ SHELL: tuple[Saver, ...] = (
     # In a cell modules are as they are here, where they are loaded anew before it is sent.
     Saver("autoreload", False, lambda shell: None, _write_autoreload, state=_autoreload_state),
     Saver("magics", False, _read_magics, _write_magics),
-    Saver("sources", False, lambda shell: None, _write_sources, piecemeal=True),
+    SOURCES,
 )

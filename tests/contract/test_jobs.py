@@ -116,6 +116,22 @@ def test_a_cell_that_only_sets_things_up_is_waited_for(kernel: RemoteKernel) -> 
     do(kernel, "decimal.getcontext().prec = 28")
 
 
+@pytest.mark.contract(24, 12)
+def test_lines_of_what_came_with_an_earlier_job_are_shown(kernel: RemoteKernel) -> None:
+    """The class of an object that an earlier job may change is no input of the later one."""
+    do(
+        kernel,
+        "class Account:\n    def __init__(self): self.paid = []\n    def pay(self, value):\n"
+        "        self.paid.append(value)\n        if value < 0: raise ValueError(value)\n"
+        "account = Account()",
+    )
+    submit(kernel, "pays", "account.pay(1)")
+    submit(kernel, "fails", "account.pay(-1)")
+    failed = kernel.execute("%async_gather fails")
+    assert failed.error == "ValueError: -1"
+    assert "if value < 0: raise ValueError(value)" in shown(failed)
+
+
 @pytest.mark.contract(19)
 def test_jobs_that_warn_are_in_no_conflict(kernel: RemoteKernel) -> None:
     """What Python notes of warnings in a namespace, the shell drops before each cell."""
