@@ -10,6 +10,7 @@ from typing import Any
 
 from dask_async_run.namespace.containers import CONTAINERS
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
+from dask_async_run.namespace.transforms import is_transform, without_addresses
 
 _PLAIN_BASES: set[type] = {object, list, dict, set, bytearray, collections.deque}
 _PLAIN_BASES |= {collections.OrderedDict, collections.defaultdict}
@@ -227,6 +228,8 @@ def built_state(obj: Any) -> Any:
     state, items, pairs = (*reduced[2:], None, None, None)[:3]
     if len(reduced) > 5 and reduced[5] is not None:
         raise NotInPlace("it restores its state with a function of its own")
+    if is_transform(type(obj)):
+        state = without_addresses(state)
     return state, list(items) if items else None, list(pairs) if pairs else None
 
 

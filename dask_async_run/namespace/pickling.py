@@ -96,6 +96,7 @@ from dask_async_run.namespace.sharing import (
 )
 from dask_async_run.namespace.tensors import Storages, reduce_tensor, tensor_types
 from dask_async_run.namespace.texts import reduce_texts
+from dask_async_run.namespace.transforms import is_transform, reduce_transform
 
 T = TypeVar("T")
 
@@ -729,6 +730,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduce_element(obj)
         elif is_registry(kind):
             return self._reduce_callbacks(obj)
+        elif is_transform(kind):
+            return reduce_transform(obj)
         elif is_loop(kind):
             return _reduce_loop(obj)
         elif (stream := handlers.standard_stream(obj)) is not None:

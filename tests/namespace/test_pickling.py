@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import inspect
+import io
 import types
+import weakref
 from dataclasses import dataclass
+from typing import Any
 
 import cloudpickle
 import pytest
 from cloudpickle import cloudpickle as _cp
 
+from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
 from notebook import Notebook
 
 
@@ -122,3 +126,21 @@ def test_the_internals_of_cloudpickle_are_as_expected() -> None:
         "self",
         "func",
     ]
+
+
+def test_an_address_of_another_process_is_no_transforms_place() -> None:
+    """What is computed from a transform of matplotlib hears of changes, whatever is made here."""
+    transforms = pytest.importorskip("matplotlib.transforms")
+    base = transforms.Affine2D()
+    twice = base + transforms.Affine2D().scale(2)
+    file, namespace = io.BytesIO(), dict[str, Any]()
+    NamespacePickler(file, namespace).dump((base, twice))
+    file.seek(0)
+    loaded, loaded_twice = NamespaceUnpickler(file, namespace).load()
+    assert loaded_twice.transform((0, 0)).tolist() == [0, 0]
+    other = loaded + transforms.Affine2D()
+    # As one does that is made where `twice` was in the process that wrote it.
+    loaded._parents[id(twice)] = weakref.ref(other)
+    loaded.translate(1, 0)
+    assert loaded_twice.transform((0, 0)).tolist() == [2, 0]
+    assert other.transform((0, 0)).tolist() == [1, 0]
