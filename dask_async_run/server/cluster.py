@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import shutil
 from pathlib import Path
 from typing import Any
 
+from dask_async_run.errors import ServerError
 from dask_async_run.server import door
 from dask_async_run.server.options import Options, dask_config
 
@@ -71,6 +73,7 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
     from dask_async_run.scheduler.plugin import RegistryPlugin
     from dask_async_run.worker.plugin import CellPlugin
 
+    _require_semaphores()
     await cluster
     web = cluster.scheduler.http_server
     door.shut(cluster.scheduler.http_application, secret, web.port)
@@ -80,6 +83,24 @@ async def start(cluster: Any, state: Path, secret: str, options: Options) -> Non
         )
         await client.register_plugin(CellPlugin())
         await client.submit(os.getpid, pure=False)
+
+
+def _require_semaphores() -> None:
+    """Check that this machine has what Dask starts a worker with.
+
+    Raises
+    ------
+    ServerError
+        It has not, as in some containers; Python's own error does not say what is missing.
+    """
+    try:
+        multiprocessing.get_context("spawn").Lock()
+    except OSError as error:
+        raise ServerError(
+            f"Python can make no semaphore here ({error.strerror or error}), which workers are "
+            "started with. They lie in shared memory: have /dev/shm mounted, writable and with "
+            "room left (a container: --shm-size)."
+        ) from error
 
 
 def dashboard_address(cluster: Any) -> str:

@@ -177,6 +177,7 @@ def _spawn(options: Options, state: Path, pipe: int, deadline: float) -> None:
     """
     main = Path(__file__).parents[1] / "__main__.py"
     command = [sys.executable, "-P", str(main), "server", *options.arguments()]
+    begun = log.size(state)
     output = log.open_log(state)
     try:
         # Returns at once: the command forks and ends.
@@ -203,7 +204,8 @@ def _spawn(options: Options, state: Path, pipe: int, deadline: float) -> None:
         os.close(output)
     if code != 0:
         raise ServerError(
-            f"the server cannot be started: {sys.executable} ended with code {code}.",
+            f"the server cannot be started: {sys.executable} ended with code {code}. "
+            f"{_said(state, begun)}",
             str(log.path(state)),
         )
 

@@ -76,10 +76,27 @@ def detached(options: Options, pipe: int) -> int:
         logger.error("%s", error)
         speaker.say(error=error.problem, busy=isinstance(error, process.BusyError))
         return 1
-    except BaseException:
+    except BaseException as error:
         logger.exception("The server failed")
+        speaker.say(error=f"the server {options.name!r} could not start: {_in_short(error)}.")
         return 1
     return 0
+
+
+def _in_short(error: BaseException) -> str:
+    """Answer an error and what first led to it, without their tracebacks.
+
+    Those between say less: Dask tells that "Nanny failed to start", asyncio that it timed out.
+    """
+    chain = [error]
+    while (before := _before(chain[-1])) is not None and before not in chain:
+        chain.append(before)
+    told = [str(e).strip().rstrip(".") or type(e).__name__ for e in (chain[0], chain[-1])]
+    return " (since: ".join(dict.fromkeys(told)) + ")" * (len(set(told)) - 1)
+
+
+def _before(error: BaseException) -> BaseException | None:
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _welcome(connection: Connection) -> str:

@@ -26,6 +26,7 @@ from dask_async_run.server.connection import Files
 from dask_async_run.server.control import ping, stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.locks import Lock, held, holder
+from elsewhere import namespace
 from jobs import connected
 from waiting import wait_for
 
@@ -229,13 +230,26 @@ def test_a_crash_at_the_start_is_told_with_the_log(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("DASK_DISTRIBUTED__NANNY__PRELOAD", '["no_such_module"]')
     with pytest.raises(ServerError) as caught:
         one_worker()
-    assert "no_such_module" in str(caught.value)
+    assert "could not start: No module named 'no_such_module'. Its log" in str(caught.value)
     assert caught.value.log is not None
     assert "no_such_module" in Path(caught.value.log).read_text()
     assert not held(Files.of("default").alive)
 
     monkeypatch.delenv("DASK_DISTRIBUTED__NANNY__PRELOAD")
     assert one_worker()[1]
+
+
+def test_a_machine_without_semaphores_says_what_is_missing() -> None:
+    """Some containers have no shared memory, in which Python's semaphores lie."""
+    mounted = 'mount -t tmpfs -o ro none /dev/shm && exec "$@"'
+    started = subprocess.run(
+        [*namespace(), "sh", "-c", mounted, "sh", sys.executable, "-c", START],
+        input="\n",
+        capture_output=True,
+        text=True,
+    )
+    assert "Python can make no semaphore here (Read-only file system)" in started.stderr
+    assert "have /dev/shm mounted" in started.stderr
 
 
 def test_a_start_that_takes_too_long_is_ended() -> None:
@@ -262,7 +276,7 @@ def test_a_python_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ServerError, match=r"/no/such/python: No such file"):
         one_worker()
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ServerError, match="ended with code 1"):
+    with pytest.raises(ServerError, match=r"ended with code 1\. It said nothing"):
         one_worker()
 
 
