@@ -21,6 +21,7 @@ from dask_async_run.commands.exit_codes import (
     USAGE,
 )
 from dask_async_run.commands.grammar import parse, parser
+from dask_async_run.spelling import spelt_out
 
 __all__ = [
     "ERROR",
@@ -53,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         complete(grammar)  # ends the process
     given = parse(grammar, sys.argv[1:] if arguments is None else arguments)
     try:
-        code = _run(given)
+        with spelt_out():
+            code = _run(given)
         sys.stdout.flush()
         return code
     except AsyncRunError as error:

@@ -15,6 +15,7 @@ from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.magics import MAGICS, AsyncRun
 from dask_async_run.kernel.notebook import notebook_id, was_here
 from dask_async_run.kernel.tables import renamed_line, waiting_line
+from dask_async_run.spelling import spelt_out
 
 _ATTRIBUTE = "_dask_async_run"
 
@@ -42,7 +43,8 @@ def load(shell: Any) -> None:
             shell.set_hook("complete_command", magics_complete(magics), str_key=percent + name)
     told = _waiting(shell)
     if told:
-        print(told)
+        with spelt_out():
+            print(told)
 
 
 def magics_complete(magics: AsyncRun) -> Any:

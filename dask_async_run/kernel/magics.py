@@ -59,6 +59,7 @@ from dask_async_run.server.connection import Connection, find, wait_for_the_end
 from dask_async_run.server.control import stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.options import IDLE_TIMEOUT
+from dask_async_run.spelling import spelt_out
 from dask_async_run.store_url import NO_STORE, store_url
 from dask_async_run.sweeps import unfinished_ones
 
@@ -77,7 +78,8 @@ def _magic(parser: Parser) -> Callable[[Callable[..., Any]], Any]:
                 print(parser.format_help())
                 return None
             try:
-                return function(self, arguments)
+                with spelt_out():
+                    return function(self, arguments)
             except KeyboardInterrupt as error:
                 shown_as(error, f"{parser.prog} was interrupted.")
                 raise
@@ -197,6 +199,7 @@ class AsyncRun(Magics):
         self._warming = Warming(session)
         self._warming.tell()
 
+    @spelt_out()
     def after_cell(self, result: Any) -> None:
         """Have the workers import what a cell here has imported; note what it has bound."""
         if self._rejection is not None:
@@ -385,6 +388,7 @@ class AsyncRun(Magics):
 
     @no_var_expand
     @line_cell_magic
+    @spelt_out()
     def async_run(self, line: str, cell: str | None = None) -> Any:
         words, statement = (line, "") if cell is not None else options.split_statement(line)
         arguments = options.RUN.parse_line(words)
@@ -577,6 +581,7 @@ class AsyncRun(Magics):
 
     # -- between cells -----------------------------------------------------------------
 
+    @spelt_out()
     def before_cell(self, info: Any) -> None:
         """Do what is to be done before a cell runs here; an interrupt of that stops the cell."""
         try:

@@ -206,3 +206,24 @@ def test_scripts_and_lines(ended: Mapping[str, Ended]) -> None:
     assert ended["line"].code == 0, ended["line"].err
     assert ended["line"].out.endswith("from there\n7\n")
     assert ended["line"].err == ""
+
+
+def test_a_terminal_that_lacks_the_characters(shared_server: SharedServer, tmp_path: Path) -> None:
+    """What it cannot show is no reason why a result cannot be gathered, or a job not be listed."""
+    env = {
+        **os.environ,
+        **shared_server.env,
+        "JPY_SESSION_NAME": "plain",
+        "PYTHONIOENCODING": "ascii",
+    }
+    line = f"{LOAD}\n%async_run --name w\u00f6rk --gather print('\u65e5'); x = 7\nprint(x)"
+    told = []
+    for command in (
+        [sys.executable, "-m", "IPython", "-c", line],
+        [BIN / "dask-async-run", "jobs"],
+    ):
+        done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        told.append(done.stdout)
+    assert told[0].endswith("\\u65e5\n7\n")
+    assert "w\\xf6rk" in told[1]

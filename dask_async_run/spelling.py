@@ -1,0 +1,26 @@
+"""Spelling: characters that a terminal's encoding does not have are written as escapes."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def spelt_out() -> Iterator[None]:
+    """Let nothing that is written to stdout meanwhile be an error, as on stderr it never is.
+
+    What a job has put out was recorded whole. A terminal in ASCII or Latin-1 must not be why
+    its result cannot be gathered. Where the user's own code prints, Python's rule holds.
+    """
+    stream = sys.stdout
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+        yield
+        return
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors="strict")
