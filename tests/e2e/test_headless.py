@@ -220,7 +220,7 @@ def test_a_terminal_that_lacks_the_characters(shared_server: SharedServer, tmp_p
     told = []
     for command in (
         [sys.executable, "-m", "IPython", "-c", line],
-        [BIN / "dask-async-run", "jobs"],
+        [str(BIN / "dask-async-run"), "jobs"],
     ):
         done = subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
