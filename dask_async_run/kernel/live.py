@@ -39,6 +39,7 @@ SLICE = 0.5
 """Seconds that one look waits at most: how long a new view waits for its first news."""
 
 _RETRY = 2.0
+_LAST = 1.0
 _UNREACHABLE = "no connection to the server"
 
 
@@ -176,8 +177,10 @@ class Follower:
                 self._task.cancel()
                 with suppress(asyncio.CancelledError):
                     await self._task
+            if note:
+                await self._look_once_more(followed)
             for watched in followed if note else ():
-                watched.note = note
+                watched.note = "" if State(watched.view.state).terminal else note
                 watched.end()
             stopped.set()
 
@@ -186,6 +189,17 @@ class Follower:
         stopped.wait(2.0 if self._session.alive else 0.2)
         self._watched = []
         return followed
+
+    async def _look_once_more(self, followed: Iterable[Watched]) -> None:
+        """See what has ended since the last look: views would say for ever that it runs.
+
+        A notebook that is run as a whole may stop its server right after it has gathered.
+        """
+        watched = {w.view.id: w for w in followed}
+        with suppress(AsyncRunError, TimeoutError):
+            look = self._registry.look({job: w.mark for job, w in watched.items()}, {})
+            for glimpse in await asyncio.wait_for(look, _LAST):
+                watched[glimpse.job].see(glimpse)
 
     def _start(self) -> None:
         if self._changed is None:

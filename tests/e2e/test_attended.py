@@ -120,6 +120,21 @@ def test_unloading_ends_the_views(kernel: RealKernel, tmp_path: Path) -> None:
     kernel.do("%load_ext dask_async_run\n%async_gather on")
 
 
+def test_a_view_that_ends_right_after_its_job(kernel: RealKernel) -> None:
+    """It is saved as what it shows last, and had not heard yet that the job ended."""
+    kernel.submit("%%async_run --name quick\nx = 1")
+    sent = kernel.submit("%async_gather quick\n%unload_ext dask_async_run")
+    found = updates(
+        kernel,
+        lambda m: (
+            m["content"].get("execution_state") == "idle" and m["parent_header"]["msg_id"] == sent
+        ),
+    )
+    shown = [m["content"]["data"] for m in found if m["msg_type"] == "update_display_data"]
+    assert "finished" in shown[-1]["text/html"]
+    kernel.finish(sent)
+
+
 def test_the_end_of_a_job_is_said_once(kernel: RealKernel, observer: Observer) -> None:
     """Above the output of the next cell that gathers nothing, and not of what it gathered."""
     kernel.do("%%async_run --name one\nx = 1")
