@@ -18,8 +18,19 @@ __all__ = ["Job", "Session", "__version__", "connect"]
 
 def load_ipython_extension(shell: Any) -> None:
     """Register the magics with an IPython shell (``%load_ext dask_async_run``)."""
-    from dask_async_run.kernel.extension import load
+    try:
+        from dask_async_run.kernel.extension import load
+    except (ImportError, AttributeError) as error:
+        from IPython.core.error import UsageError
 
+        from dask_async_run.hiding import hiding
+
+        if (file := hiding(error)) is None:
+            raise
+        raise UsageError(
+            f"dask_async_run cannot be loaded: the file {file} is imported in place of the package "
+            f"{file.stem!r} that it needs. Give it another name, and restart the kernel."
+        ) from None
     load(shell)
 
 

@@ -227,3 +227,21 @@ def test_a_terminal_that_lacks_the_characters(shared_server: SharedServer, tmp_p
         told.append(done.stdout)
     assert told[0].endswith("\\u65e5\n7\n")
     assert "w\\xf6rk" in told[1]
+
+
+@pytest.mark.parametrize("text", ["x = 1", "import dask\ndask.compute()"])
+def test_a_file_of_a_packages_name(tmp_path: Path, text: str) -> None:
+    """A kernel imports it in place of the package: the user is told which file that is."""
+    (tmp_path / "dask.py").write_text(text)
+    command = [
+        sys.executable,
+        "-m",
+        "IPython",
+        "--colors=nocolor",
+        "-c",
+        "%load_ext dask_async_run",
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    told = done.stdout + done.stderr
+    assert f"the file {tmp_path / 'dask.py'} is imported in place of the package 'dask'" in told
+    assert "Traceback" not in told
