@@ -198,8 +198,23 @@ class Registry:
 
     @classmethod
     def of_worker(cls, worker: Worker) -> Registry:
-        """Return the registry of a worker's scheduler; for the worker's event loop."""
-        return cls(worker.scheduler.async_run)
+        """Return the registry of a worker's scheduler; for the worker's event loop.
+
+        A connection that takes long is tried again as long as the worker lives: a second call
+        needs one of its own while the first waits for a scheduler that is at a standstill, and
+        may be the one that tells what a cell has made. A worker is closed with its scheduler.
+        """
+
+        async def call(**kwargs: Any) -> Any:
+            while True:
+                try:
+                    return await worker.scheduler.async_run(**kwargs)
+                except OSError as error:
+                    sent = not str(error).startswith(_NO_CONNECTION)
+                    if sent or worker.status.name in ("closing", "closed", "failed"):
+                        raise
+
+        return cls(call)
 
     async def hello(self) -> Message:
         """Answer what the server is.

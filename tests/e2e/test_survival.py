@@ -45,6 +45,8 @@ y = x + 1
 print("done")
 """
 
+TALKING = HELD.replace("y = x + 1", "for said in range(20):\n    print(said)\n    time.sleep(0.05)")
+
 
 def gathered(kernel: RealKernel, name: str, text: str, y: int) -> None:
     """Gather in a kernel, and check what the cell printed and bound."""
@@ -140,6 +142,9 @@ def test_scheduler_at_a_standstill(
     kernel.do("x = 20")
     kernel.do(HELD.format(name="slow"))
     observer.wait_for_text("slow", "begun")
+    # What this one prints is told over the connection that its end would go over.
+    kernel.do(TALKING.format(name="talks"))
+    observer.wait_for_text("talks", "begun")
     connection = find("default")
     assert connection is not None
     server = psutil.Process(connection.pid)
@@ -156,6 +161,8 @@ def test_scheduler_at_a_standstill(
     finally:
         server.resume()
     gathered(kernel, "slow", "begun\ndone\n", 21)
+    kernel.do("%async_gather talks")
+    assert kernel.value("said") == 19
 
 
 class Proxy:
