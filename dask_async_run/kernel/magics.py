@@ -641,7 +641,12 @@ class AsyncRun(Magics):
         """
         if not self.live or audience(self.shell) is not Audience.PAGE or not self.connected:
             raise NotImplementedError
-        self._live.show(job.view, self._notify_of.pop(job.id, self.notify))
+        try:
+            self._live.show(job.view, self._notify_of.pop(job.id, self.notify))
+        except KeyboardInterrupt as error:
+            called = self.session.called(job.view)
+            shown_as(error, f"the job is not shown here, but goes on: %async_gather {called}")
+            raise
 
     def _why_no_bell(self) -> str:
         """Say why the browser cannot tell the end of a job; empty if it can, or nobody looks."""

@@ -135,6 +135,21 @@ def test_a_view_that_ends_right_after_its_job(kernel: RealKernel) -> None:
     kernel.finish(sent)
 
 
+def test_an_interrupt_while_a_view_is_made(kernel: RealKernel, tmp_path: Path) -> None:
+    """The job was submitted by then; a first view imports what takes a second."""
+    slow = "print('importing', flush=True)\nimport time\ntime.sleep(60)"
+    (tmp_path / "ipywidgets.py").write_text(slow)
+    sent = kernel.submit("%%async_run --name unseen\nx = 1")
+    kernel.wait_until_shows(sent, "importing")
+    kernel.interrupt()
+    told = kernel.finish(sent).traceback
+    assert told.endswith("the job is not shown here, but goes on: %async_gather unseen")
+    assert "File " not in told
+    (tmp_path / "ipywidgets.py").unlink()
+    kernel.do("%async_gather unseen")
+    assert kernel.value("x") == 1
+
+
 def test_the_end_of_a_job_is_said_once(kernel: RealKernel, observer: Observer) -> None:
     """Above the output of the next cell that gathers nothing, and not of what it gathered."""
     kernel.do("%%async_run --name one\nx = 1")
