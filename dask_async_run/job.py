@@ -22,6 +22,9 @@ PAGER = "dask_async_run.pager"
 NEXT_INPUT = "dask_async_run.next_input"
 """In a display's ``transient``: it is for the pager, from that line on, or the next cell's text."""
 
+NOT_ON_RECORD = "not on record yet"
+"""How the reason of a job begins whose end the registry cannot write to its journal."""
+
 
 class State(StrEnum):
     """Where a job stands. A terminal state never changes."""

@@ -11,8 +11,8 @@ import time
 import uuid
 from collections.abc import Sequence
 
-from dask_async_run.errors import JobTimeoutError, shown_as
-from dask_async_run.job import JobView, State
+from dask_async_run.errors import JobTimeoutError, ServerError, shown_as
+from dask_async_run.job import NOT_ON_RECORD, JobView, State
 from dask_async_run.kernel.audience import Audience, audience
 from dask_async_run.kernel.session import Session
 from dask_async_run.quantities import age
@@ -20,6 +20,9 @@ from dask_async_run.sweeps import standing
 
 SHOW_AFTER = 1.0
 """Seconds of waiting before something is shown."""
+
+UNRECORDED = 120.0
+"""Seconds that jobs are waited for whose end cannot be recorded, where nobody looks."""
 
 _SLICE = 0.5
 
@@ -44,13 +47,16 @@ class Waiting:
         ------
         JobTimeoutError
             After `timeout` seconds; says which ones have not. It is a `TimeoutError`.
+        ServerError
+            All that is still waited for has an end that cannot be recorded (the journal was
+            removed, its disk is full), for `UNRECORDED` seconds, and nobody sees that said.
         KeyboardInterrupt
             The user's; what it shows says that the jobs go on.
         """
         ids = [view.id for view in views]
         if all(State(view.state).terminal for view in views):
             return list(views)
-        begun = time.monotonic()
+        begun = heard = time.monotonic()
         try:
             while True:
                 waited = time.monotonic() - begun
@@ -62,6 +68,11 @@ class Waiting:
                 if timeout is not None and time.monotonic() - begun >= timeout:
                     told = [f"{view.label} ({self._standing(view)})" for view in open_]
                     raise JobTimeoutError(timeout, told)
+                if not all(view.reason.startswith(NOT_ON_RECORD) for view in open_):
+                    heard = time.monotonic()
+                elif time.monotonic() - heard > UNRECORDED and self._unseen():
+                    told = ", ".join(f"{view.label} ({self._standing(view)})" for view in open_)
+                    raise ServerError(f"not waited for any more: {told}. Gather again then.")
                 if waited > SHOW_AFTER:
                     self._show(open_, waited)
         except KeyboardInterrupt as error:
@@ -97,6 +108,9 @@ class Waiting:
         if not reason and (awaited := self._session.awaited(view)):
             reason = f"waits for {', '.join(awaited)}"
         return f"{view.state}: {reason}" if reason else view.state
+
+    def _unseen(self) -> bool:
+        return audience(self._session.shell) is Audience.NOBODY
 
     def _write(self, text: str) -> None:
         match audience(self._session.shell):

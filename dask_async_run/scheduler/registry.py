@@ -23,7 +23,7 @@ from dask_async_run.errors import NoSuchJobError, ServerError
 from dask_async_run.folders import FRAMES, TOKEN_FILE
 from dask_async_run.frames import FrameStore
 from dask_async_run.glimpse import Ending, ending
-from dask_async_run.job import JobSpec, Message, State
+from dask_async_run.job import NOT_ON_RECORD, JobSpec, Message, State
 from dask_async_run.memory import Memory
 from dask_async_run.messages import unpack_output
 from dask_async_run.scheduler.arrivals import NOTES, Arrivals
@@ -511,7 +511,7 @@ class JobRegistry:
                 if row["state"] == State.PENDING and not row["reason"]:
                     row["reason"] = self.cluster.waits_for(row["id"]) or self._coming(row["id"])
             if self.problem and row["id"] in self._changed:
-                row["reason"] = f"not on record yet: {self.problem}"
+                row["reason"] = f"{NOT_ON_RECORD}: {self.problem}"
         return rows
 
     def _coming(self, job: str) -> str:

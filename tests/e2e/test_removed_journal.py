@@ -25,5 +25,10 @@ def test_waiting_says_why_an_end_is_not_on_record(open_kernel: OpenKernel, folde
     told = kernel.run("%async_wait short --timeout 5").text
     assert "not ended: short (running: not on record yet: the journal" in told
     assert "Put it back, or stop the server and start it again). The jobs go on" in told
+    # Where nobody sees what is waited for, as in a notebook that is executed, it would wait
+    # without a word, and for ever.
+    kernel.do("import dask_async_run.kernel.waiting as waiting; waiting.UNRECORDED = 1.5")
+    told = kernel.run("%async_gather short").traceback
+    assert told.startswith("ServerError: not waited for any more: short (running: not on record")
     aside.rename(journal)
     kernel.do("%async_wait short next --timeout 60")
