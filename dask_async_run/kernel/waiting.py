@@ -71,8 +71,8 @@ class Waiting:
                 if not all(view.reason.startswith(NOT_ON_RECORD) for view in open_):
                     heard = time.monotonic()
                 elif time.monotonic() - heard > UNRECORDED and self._unseen():
-                    told = ", ".join(f"{view.label} ({self._standing(view)})" for view in open_)
-                    raise ServerError(f"not waited for any more: {told}. Gather again then.")
+                    ends = ", ".join(f"{view.label} ({self._standing(view)})" for view in open_)
+                    raise ServerError(f"not waited for any more: {ends}. Gather again then.")
                 if waited > SHOW_AFTER:
                     self._show(open_, waited)
         except KeyboardInterrupt as error:
