@@ -275,21 +275,24 @@ class Tasks:
             client, self._client = self._client, None
             if client is not None:
                 await _close(client)
-            client = make_client(
-                self._scheduler.address,
-                security=for_clients(self._scheduler.security, "scheduler"),
-                asynchronous=True,
-                set_as_default=False,
-                name=CLIENT_NAME,
-            )
+                client = None
             try:
+                client = make_client(
+                    self._scheduler.address,
+                    security=for_clients(self._scheduler.security, "scheduler"),
+                    asynchronous=True,
+                    set_as_default=False,
+                    name=CLIENT_NAME,
+                )
                 self._client = await client
             except (OSError, ValueError) as error:  # as `registry.CONNECTION_ERRORS`
-                await _close(client)
+                if client is not None:  # making it writes its key to a temporary file
+                    await _close(client)
                 logger.warning("the registry cannot connect to its own scheduler: %s", error)
                 await asyncio.sleep(1)
             except BaseException:
-                await _close(client)
+                if client is not None:
+                    await _close(client)
                 raise
         return self._client
 

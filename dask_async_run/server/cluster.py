@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     scratch = state / "scratch"
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left
     scratch.mkdir(mode=0o700, exist_ok=True)
+    # Each new Dask client writes its key to a temporary file for a moment. The folder for those
+    # that the server was started with may be gone soon, with a login or a batch job.
+    tempfile.tempdir = str(scratch)
     preloads = dask.config.get("distributed.worker.preload")
     dask.config.set({"temporary-directory": str(scratch)})
     dask.config.set(dask_config(workers, CPU_COUNT, preloads))

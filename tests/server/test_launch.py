@@ -27,7 +27,7 @@ from dask_async_run.server.control import ping, stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.locks import Lock, held, holder
 from elsewhere import namespace
-from jobs import connected
+from jobs import cell_spec, connected
 from waiting import wait_for
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("stopping")]
@@ -349,6 +349,20 @@ def test_long_folders_and_a_notebooks_folder_full_of_traps(
     assert started
     assert ping(connection).workers == 1
     assert stop_server()
+
+
+def test_the_temporary_folder_of_who_started_it_may_go(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It goes with a login or a batch job; the first cell comes later. It was never sent."""
+    (tmp_path / "session").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setenv("TMPDIR", str(tmp_path / "session"))
+        connection, _ = one_worker()
+    shutil.rmtree(tmp_path / "session")
+    with connected(connection) as (_, registry):
+        job = registry.create(cell_spec("pass"))
+        assert registry.wait([job.id], 60)[0].state == "finished"
 
 
 def test_a_folder_too_long_for_the_journal_says_so(
