@@ -161,7 +161,7 @@ def test_scheduler_at_a_standstill(
     finally:
         server.resume()
     gathered(kernel, "slow", "begun\ndone\n", 21)
-    kernel.do("%async_gather talks")
+    assert kernel.do("%async_gather talks").stdout.endswith("done\n")
     assert kernel.value("said") == 19
 
 
