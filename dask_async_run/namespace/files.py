@@ -152,7 +152,9 @@ def _place(file: Any) -> Place:
         file.flush()
     try:
         return int(file.tell()), False
-    except OSError:  # a text file that gave a line with `next`
+    except OSError:  # a text file that gave a line with `next`, or one that has no place
+        if not (file.seekable() and file.readable()):
+            raise _refusal(" that cannot be read") from None
         return _place_of_text(file), True
 
 

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +179,14 @@ def test_an_iterator_cannot_go_back() -> None:
     ahead = kind.snapshot(x)
     with pytest.raises(NotInPlace):
         kind.state(iter([1, 2, 3]), ahead)
+
+
+def test_a_stream_that_came_to_lead_to_a_file_has_no_place(tmp_path: Path) -> None:
+    """A program's stderr that was a pipe at first: nobody can read it, or tell where it stands."""
+    code = (
+        "import os, sys; from dask_async_run.namespace.files import FILE;"
+        f"os.dup2(os.open({str(tmp_path / 'log')!r}, os.O_CREAT | os.O_WRONLY), 2);"
+        "print(FILE.snapshot(sys.stderr))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "cannot pickle an open file that cannot be read\n")
