@@ -239,6 +239,7 @@ left = pid = os.getpid()
 
 def test_members_in_one_process_find_nothing_of_one_another(kernel: RealKernel) -> None:
     """Each has the sweep's inputs as they were, random states included."""
+    kernel.do("import logging\nlogging.getLogger('lib').addHandler(logging.StreamHandler())")
     kernel.do(
         "import random\nimport numpy as np\nnp.random.seed(3)\nrandom.seed(4)\n"
         "rng = np.random.default_rng(5)\nkept = alias = {'a': [1, 2]}\nnumbers = np.arange(5)\n"
