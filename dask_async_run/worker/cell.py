@@ -78,7 +78,6 @@ class LastCall:
     back. A cell that handles SIGTERM itself is left alone, and the cell's forks (a pool's
     workers) end on it at once, as they would elsewhere: also when it reaches them before
     they have forgotten this handler, since Python drops what came until then.
-
     """
 
     def __init__(self) -> None:
