@@ -47,6 +47,7 @@ from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.classify import children_of
 from dask_async_run.namespace.counts import told_among
+from dask_async_run.namespace.inputs import SHOWN
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import identifiers, mentioned_submodules
 from dask_async_run.namespace.pickling import (
@@ -527,7 +528,7 @@ def _write_names(
     with _quiet():
         for name in work:
             value = snapshot[name]
-            if name in _SHOWN:
+            if name in SHOWN:
                 value = _sendable(name, value, namespace, captured)
             fallback = name in wanted.not_here
             if fallback or name in work.mentioned:
@@ -558,10 +559,6 @@ def _write_names(
             for root in pickler.mapped[mapped:]:
                 if root.mode != "r":
                     captured.shared[name] = str(root.filename)
-
-
-_SHOWN = ("Out", "_oh")
-"""What the shell keeps of each cell's last expression: not all of it is meant by who reads one."""
 
 
 def _sendable(name: str, shown: Any, namespace: dict[str, Any], captured: Captured) -> Any:

@@ -40,6 +40,8 @@ from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 
 _SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
+SHOWN = ("Out", "_oh")
+"""What the shell keeps of each cell's last expression: not all of it is meant by who reads one."""
 _SHELLS_NAMES = frozenset(
     "get_ipython exit quit open __name__ __doc__ __package__ __loader__ __spec__ __builtin__ "
     "__builtins__ __file__ __session__ __vsc_ipynb_file__ __pydevd_ret_val_dict "

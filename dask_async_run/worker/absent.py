@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-_SHOWN = ("Out", "_oh")
-"""Of these the values that cannot travel are absent."""
+from dask_async_run.namespace.inputs import SHOWN
+
 _QUOTED = re.compile(r"['\"`]([^\W\d]\w*)['\"`]")
 
 
@@ -47,7 +47,7 @@ def _missed(error: BaseException) -> Iterator[str]:
         if isinstance(name := getattr(at, "name", None), str):
             yield name
         if isinstance(at, KeyError):
-            yield from (f"{name}[{at.args[0]!r}]" for name in _SHOWN if at.args)
+            yield from (f"{name}[{at.args[0]!r}]" for name in SHOWN if at.args)
         try:
             text = str(at)
         except Exception:  # noqa: BLE001 - a user's __str__
