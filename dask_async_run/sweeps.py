@@ -101,8 +101,11 @@ def as_sweep(spec: JobSpec, axes: Sequence[Axis], at_once: int, frame: bool) -> 
         Whether the table is to be a DataFrame.
     """
     table = table_name(spec.name)
+    # While members run, their templates import what collecting them is going to need.
+    warm = ["pandas"] if frame and "pandas" not in spec.warm else []
     return replace(
         spec,
+        warm=[*spec.warm, *warm],
         binds=[table],
         certain=[table],
         deletes=[],

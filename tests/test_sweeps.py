@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dask_async_run.job import JobView, State
+from dataclasses import replace
+
+from dask_async_run.job import JobSpec, JobView, State
+from dask_async_run.namespace.axes import Axis
 from dask_async_run.quantities import age
-from dask_async_run.sweeps import member_id, shortfall, standing, table_name
+from dask_async_run.sweeps import as_sweep, member_id, shortfall, standing, table_name
 
 
 def test_the_table_is_called_as_the_sweep() -> None:
@@ -31,3 +34,13 @@ def test_how_far_it_is() -> None:
     assert standing(view, 140.0, age) == "4/10 members, 1 failed, 2 running, about 1 min left"
     assert shortfall({State.FINISHED: 3}) == ""
     assert shortfall({State.FINISHED: 3, State.LOST: 2}) == "2 of 5 members did not finish: 2 lost"
+
+
+def test_templates_import_what_collecting_a_sweep_needs() -> None:
+    """Once, and only where the table is to be a DataFrame."""
+    spec = JobSpec("i", "n", "lr", "", "", "", warm=["numpy"])
+    axes = [Axis(("rate",), [0.1, 0.01])]
+    assert as_sweep(spec, axes, 0, frame=True).warm == ["numpy", "pandas"]
+    assert as_sweep(spec, axes, 0, frame=False).warm == ["numpy"]
+    both = replace(spec, warm=["numpy", "pandas"])
+    assert as_sweep(both, axes, 0, frame=True).warm == ["numpy", "pandas"]
