@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dask_async_run import frames
 from dask_async_run.frames import FrameStore
 from dask_async_run.pages import is_untouched
 
@@ -65,7 +64,7 @@ def test_a_mapped_frame_is_named_without_reading_it(
     frame = store.put(os.urandom(SIZE))
     array = _array(store.open(frame.digest, frame.size))
     with monkeypatch.context() as patch:
-        patch.setattr(frames, "name_of", None)
+        patch.setattr("dask_async_run.frames.store.name_of", None)
         assert store.put(array) == frame
     array[7] += 1
     changed = store.put(array)

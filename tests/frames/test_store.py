@@ -588,7 +588,7 @@ def test_a_frame_that_looks_like_a_buffer_is_found(
     content[0] ^= 1
     assert store.alike({1: view}) == set()
     content[0] ^= 1
-    monkeypatch.setattr("dask_async_run.frames._COMPARED", 0)
+    monkeypatch.setattr("dask_async_run.frames.likeness._COMPARED", 0)
     assert store.alike({1: view}) == set()
     monkeypatch.undo()
     store.remove([frame.digest])
