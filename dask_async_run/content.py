@@ -8,7 +8,7 @@ Frames that an earlier version has named by the digest of the whole are still kn
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -32,16 +32,25 @@ MOST = 8
 Answer = TypeVar("Answer")
 
 
-def digest_of(buffer: Buffer) -> str:
-    """Answer the digest of a contiguous buffer, 32 hexadecimal digits."""
+def digest_of(buffer: Buffer, known: Sequence[bytes] = ()) -> str:
+    """Answer the digest of a contiguous buffer, 32 hexadecimal digits.
+
+    Parameters
+    ----------
+    buffer
+    known : sequence of bytes
+        Those of its first pieces, as of `piecewise`.
+    """
     view = PickleBuffer(buffer).raw()
     if view.nbytes <= WHOLE:
         return xxhash.xxh3_128_hexdigest(view)
+    rest = range(len(known) * PIECE, view.nbytes, PIECE)
+    return combined([*known, *piecewise(view, rest)])
 
-    def of_piece(start: int) -> bytes:
-        return xxhash.xxh3_128_digest(view[start : start + PIECE])
 
-    return combined(in_threads(of_piece, range(0, view.nbytes, PIECE)))
+def piecewise(view: memoryview, starts: range) -> list[bytes]:
+    """Answer the digests of pieces of a buffer, made in threads."""
+    return in_threads(lambda start: xxhash.xxh3_128_digest(view[start : start + PIECE]), starts)
 
 
 def combined(pieces: list[bytes]) -> str:

@@ -6,7 +6,8 @@ nobody does, it ends by itself: see `life_of`. How one is taken: `dask_async_run
 
 What is largest it writes to files itself: whoever reads the memory of another process has the
 system copy each page that this one shares with others, for nothing. After each part it writes its
-word, from which one sees whether all of it has been written.
+word, from which one sees whether all of it has been written. How far it is, the position of the
+file tells: what is there is read for its name while the rest is written.
 """
 
 from __future__ import annotations
@@ -33,9 +34,6 @@ SLOWEST = 10e6
 WRITING, WRITTEN = b"dar: writing", b"dar: written"
 """What the process is called while it writes files, and afterwards."""
 
-WAIT = 4
-"""Milliseconds after which it is looked again whether it has written its files."""
-
 WORD = 16
 """Bytes of the word by which a snapshot is known."""
 
@@ -57,12 +55,15 @@ class Part:
     file : str
         To which the snapshot writes it (`FrameStore.begin`), with its word after it; empty: it
         has to be read from there.
+    descriptor : int
+        By which it does; negative: not known.
     """
 
     digest: str
     size: int
     address: int
     file: str = ""
+    descriptor: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,15 +144,27 @@ class SnapshotReader:
         if done != room.nbytes:
             raise self._unreadable(ctypes.get_errno() if done < 0 else errno.EFAULT)
 
-    def wait_until_written(self) -> None:
-        """Wait until it has written what it writes to files, or has ended; a thread that may."""
-        name = Path(f"/proc/{self._pid}/comm")
+    def written(self, part: Part) -> int | None:
+        """Answer how many bytes of a part are in its file, the first ones.
+
+        Returns
+        -------
+        int or None
+            None: it writes no more, since it has written all that it could, or has ended.
+        """
+        process = Path(f"/proc/{self._pid}")
+        position = 0
+        with suppress(OSError, ValueError, IndexError):
+            # Each write moves it when all of that has been written.
+            position = int((process / f"fdinfo/{part.descriptor}").read_text().split()[1])
         ended = select.poll()
         ended.register(self._process, select.POLLIN)
-        while not ended.poll(WAIT):
-            with suppress(OSError):
-                if name.read_bytes().strip() == WRITTEN:
-                    return
+        if ended.poll(0):
+            return None
+        with suppress(OSError):
+            if (process / "comm").read_bytes().strip() == WRITTEN:
+                return None
+        return min(position, part.size)
 
     def _look_for(self, parts: Iterable[Part]) -> None:
         """Find out whether it has all parts: some memory is not copied to other processes."""

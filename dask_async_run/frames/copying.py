@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from xxhash import xxh3_128, xxh3_128_digest
 
-from dask_async_run.content import PIECE, WHOLE, combined, in_threads
+from dask_async_run.content import PIECE, WHOLE, combined, in_threads, piecewise
+
+LOOK = 0.002
+"""Seconds after which it is looked again how far somebody has written."""
 
 Fill = Callable[[memoryview, int], None]
 """Is given some bytes of a frame, or room for them, and where in the frame they begin."""
@@ -36,6 +40,26 @@ def copied(size: int, fill: Fill, descriptor: int) -> str:
             done += os.pwrite(descriptor, piece[done:], start + done)
 
     return read(size, fill, write)
+
+
+def followed(view: memoryview, written: Callable[[], int | None]) -> Iterator[bytes]:
+    """Yield the digests of a buffer's pieces while somebody writes it, from its beginning on.
+
+    Parameters
+    ----------
+    view : memoryview
+        Read no further than it has been written.
+    written : callable
+        Answers how many bytes that are; None: nothing more comes, and the iterator ends.
+    """
+    done = 0
+    while (there := written()) is not None:
+        end = there if there == view.nbytes else there // PIECE * PIECE
+        if end > done:
+            yield from piecewise(view, range(done, end, PIECE))
+            done = end
+        else:
+            time.sleep(LOOK)
 
 
 def read(size: int, fill: Fill, see: Fill | None = None) -> str:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 from dask_async_run.content import digest_of, is_named
 from dask_async_run.errors import FrameError
-from dask_async_run.frames.copying import Fill, copied, from_view, read
+from dask_async_run.frames.copying import Fill, copied, followed, from_view, read
 from dask_async_run.frames.likeness import alike
 from dask_async_run.frames.names import Frame, content_digest, name_of, named, size_of
 from dask_async_run.frames.places import Places
@@ -187,8 +187,10 @@ class FrameStore:
         part, descriptor = self._places.new(self._places.room(size, beside), size)
         return part.name, descriptor
 
-    def complete(self, name: str, size: int, end: bytes) -> Frame | None:
-        """Store what somebody has written to a file of `begin`; return its name.
+    def complete(
+        self, name: str, size: int, end: bytes, written: Callable[[], int | None] = lambda: None
+    ) -> Frame | None:
+        """Store what somebody writes to a file of `begin`, or has written; return its name.
 
         Parameters
         ----------
@@ -199,6 +201,9 @@ class FrameStore:
         end : bytes
             What was written after them, one after the other by the same descriptor: where it is
             in its place, all of them are in theirs.
+        written : callable
+            Answers how many bytes have been written by now, which are read meanwhile; None:
+            nothing more comes.
 
         Returns
         -------
@@ -209,7 +214,7 @@ class FrameStore:
         for part in self._places.unfinished(name):
             with suppress(FileNotFoundError):
                 try:
-                    return self._completed(part, size, end)
+                    return self._completed(part, size, end, written)
                 finally:
                     part.unlink(missing_ok=True)
         return None
@@ -219,19 +224,26 @@ class FrameStore:
         for part in self._places.unfinished(name):
             part.unlink(missing_ok=True)
 
-    def _completed(self, part: Path, size: int, end: bytes) -> Frame | None:
+    def _completed(
+        self, part: Path, size: int, end: bytes, written: Callable[[], int | None]
+    ) -> Frame | None:
         descriptor = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
                 return None
-            if os.pread(descriptor, len(end) + 1, size) != end:
+
+            def is_whole() -> bool:
+                return os.pread(descriptor, len(end) + 1, size) == end
+
+            # Mapped, not read: the first reading of a file's pages costs as much as writing them.
+            view = mapped(descriptor, size, "", {}) if size else memoryview(b"")
+            pieces = list(followed(view, lambda: None if is_whole() else written()))
+            if not is_whole():
                 return None
             os.ftruncate(descriptor, size)
             word = self._marks.word(descriptor)
-            # Mapped, not read: the first reading of a file's pages costs as much as writing them.
-            view = mapped(descriptor, size, "", {}) if size else b""
-            frame = named(digest_of(view), size)
+            frame = named(digest_of(view, pieces), size)
             if self._is_there(frame):
                 os.close(descriptor)
                 descriptor = -1

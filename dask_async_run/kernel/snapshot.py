@@ -81,7 +81,9 @@ _PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
 _CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
 _STEPS = 13  # of the two chains together, where no file is written
 _ROOM = 64 * 1024  # bytes of what the calls are given
-_AT_ONCE = 1024**3  # bytes: one write takes two of that at most
+_MOST_AT_ONCE = 1024**3  # bytes: one write takes two of that at most
+_LEAST_AT_ONCE = 64 * 1024**2  # bytes: after each one it is seen how far it is
+_WRITES = 64  # of one part, but of the largest
 _LINK, _STACK_AT, _STACK_SIZE = 1, 2, 4  # of a ucontext_t, in words: the same on all machines
 
 
@@ -144,7 +146,7 @@ class SnapshotFrames:
             begun = 0
             for key in sorted(parts, key=lambda key: parts[key].size)[-FILES:]:
                 name, files[name] = self._frames.begin(parts[key].size, begun)
-                parts[key] = replace(parts[key], file=name)
+                parts[key] = replace(parts[key], file=name, descriptor=files[name])
                 begun += parts[key].size
             snapshot = take(list(parts.values()), files)
             try:
@@ -208,7 +210,7 @@ def take(parts: list[Part], files: Mapping[str, int] | None = None) -> Snapshot:
     """
     word = secrets.token_bytes(WORD)
     writes = [(files[part.file], part.address, part.size) for part in parts if files and part.file]
-    with _Chains(word, sum(3 + size // _AT_ONCE for _, _, size in writes)) as chains:
+    with _Chains(word, sum(3 + size // _at_once(size) for _, _, size in writes)) as chains:
         # What becomes of a signal is inherited, its handlers are Python's: so none may come.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
@@ -296,7 +298,8 @@ class _Chains:
 
     def _writing(self, descriptor: int, address: int, size: int) -> Iterator[tuple[str | int, ...]]:
         """Answer calls that write some memory, and the word after it."""
-        ranges = [(start, min(_AT_ONCE, size - start)) for start in range(0, size, _AT_ONCE)]
+        step = _at_once(size)
+        ranges = [(start, min(step, size - start)) for start in range(0, size, step)]
         for begin, length in [*((address + start, n) for start, n in ranges), (self.word, WORD)]:
             vector = self._kept(
                 begin.to_bytes(8, sys.byteorder) + length.to_bytes(8, sys.byteorder)
@@ -333,6 +336,11 @@ class _Chains:
         if self._free > self._end:
             raise OSError(errno.ENOMEM, "a snapshot of so many parts has no room for its steps")
         return address
+
+
+def _at_once(size: int) -> int:
+    """Answer how many bytes of so many are written at once."""
+    return min(_MOST_AT_ONCE, max(_LEAST_AT_ONCE, size // _WRITES))
 
 
 def _closing(kept: Iterable[int]) -> Iterator[tuple[str | int, ...]]:

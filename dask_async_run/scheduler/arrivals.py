@@ -17,6 +17,7 @@ import logging
 import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -174,8 +175,8 @@ class Arrivals:
 
     def _take(self, part: Part, reader: SnapshotReader, word: bytes) -> str:
         if part.file:
-            reader.wait_until_written()
-            if (frame := self._store.complete(part.file, part.size, word)) is not None:
+            so_far = partial(reader.written, part)
+            if (frame := self._store.complete(part.file, part.size, word, so_far)) is not None:
                 return frame.digest
             # There was no room where it was written to: there may be elsewhere.
 

@@ -22,6 +22,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dask_async_run import content as content_module
 from dask_async_run import marks
 from dask_async_run.content import PIECE, WHOLE
 from dask_async_run.errors import FrameError
@@ -532,6 +533,40 @@ def test_what_somebody_else_has_written_is_a_frame(store: FrameStore, size: int)
     frame = store.put(content)
     assert store.open(frame.digest, size) == content
     assert [path.name for path in store.folder.iterdir()] == [frame.digest]
+
+
+@pytest.mark.parametrize("size", [5, WHOLE, WHOLE + 1, 3 * WHOLE + 7])
+@pytest.mark.parametrize("stops", [False, True])
+def test_what_somebody_else_is_writing_is_read_meanwhile(
+    store: FrameStore, monkeypatch: pytest.MonkeyPatch, size: int, stops: bool
+) -> None:
+    """So far as it has come; it is a frame if all of it comes."""
+    content = random.Random(size).randbytes(size)
+    name, descriptor = store.begin(size)
+    file = os.fdopen(descriptor, "wb", buffering=0)
+    read: list[tuple[int, int]] = []
+
+    def piecewise(view: memoryview, starts: range) -> list[bytes]:
+        assert starts.stop <= file.tell()
+        read.append((starts.start, starts.stop))
+        return content_module.piecewise(view, starts)
+
+    def written() -> int | None:
+        step = size // 4 + 1
+        if file.tell() < size:
+            file.write(content[file.tell() :][:step])
+            return file.tell()
+        if not stops:
+            file.write(END)
+        return None
+
+    monkeypatch.setattr("dask_async_run.frames.copying.piecewise", piecewise)
+    expected = None if stops else name_of(content)
+    with file:
+        assert store.complete(name, size, END, written) == expected
+    assert [begin for begin, _ in read] == [0, *(end for _, end in read[:-1])][: len(read)]
+    assert len(read) == (4 if size >= WHOLE else 1)
+    assert [*store] == ([] if expected is None else [expected.digest])
 
 
 @pytest.mark.parametrize("content", [b"", b"to", b"too long", b"toolong" + END + b"."])

@@ -83,7 +83,7 @@ def test_it_holds_what_was_there_when_it_was_taken(array: Array, snapshot: Snaps
 def written(snapshot: Snapshot) -> SnapshotReader:
     """A reader of a snapshot that has written its files."""
     reader = SnapshotReader(Snapshot.from_message(snapshot.to_message()))
-    reader.wait_until_written()
+    wait_for(lambda: reader.written(snapshot.parts[0]) is None, 10)
     return reader
 
 
@@ -92,7 +92,7 @@ def test_it_writes_what_was_there_to_files(
     array: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     """However many writes that takes; then it has no file open, and can be read as well."""
-    monkeypatch.setattr(snapshot_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(snapshot_module, "_at_once", lambda size: at_once)
     before = array.copy()
     store = FrameStore(tmp_path / "frames")
     other = np.arange(3.0, 200_000.0)
@@ -140,8 +140,39 @@ def test_one_that_is_killed_keeps_nobody_waiting(array: Array, tmp_path: Path) -
     taken = take([part_of(array)])
     reader = SnapshotReader(taken)
     os.kill(taken.pid, signal.SIGKILL)
-    reader.wait_until_written()
+    wait_for(lambda: reader.written(taken.parts[0]) is None, 10)
     reader.end()
+
+
+def test_how_far_it_has_written_is_seen(
+    array: Array, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After each of its writes; what is in the file by then is what was there."""
+    step = 8192
+    monkeypatch.setattr(snapshot_module, "_at_once", lambda size: step)
+    store = FrameStore(tmp_path / "frames")
+    for _ in range(50):
+        name, descriptor = store.begin(array.nbytes)
+        part = replace(part_of(array), file=name, descriptor=descriptor)
+        reader = SnapshotReader(take([part], {name: descriptor}))
+        os.close(descriptor)
+        seen: list[int] = []
+        while (so_far := reader.written(part)) is not None:
+            seen.append(so_far)
+            assert bytes_of(array)[:so_far] == (store.folder / name).read_bytes()[:so_far]
+        reader.end()
+        assert seen == sorted(seen)
+        assert all(each % step == 0 or each == array.nbytes for each in seen)
+        if len(set(seen) - {0, array.nbytes}) > 1:
+            return
+    pytest.fail("nothing was seen of 50 snapshots while they wrote")
+
+
+def test_how_much_is_written_at_once() -> None:
+    """Little enough to follow it, in few steps, and never more than one call writes."""
+    sizes = [2**20, 2**26, 2**30, 2**40]
+    assert [snapshot_module._at_once(size) for size in sizes] == [2**26, 2**26, 2**26, 2**30]
+    assert snapshot_module._at_once(2**34) == 2**28
 
 
 def test_it_is_nobodys_and_has_nothing_open(snapshot: Snapshot) -> None:
