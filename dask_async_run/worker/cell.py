@@ -11,126 +11,38 @@ import atexit
 import errno
 import faulthandler
 import os
-import resource
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
 import msgpack
-from IPython.core.interactiveshell import ExecutionResult, InteractiveShell
+from IPython.core.interactiveshell import ExecutionResult
 
 from dask_async_run.content import alone
-from dask_async_run.job import JobResult, JobSpec, Message, State
+from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.worker import inside, payloads, processes, running
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
+from dask_async_run.worker.failures import lost_inputs, lost_result, traceback_to
 from dask_async_run.worker.remains import Remains
+from dask_async_run.worker.reserve import Reserve
 from dask_async_run.worker.shell import KERNEL_CLASS, CellShell
+from dask_async_run.worker.signals import Interrupts, LastCall
 from dask_async_run.worker.streams import Streams
 
-_PACKAGE = str(Path(__file__).parents[1])
-_SPARE_FILES = 8
 _UNSEEN = ("get_ipython", "addaudithook", "register_at_fork", "ctypes", "cffi")
 """Words of code that may leave traces which cannot be looked for."""
 EXIT_DEADLINE = 2.0
 """Seconds that exit functions and threads get after the result is out."""
 
-
-class Interrupts:
-    """SIGINT: interrupts the cell's code, and nothing else.
-
-    While inputs are restored, an interrupt is remembered and comes when the cell
-    starts. When the cell has ended it is too late: the result is not thrown away.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        signal.signal(signal.SIGINT, self._remember)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-    def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.asked = True
-
-    @contextmanager
-    def allowed(self) -> Iterator[None]:
-        """Raise KeyboardInterrupt on SIGINT, as a Python program does."""
-        try:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            if self.asked:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            signal.signal(signal.SIGINT, self._remember)
-
-
-class LastCall:
-    """SIGTERM: has a cell that goes on after an interrupt hand over what it has bound.
-
-    It comes between two bytecodes of the cell's main thread, which never gets the control
-    back. A cell that handles SIGTERM itself is left alone, and the cell's forks (a pool's
-    workers) end on it at once, as they would elsewhere: also when it reaches them before
-    they have forgotten this handler, since Python drops what came until then.
-    """
-
-    def __init__(self) -> None:
-        self._hand_over: Callable[[FrameType | None], NoReturn] | None = None
-        self._masks = threading.local()
-        os.register_at_fork(
-            before=self._hold, after_in_parent=self._let_go, after_in_child=self._in_child
-        )
-
-    @contextmanager
-    def allowed(self, hand_over: Callable[[FrameType | None], NoReturn]) -> Iterator[None]:
-        """Heed SIGTERM; outside of this it ends the process.
-
-        Parameters
-        ----------
-        hand_over : callable
-            Is given the frame in which the cell was; collects the result, sends it and ends
-            the process.
-        """
-        self._hand_over = hand_over
-        signal.signal(signal.SIGTERM, self._handle)
-        try:
-            yield
-        finally:
-            self._withdraw()
-            self._hand_over = None
-
-    def _hold(self) -> None:
-        self._masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-
-    def _let_go(self) -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._masks.before)
-
-    def _in_child(self) -> None:
-        self._withdraw()
-        self._let_go()
-
-    def _withdraw(self) -> None:
-        if signal.getsignal(signal.SIGTERM) == self._handle:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        hand_over = self._hand_over
-        self._withdraw()
-        try:
-            if hand_over is not None:
-                hand_over(frame)
-        finally:  # the interrupted code held what handing over needs
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
 _NO_SPACE = os.strerror(errno.ENOSPC)
-_RUN_CODE = InteractiveShell.run_code.__code__
 
 
 def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> NoReturn:
@@ -219,9 +131,9 @@ class _Cell:
         try:
             self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell)
         except NotLoadedError as failure:
-            return _lost_inputs(self._shell, channel, failure.__cause__, failure.lost)
+            return lost_inputs(self._shell, channel, failure.__cause__, failure.lost)
         except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
-            return _lost_inputs(self._shell, channel, failure)
+            return lost_inputs(self._shell, channel, failure)
         if remains is not None and not remains.begin(inputs.surroundings):
             channel.send("unfit", None)
             os._exit(0)
@@ -263,7 +175,7 @@ class _Cell:
         return {**ending, "terminated": terminated}
 
     def _hand_over(self, frame: FrameType | None) -> NoReturn:
-        interrupt = KeyboardInterrupt().with_traceback(_traceback_to(frame))
+        interrupt = KeyboardInterrupt().with_traceback(traceback_to(frame))
         shown = (KeyboardInterrupt, interrupt, interrupt.__traceback__)
         self._shell.showtraceback(shown, tb_offset=0)
         with alone():
@@ -307,7 +219,7 @@ def _collect(
     try:
         result, changes = payloads.collect(inputs, spec, shell, error, keep)
     except Exception as failure:  # noqa: BLE001 - no space left, a user's __reduce__
-        return _lost_result(failure, ename, evalue), {}
+        return lost_result(failure, ename, evalue), {}
     full = sorted(name for name, why in result.failed.items() if _NO_SPACE in why)
     outcome = State.FAILED if error is not None or full else State.FINISHED
     reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
@@ -315,33 +227,6 @@ def _collect(
         reason = f"the disk is full: there was no space for {', '.join(full[:5])}"
         print(f"The cell has run, but {reason}.", file=sys.stderr)
     return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}, changes
-
-
-class Reserve:
-    """What handing over the result needs, of what a cell can use up.
-
-    So that one which opened files up to its limit, or gave itself one of memory, keeps what
-    it has made.
-    """
-
-    def __init__(self) -> None:
-        self._limits: dict[int, tuple[int, int]] = {}
-        self._files = [os.open(os.devnull, os.O_RDONLY) for _ in range(_SPARE_FILES)]
-
-    def release(self) -> None:
-        device = Path(os.devnull).stat().st_rdev
-        for fd in self._files:
-            with suppress(OSError):  # the cell has closed it
-                if os.fstat(fd).st_rdev == device:
-                    os.close(fd)
-        for kind in (resource.RLIMIT_NOFILE, resource.RLIMIT_AS, resource.RLIMIT_DATA):
-            self._limits[kind] = _, hard = resource.getrlimit(kind)
-            resource.setrlimit(kind, (hard, hard))
-
-    def put_back(self) -> None:
-        """Have the limits be as the cell left them."""
-        for kind, limits in self._limits.items():
-            resource.setrlimit(kind, limits)
 
 
 def _take_task(fd: int) -> Message:
@@ -380,67 +265,6 @@ def _tell_of(shell: CellShell, spec: JobSpec) -> None:
     manager: Any = shell.history_manager
     for history in (manager.input_hist_parsed, manager.input_hist_raw):
         history.extend([""] * (number - len(history)))
-
-
-def _lost_inputs(
-    shell: CellShell,
-    channel: Channel,
-    error: BaseException | None,
-    names: Mapping[str, str] | None = None,
-) -> Message:
-    assert error is not None
-    ename, evalue = error_text(error)
-    why = f"its inputs could not be loaded: {ename}: {evalue}".rstrip(".")
-    if names:
-        why = "; ".join(
-            f"{name}, which it reads, could not be loaded here: {reason}"
-            for name, reason in names.items()
-        )
-        error.add_note(f"The cell was not run: {why}. Make it in the cell.")
-    theirs = _without_our_frames(error.__traceback__)
-    lines = [f"{ename}: {evalue}", *getattr(error, "__notes__", ())]
-    if theirs is not None:
-        lines = shell.InteractiveTB.structured_traceback(type(error), error, theirs)
-    channel.send("output", error_output(error, lines))
-    result = JobResult(ename=ename, evalue=evalue)
-    return {
-        "outcome": str(State.FAILED),
-        "reason": f"not run: {why}",
-        "result": result.to_message(),
-    }
-
-
-def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None:
-    """Answer what is left of a traceback: the user's ``__setstate__``, a library's."""
-    kept = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        if not code.co_filename.startswith(_PACKAGE) and code.co_filename != "<unpickling>":
-            kept.append(traceback)
-        traceback = traceback.tb_next
-    for entry in reversed(kept):
-        traceback = TracebackType(traceback, entry.tb_frame, entry.tb_lasti, entry.tb_lineno)
-    return traceback
-
-
-def _traceback_to(frame: FrameType | None) -> TracebackType | None:
-    """Answer the traceback that an exception raised in this frame of the cell would have."""
-    traceback = None
-    while frame is not None and frame.f_code is not _RUN_CODE:
-        traceback = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
-        frame = frame.f_back
-    return traceback
-
-
-def _lost_result(failure: Exception, ename: str, evalue: str) -> Message:
-    name, text = error_text(failure)
-    print(f"The cell has run, but its result could not be saved: {name}: {text}", file=sys.stderr)
-    result = JobResult(ename=ename or name, evalue=evalue or text)
-    return {
-        "outcome": str(State.FAILED),
-        "reason": f"its result could not be saved: {name}: {text}",
-        "result": result.to_message(),
-    }
 
 
 def _exit(shell: CellShell, streams: Streams, channel: Channel) -> NoReturn:
