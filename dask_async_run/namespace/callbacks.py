@@ -1,7 +1,8 @@
 """Callbacks of matplotlib: what is called when somebody clicks, draws or sets a limit.
 
 Its own way of pickling leaves out the notebook's functions, and gives the next one another number.
-A figure's window connects functions of its own: these are made anew with it, and left alone.
+What ties its parts together goes along. A figure's window connects functions of its own: these
+are made anew with it, and left alone.
 """
 
 from __future__ import annotations
@@ -29,10 +30,17 @@ def _entries(registry: Any) -> list[Entry]:
     for signal, proxies in registry.callbacks.items():
         for number, proxy in proxies.items():
             function = proxy()
-            ours = number in registry._pickled_cids or _is_notebooks(function)
-            if function is not None and ours:
+            kept = number in registry._pickled_cids or _ties(registry, function)
+            if function is not None and (kept or _is_notebooks(function)):
                 found.append((signal, number, function))
     return found
+
+
+def _ties(registry: Any, function: Any) -> bool:
+    """Whether a callback ties one part of a figure to another: a colorbar to its image."""
+    is_windows = "draw_event" in (getattr(registry, "_signals", None) or ())
+    owner = type(getattr(function, "__self__", None)).__module__
+    return not is_windows and owner.partition(".")[0] in ("matplotlib", "mpl_toolkits")
 
 
 def _is_notebooks(function: Any) -> bool:
@@ -111,7 +119,7 @@ CALLBACKS = Kind(
 def reduce_registry(registry: Any, travels: Callable[[Any], bool]) -> Any:
     """Reduce a registry with those callbacks that are the notebook's and can travel."""
     entries, kept, number = _state(registry)
-    entries = [e for e in entries if e[1] in kept or travels(e[2])]
+    entries = [e for e in entries if e[1] in kept or _ties(registry, e[2]) or travels(e[2])]
     empty: dict[str, Any] = {signal: {} for signal in registry.callbacks}
     plain = {**vars(registry), "callbacks": empty, "_func_cid_map": None, "_cid_gen": number}
     cls = type(registry)
