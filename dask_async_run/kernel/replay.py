@@ -16,6 +16,13 @@ from IPython.core import page
 from dask_async_run.job import NEXT_INPUT, PAGER, Message
 from dask_async_run.kernel.audience import Audience, audience
 
+EXACT = 1000
+"""Changes between stdout and stderr that are shown in their exact order: each takes the kernel
+about a quarter of a millisecond, and the page an output of its own."""
+
+COARSE = 4096
+"""Characters after which changes beyond these are shown."""
+
 
 class Replay:
     """Shows outputs in nbformat's terms.
@@ -28,27 +35,28 @@ class Replay:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
+        self._last: Any = None  # the stream that was written to last
+        self._changes = 0
+        self._held = 0
 
     def show(self, outputs: Iterable[Message]) -> None:
         """Show outputs in order."""
         for output in outputs:
             self.show_one(output)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._flush()
 
     def show_one(self, output: Message) -> None:
         """Show one output."""
         kind = output["output_type"]
         if kind == "stream":
-            stream = sys.stderr if output["name"] == "stderr" else sys.stdout
-            stream.write(output["text"])
+            self._write(sys.stderr if output["name"] == "stderr" else sys.stdout, output["text"])
         elif kind == "error":
             self._error(output)
         elif self._shell is None:
             if "text/plain" in output.get("data", {}):
                 sys.stdout.write(_text(output["data"]["text/plain"]) + "\n")
         elif kind == "clear_output":
-            sys.stdout.flush()
+            self._flush()
             self._shell.display_pub.clear_output(wait=output.get("wait", False))
         elif kind == "execute_result":
             self._result(output)
@@ -58,14 +66,33 @@ class Replay:
             # Below: in the place of this cell there would be no way back to what it says.
             self._shell.set_next_input(_text(output["data"]["text/plain"]))
         else:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            self._flush()
             self._shell.display_pub.publish(
                 data=output["data"],
                 metadata=output.get("metadata", {}),
                 transient=transient,
                 update=kind == "update_display_data",
             )
+
+    def _write(self, stream: Any, text: str) -> None:
+        """Write text, after what was written to the other stream.
+
+        A kernel's streams gather text for a while, each for itself. What a cell wrote in the
+        course of an hour, a bar there and a line here, comes here within that while.
+        """
+        if stream is not self._last:
+            self._changes += 1
+            if self._changes <= EXACT or self._held >= COARSE:
+                self._flush()
+            self._last = stream
+        stream.write(text)
+        self._held += len(text)
+
+    def _flush(self) -> None:
+        self._held = 0
+        streams = (sys.stdout, sys.stderr)
+        for stream in reversed(streams) if self._last is sys.stdout else streams:
+            stream.flush()
 
     def show_value(self, value: Any) -> None:
         """Show a value as ``display`` does; without a shell, as text."""
@@ -81,8 +108,7 @@ class Replay:
         if self._shell is None:
             sys.stderr.write("\n".join(output["traceback"]) + "\n")
             return
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._flush()
         # What ends up in the notebook is the name of the type.
         kind = type(str(output["ename"]) or "Exception", (Exception,), {})
         self._shell._showtraceback(kind, output["evalue"], output["traceback"])
@@ -90,8 +116,7 @@ class Replay:
     def _result(self, output: Message) -> None:
         """Show the value of a last expression as the shell's own display hook does."""
         hook = self._shell.displayhook
-        sys.stdout.flush()
-        sys.stderr.flush()
+        self._flush()
         # The prompt says which Out[n] it is: that of the cell that was submitted. What executes
         # notebooks by itself would take it for the number of the cell that runs now.
         alone = audience(self._shell) is Audience.NOBODY
