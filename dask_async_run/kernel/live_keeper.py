@@ -37,8 +37,13 @@ async function keep(model, anew) {
 }
 export default {
   initialize({model}) {
-    model.on('change:last', () => keep(model, false));
+    const again = () => keep(model, false);
+    // A cell that was deleted, and is put back, has what its card was then.
+    const cells = model.widget_manager?.context?.model?.cells?.changed;
+    cells?.connect(again);
+    model.on('change:last', again);
     keep(model, model.get('revived'));
+    return () => cells?.disconnect(again);
   },
 };
 """

@@ -210,6 +210,30 @@ def test_the_saved_notebook_has_the_summary(
     assert "%async_gather draw" in data["text/plain"]
 
 
+def test_a_deleted_cell_that_is_put_back(
+    open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
+) -> None:
+    """Its job ended meanwhile: the notebook is saved with the summary, and not as submitted."""
+    go = tmp_path / "go"
+    notebook = open_notebook(
+        f"%%async_run --name quick\nimport os\nwhile not os.path.exists({str(go)!r}): pass\nx = 1",
+        "%%async_run --name later\ny = x",
+    )
+    for cell in (1, 2):
+        notebook.run(cell)
+    until_shown(notebook, 2, "waits for", "quick")
+    for keys in ("Escape", "ArrowUp", "ArrowUp", "d", "d"):
+        notebook.page.keyboard.press(keys)
+    wait_for(lambda: "later" in notebook.cell(1).inner_text(), what="the cell has gone")
+    go.touch()
+    until_plain(notebook, 1)  # after the other one's card
+    for keys in ("Escape", "z"):
+        notebook.page.keyboard.press(keys)
+    until_shown(notebook, 1, "quick", "✔ finished")
+    until_plain(notebook, 1)
+    assert "finished" in saved_bundle(lab, notebook, 1)["text/plain"]
+
+
 def test_a_progress_bar(open_notebook: Open, tmp_path: Path) -> None:
     """tqdm's bar is shown as a bar, with its percentage, count, rate and time left."""
     go = tmp_path / "go"
