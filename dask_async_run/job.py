@@ -327,7 +327,7 @@ class JobView(_Record):
         A `State`.
     reason : str
         Why, for people: "killed by signal 9", "not run: 'train' failed"; of a pending job,
-        what it waits for if no worker can take it.
+        what it waits for if no worker can take it yet.
     submitted, started, ended : float or None
         Seconds since the epoch, scheduler's clock (`submitted`: client's).
     worker, host : str

@@ -247,6 +247,7 @@ class Follower:
                 watched.note = ""
             if glimpse is not None:
                 watched.see(glimpse)
+                watched.awaited = self.awaited(watched.view)
             forgotten = glimpse is not None and glimpse.view is None
             if forgotten or State(watched.view.state).terminal:
                 watched.note = "forgotten" if forgotten else ""

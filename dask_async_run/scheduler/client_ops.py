@@ -363,7 +363,8 @@ class ClientOps:
         """Answer a word that is another one when there is something new to see of a job."""
         live = self._registry.live.get(job)
         if live is not None:
-            return f"{self._registry.machine.records[job].state} {live.beats}"
+            record = self._registry.machine.records[job]
+            return f"{record.state} {live.beats} {len(record.after)}"
         if self._registry.is_open(job):
             return ""  # it has ended, and that is not on record yet: no news before it is
         rows = self._registry.rows(jobs=[job])

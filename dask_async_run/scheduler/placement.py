@@ -44,7 +44,7 @@ def why_nowhere(
 
 
 def waits_for(scheduler: Any, key: str | None, named: Collection[str] = ()) -> str:
-    """Say what the task `key` of a Dask scheduler waits for; empty if for nothing but its turn.
+    """Say what the task `key` of a Dask scheduler waits for; empty if for nothing.
 
     Parameters
     ----------
@@ -52,6 +52,8 @@ def waits_for(scheduler: Any, key: str | None, named: Collection[str] = ()) -> s
         By which the user has named workers.
     """
     task = scheduler.tasks.get(key)
+    if task is not None and task.state == "queued":
+        return "waits for a free slot"
     if task is None or task.state != "no-worker":
         return ""
     workers = {

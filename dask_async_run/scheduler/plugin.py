@@ -126,7 +126,7 @@ class RegistryPlugin(SchedulerPlugin):
                 spec._data_producer = True
 
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
-        if self.host is not None and "no-worker" in (start, finish):
+        if self.host is not None and ("no-worker" in (start, finish) or finish == "queued"):
             self.host.placed(key)
 
     def valid_workers_downscaling(
@@ -305,10 +305,14 @@ class RegistryHost:
         return places.waits_for(job) or self.tasks.waits_for(job, places.named(job))
 
     def placed(self, key: Any) -> None:
-        """Tell those who follow a job that no worker can take it now, or that one can."""
+        """Tell those who follow a job that no worker can take it now, or that one can.
+
+        Not for each of a sweep's members: nobody sees what one of a thousand waits for.
+        """
         job = self.tasks.job_of(key)
-        if job is not None:
-            self._say(job)
+        record = self.registry.machine.records.get(job) if job is not None else None
+        if record is not None and not record.sweep:
+            self._say(record.id)
 
     def _say(self, job: str) -> None:
         live = self.registry.live.get(job)

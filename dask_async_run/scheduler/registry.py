@@ -508,8 +508,10 @@ class JobRegistry:
             live = self.live.get(row["id"])
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
-                if row["state"] == State.PENDING and not row["reason"]:
-                    row["reason"] = self.cluster.waits_for(row["id"]) or self._coming(row["id"])
+                if row["state"] == State.PENDING:
+                    row["after"] = [job for job in row["after"] if job in self.machine.records]
+                    if not row["reason"] and not row["after"]:
+                        row["reason"] = self.cluster.waits_for(row["id"]) or self._coming(row["id"])
             if self.problem and row["id"] in self._changed:
                 row["reason"] = f"{NOT_ON_RECORD}: {self.problem}"
         return rows

@@ -44,7 +44,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 @pytest.fixture
 def follower(site: Site) -> Iterator[Follower]:
-    session: Any = SimpleNamespace(client=site.client, alive=True)
+    session: Any = SimpleNamespace(client=site.client, alive=True, awaited=lambda view: view.after)
     follower = Follower(session)
     yield follower
     follower.stop()
@@ -98,7 +98,7 @@ def test_another_follower_goes_on(site: Site, follower: Follower) -> None:
     spec = site.submit("long", "say here", "await-stop", "end cancelled")
     paper = watch(site, follower, spec)
     wait_for(lambda: paper.cards)
-    session: Any = SimpleNamespace(client=site.client, alive=True)
+    session: Any = SimpleNamespace(client=site.client, alive=True, awaited=lambda view: view.after)
     second = Follower(session, follower.stop())
     second.cancel(spec.id)
     wait_for(lambda: paper.last)

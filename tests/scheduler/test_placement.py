@@ -45,6 +45,26 @@ def test_what_is_missing_is_named(
     assert why_nowhere(wanted, places, workers).startswith(told)
 
 
+def test_what_a_pending_job_waits_for_now(site: Site, tmp_path: Path) -> None:
+    """Of the jobs before it those that have not ended; a free slot, if there is none."""
+    go = tmp_path / "go"
+    first = site.submit("first", "end finished")
+    slow = site.submit("slow", f"await {go}", "end finished")
+    last = site.submit("last", "end finished", after=[first.id, slow.id])
+    wait_for(lambda: site.registry.show(first.id).state == "finished", 60)
+    assert site.registry.show(last.id).after == [slow.id]
+    (seen,) = site.registry.look({last.id: ""}, {}, 5)
+    others = [site.submit(f"other-{n}", f"await {go}", "end finished") for n in range(6)]
+    wait_for(lambda: site.registry.show(others[-1].id).reason == "waits for a free slot", 60)
+    go.touch()
+    wait_for(lambda: site.registry.show(last.id).state == "finished", 60)
+    # Who follows it heard of both changes.
+    assert seen.view is not None
+    assert seen.view.after == [slow.id]
+    # What it waited for stays on record.
+    assert set(site.registry.show(last.id).after) == {first.id, slow.id}
+
+
 def test_a_job_waits_for_a_worker_with_its_resources(site: Site) -> None:
     """It says so to who asks and to who watches; a worker that comes later takes it."""
     spec = site.submit("train", "say hello", resources={"GPU": 1.0})
