@@ -307,12 +307,12 @@ class RegistryHost:
     def placed(self, key: Any) -> None:
         """Tell those who follow a job that no worker can take it now, or that one can.
 
-        Not for each of a sweep's members: nobody sees what one of a thousand waits for.
+        Of a sweep's member those who follow the sweep are told.
         """
         job = self.tasks.job_of(key)
         record = self.registry.machine.records.get(job) if job is not None else None
-        if record is not None and not record.sweep:
-            self._say(record.id)
+        if record is not None:
+            self._say(record.sweep or record.id)
 
     def _say(self, job: str) -> None:
         live = self.registry.live.get(job)

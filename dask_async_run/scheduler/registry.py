@@ -511,10 +511,16 @@ class JobRegistry:
                 if row["state"] == State.PENDING:
                     row["after"] = [job for job in row["after"] if job in self.machine.records]
                     if not row["reason"] and not row["after"]:
-                        row["reason"] = self.cluster.waits_for(row["id"]) or self._coming(row["id"])
+                        row["reason"] = self._waits_for(row["id"]) or self._coming(row["id"])
             if self.problem and row["id"] in self._changed:
                 row["reason"] = f"{NOT_ON_RECORD}: {self.problem}"
         return rows
+
+    def _waits_for(self, job: str) -> str:
+        """Say what a job's task waits for; of a sweep, which has none, its first member's."""
+        record = self.machine.records.get(job)
+        members = record.members if record is not None else None
+        return self.cluster.waits_for(next(iter(members.open), job) if members else job)
 
     def _coming(self, job: str) -> str:
         """Say that a job's inputs are being copied, if they are."""

@@ -193,6 +193,28 @@ def test_filters_and_keys(page: Any, session: Session) -> None:
     section(page).get_by_text("✔ finished").wait_for()
 
 
+def test_the_keyboard_alone(page: Any, session: Session, tmp_path: Path) -> None:
+    """An arrow key begins in the table, Tab leads on to what is done to the chosen jobs."""
+    session.run("1", name="before").wait()
+    names = ("endless-1", "endless-2")
+    jobs = [session.run(UNTIL.format(str(tmp_path / "never")), name=name) for name in names]
+    for name in names:
+        row(page, name, "running").wait_for()
+    page.get_by_placeholder("part of a name").focus()
+    for key in ("Tab", "ArrowDown", "ArrowDown"):
+        page.keyboard.press(key)
+    section(page).get_by_text("endless-1", exact=True).wait_for()
+    page.keyboard.press("Shift+ArrowUp")
+    cancel = page.get_by_role("button", name="Cancel…")
+    for _ in range(3):
+        if not cancel.evaluate("button => button.getRootNode().activeElement === button"):
+            page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("Cancel endless-").wait_for()
+    page.get_by_role("button", name="Cancel them").press("Enter")
+    wait_for(lambda: all(job.state == "cancelled" for job in jobs), TIMEOUT)
+
+
 def test_dasks_own_pages_lead_there(page: Any, session: Session) -> None:
     """From the menu; those who embed single plots find it, too."""
     assert session.dashboard is not None

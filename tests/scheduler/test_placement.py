@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from distributed import Worker
 
+from dask_async_run.namespace.axes import Axis
 from dask_async_run.scheduler.placement import why_nowhere
 from dask_async_run.scheduler.places import HERE, Place, Places, python_of
+from dask_async_run.sweeps import as_sweep
 from registry_site import Site
 from scripted import job_spec
 from waiting import wait_for
@@ -56,6 +58,9 @@ def test_what_a_pending_job_waits_for_now(site: Site, tmp_path: Path) -> None:
     (seen,) = site.registry.look({last.id: ""}, {}, 5)
     others = [site.submit(f"other-{n}", f"await {go}", "end finished") for n in range(6)]
     wait_for(lambda: site.registry.show(others[-1].id).reason == "waits for a free slot", 60)
+    sweep = as_sweep(job_spec("sweep", "end finished"), [Axis(("n",), [1, 2])], 0, False)
+    site.registry.create(sweep)
+    wait_for(lambda: site.registry.show(sweep.id).reason == "waits for a free slot", 60)
     go.touch()
     wait_for(lambda: site.registry.show(last.id).state == "finished", 60)
     # Who follows it heard of both changes.

@@ -194,7 +194,8 @@ class Page:
         self._verb = verb
         names = [self._board.label(job) for job in self._subjects(verb)] if verb else []
         self._yes.visible = self._no.visible = bool(names)
-        self._yes.label = {"cancel": "Cancel it", "rerun": "Run it again", "": ""}[verb]
+        which = "it" if len(names) < 2 else "them"
+        self._yes.label = {"cancel": f"Cancel {which}", "rerun": f"Run {which} again", "": ""}[verb]
         self._question.text = detail.question(verb, names) if names else ""
 
     def _do(self) -> None:

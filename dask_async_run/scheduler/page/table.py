@@ -137,6 +137,20 @@ const begin = (attempts) => {
   for (const end of ["pointerup", "pointercancel"]) {
     window.addEventListener(end, () => { if (pressed != null) { setTimeout(release) } })
   }
+  // The first arrow key begins somewhere. Tab leads out of the table, and not through each of its
+  // cells to the next one, which are thousands.
+  view.el.addEventListener("keydown", (event) => {
+    if (event.key === "Tab") {
+      event.stopPropagation()
+    } else if (/^Arrow(Up|Down)$/.test(event.key) && grid.getActiveCell() == null) {
+      event.stopPropagation()
+      event.preventDefault()
+      const chosen = grid.getSelectedRows()[0]
+      if (grid.getDataLength() > 0) { grid.setActiveCell(chosen ?? 0, 0) }
+    }
+  }, {capture: true})
+  const parts = ".slick-pane, .slick-viewport, .grid-canvas"
+  for (const part of view.shadow_el.querySelectorAll(parts)) { part.tabIndex = -1 }
   // A table draws again when there are rows more, but not when one has changed.
   let patched = false
   table.source.patching.connect(() => {
