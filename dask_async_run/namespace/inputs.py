@@ -11,6 +11,7 @@ the names of its own inputs (numbers and text have no place in a stream's memo).
 
 from __future__ import annotations
 
+import errno
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -471,6 +472,7 @@ def collect(
     words: Iterable[str] = (),
     sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
     largest: int | None = None,
+    full: int = errno.ENOSPC,
     asked: Iterable[Any] = (),
 ) -> Collected:
     """Write what the cell did to its namespace.
@@ -495,6 +497,8 @@ def collect(
         Answers the source texts of the files that code of the result comes from.
     largest : int or None
         Bytes of the largest buffer that there is space for.
+    full : int
+        The error's number where there was none for a larger one.
     asked : iterable of objects
         Of which `Collected.sent` says whether they travel.
     """
@@ -506,5 +510,6 @@ def collect(
         restored.atoms,
         lambda name: name not in assigned and is_hidden(name),
         largest,
+        full,
     )
     return writer.write(error, out, surroundings, only, also, set(words), sources, asked)

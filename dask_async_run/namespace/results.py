@@ -263,6 +263,8 @@ class ResultWriter:
         Names that are the shell's own.
     largest : int or None
         Bytes of the largest buffer that there is space for: what has larger ones fails.
+    full : int
+        The number of the error with which it does.
     """
 
     def __init__(
@@ -273,8 +275,10 @@ class ResultWriter:
         atoms: Mapping[int, Token],
         hidden: Callable[[str], bool],
         largest: int | None = None,
+        full: int = errno.ENOSPC,
     ) -> None:
         self._largest = largest
+        self._full = full
         self._namespace = namespace
         self._before = before
         self._baseline = baseline
@@ -591,7 +595,7 @@ class ResultWriter:
             if raw.nbytes < IN_BAND:
                 return True
             if self._largest is not None and raw.nbytes > self._largest:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                raise OSError(self._full, os.strerror(self._full))
             buffers.append(raw)
             return False
 

@@ -27,7 +27,7 @@ from dask_async_run.messages import pack, plain
 from dask_async_run.scheduler import taking_over
 from dask_async_run.scheduler.events import Members, Record
 from dask_async_run.scheduler.reader import JournalReader
-from dask_async_run.scheduler.schema import open_to_read, open_to_write, unreadable
+from dask_async_run.scheduler.schema import advice, open_to_read, open_to_write, unreadable
 from dask_async_run.sweeps import COLLECTING_RETRIES
 
 _BRIEF = (
@@ -137,7 +137,7 @@ class Journal(JournalReader):
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise ServerError(
-                f"the journal {self.path} cannot be written: {error}. Is there space left?"
+                f"the journal {self.path} cannot be written: {error}. {advice(error)}"
             ) from error
         self._writes.clear()
 

@@ -197,15 +197,19 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
+def advice(error: Exception) -> str:
+    """Say what may help where a journal cannot be written."""
+    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
+        return "Another process keeps it locked: end that one, or wait for it, and try again."
+    return "Is there space left on its disk, and can it be written to?"
+
+
 def unreadable(path: Path, error: Exception) -> ServerError:
     """Answer the error that says so of a journal."""
     said = error.strerror if isinstance(error, OSError) else str(error)
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
-        return ServerError(
-            f"the journal {path} cannot be used: {said}. Is there space left on its disk, and can "
-            "it be written to?"
-        )
+        return ServerError(f"the journal {path} cannot be used: {said}. {advice(error)}")
     return ServerError(
         f"the journal {path} cannot be read: {said or error}. Move it away, with the folder that "
         "it is in (its results are there), to start with an empty one."

@@ -8,7 +8,6 @@ followed by another one, see `remains`.
 from __future__ import annotations
 
 import atexit
-import errno
 import faulthandler
 import os
 import signal
@@ -42,7 +41,7 @@ _UNSEEN = ("get_ipython", "addaudithook", "register_at_fork", "ctypes", "cffi")
 EXIT_DEADLINE = 2.0
 """Seconds that exit functions and threads get after the result is out."""
 
-_NO_SPACE = os.strerror(errno.ENOSPC)
+_NO_SPACE = {os.strerror(number): said for number, said in payloads.NO_SPACE.items()}
 
 
 def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> NoReturn:
@@ -220,11 +219,17 @@ def _collect(
         result, changes = payloads.collect(inputs, spec, shell, error, keep)
     except Exception as failure:  # noqa: BLE001 - no space left, a user's __reduce__
         return lost_result(failure, ename, evalue), {}
-    full = sorted(name for name, why in result.failed.items() if _NO_SPACE in why)
+    full = {
+        name: said
+        for name, why in sorted(result.failed.items())
+        for error, said in _NO_SPACE.items()
+        if error in why
+    }
     outcome = State.FAILED if error is not None or full else State.FINISHED
     reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
     if full and not reason:
-        reason = f"the disk is full: there was no space for {', '.join(full[:5])}"
+        names = list(full)
+        reason = f"{full[names[0]]}: there was no space for {', '.join(names[:5])}"
         print(f"The cell has run, but {reason}.", file=sys.stderr)
     return {"outcome": str(outcome), "reason": reason, "result": result.to_message()}, changes
 

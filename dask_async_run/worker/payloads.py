@@ -24,7 +24,12 @@ from dask_async_run.worker.displays import error_text
 from dask_async_run.worker.files import WorkingFolder
 from dask_async_run.worker.shell import CellShell
 
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NO_SPACE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the limit on the size of files is too low (ulimit -f)",
+}
+"""Why there may be no space for a result, by the error's number."""
 
 _LARGEST = (None, 1 << 20, 0)
 """Bytes of the largest buffer that is stored; the next one if there was no space for that.
@@ -145,7 +150,7 @@ def collect(
     finalisers = _finalisers() - inputs.finalisers
     hook: Any = shell.displayhook
 
-    def attempt(largest: int | None) -> tuple[Collected, Payload]:
+    def attempt(largest: int | None, full: int) -> tuple[Collected, Payload]:
         collected = collect_names(
             inputs.restored,
             error,
@@ -157,17 +162,20 @@ def collect(
             words=_IDENTIFIER.findall(spec.code),
             sources=lambda files: surroundings.sources(files, shell),
             largest=largest,
+            full=full,
             asked=[*figures.values(), *finalisers],
         )
         return collected, inputs.store.put_payload(collected.stream, collected.buffers)
 
+    full = errno.ENOSPC
     for largest in _LARGEST:
         try:
-            collected, payload = attempt(largest)
+            collected, payload = attempt(largest, full)
             break
-        except OSError as full:
-            if full.errno not in NO_SPACE or largest == 0:
+        except OSError as failure:
+            if failure.errno not in NO_SPACE or largest == 0:
                 raise
+            full = failure.errno
     for finaliser in finalisers:
         if id(finaliser) in collected.sent:
             finaliser.atexit = False  # its object lives on where the result goes

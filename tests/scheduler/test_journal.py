@@ -365,6 +365,18 @@ def full(journal: Journal) -> Iterator[Callable[[bool], None]]:
     set_full(False)
 
 
+def test_a_journal_that_is_locked_is_no_full_disk(journal: Journal) -> None:
+    """Who holds it is to be ended; what could not be written is, afterwards."""
+    journal._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ServerError, match=r"is locked\. Another process keeps it locked"):
+        add(journal, "refused")
+    other.close()
+    add(journal, "after")
+    assert [v.name for v in journal.views()] == ["after"]
+
+
 def test_on_a_full_disk_a_new_job_is_refused_and_leaves_nothing(
     journal: Journal, full: Callable[[bool], None]
 ) -> None:

@@ -247,6 +247,20 @@ def test_a_result_that_cannot_be_stored_is_told(cells: Cells, tmp_path: Path) ->
     assert "could not be saved" in ended.text("stderr")
 
 
+def test_a_result_that_is_larger_than_files_may_be(cells: Cells) -> None:
+    """What is small comes back, of the rest it is said which limit was in the way."""
+    code = (
+        "import resource, numpy as np\nsmall = 1\nlarge = np.ones(1_000_000)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, resource.RLIM_INFINITY))"
+    )
+    ended = cells.run(code)
+    assert ended.state is State.FAILED
+    limit = "the limit on the size of files is too low (ulimit -f)"
+    assert ended.reason == f"{limit}: there was no space for large"
+    assert set(ended.result.failed) == {"large"}
+    assert "small" in ended.result.bound
+
+
 def test_a_cell_that_does_not_use_dask_has_nothing_of_it(cells: Cells) -> None:
     """It knows the way to the cluster, and does not go it."""
     ended = cells.run("import sys; print({'dask', 'distributed', 'tornado'} & {*sys.modules})")
