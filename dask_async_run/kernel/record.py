@@ -13,6 +13,7 @@ from typing import Any
 from dask_async_run.errors import FrameError
 from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
+from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
@@ -54,8 +55,8 @@ class Record:
         Names that were merged one by one (``--only``): they are not the job's any more.
     partial : object
         The table of a sweep that had not ended, as it was bound here last.
-    mutable : frozenset of int
-        ``id`` of the objects that the cell may change in place.
+    lineage : Lineage
+        What later cells come to through its names.
     sets_up : bool
         The cell does nothing but set what surrounds later ones, which wait for it.
     ended : JobView or None
@@ -81,7 +82,7 @@ class Record:
         self.settled = False
         self.brought: set[str] = set()
         self.partial: Any = None
-        self.mutable: frozenset[int] = frozenset()
+        self.lineage = Lineage()
         self.sets_up = False
         self.ended: JobView | None = None
         self._store = store

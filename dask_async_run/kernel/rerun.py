@@ -34,7 +34,7 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
     if failed:
         spec = only_unfinished(spec, view.id)
     record = Record(spec, session.store, session.namespace, old.kept, look_up=session.registry.spec)
-    record.mutable, record.sets_up = old.mutable, old.sets_up
+    record.lineage, record.sets_up = old.lineage, old.sets_up
     try:
         again = session.registry.create(spec)
     except FrameError as error:

@@ -27,6 +27,7 @@ from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.lineage import Followed, Lineage, Place, follow
 from dask_async_run.kernel.local_code import LARGEST, LocalCode
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.record import Record
@@ -35,13 +36,15 @@ from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.kernel.warming import imported
 from dask_async_run.looks import bytes_text
-from dask_async_run.namespace.analyse import Analysis, analyse
+from dask_async_run.namespace.analyse import Analysis, analyse, global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
+from dask_async_run.namespace.effects import functions_behind, learn
 from dask_async_run.namespace.inputs import is_hidden
+from dask_async_run.namespace.iterators import moves_on
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.remote import on_cluster
@@ -70,6 +73,7 @@ class Prepared:
         Names that come from other jobs, and from which.
     after : list of str
         Ids of jobs that must have finished first.
+    lineage : Lineage
     """
 
     analysis: Analysis
@@ -78,6 +82,7 @@ class Prepared:
     parents: list[Record] = field(default_factory=list)
     pending: dict[str, str] = field(default_factory=dict)
     after: list[str] = field(default_factory=list)
+    lineage: Lineage = field(default_factory=Lineage)
 
 
 def analyse_cell(shell: Any, code: str) -> Analysis:
@@ -157,15 +162,25 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     wanted = _wanted(session, analysis, code, pending)
     if axes:
         wanted = replace(wanted, axes=axes, not_here=wanted.not_here | given)
-    captured = _capture(session, wanted)
+    makers = {name: made.makers for name, made in pending.items()}
+    followed = follow(analysis.reads, makers)
+    while True:
+        captured = _capture(session, _with(wanted, followed.names))
+        further = follow({*followed.names, *captured.elsewhere}, makers)
+        if further.names <= {*followed.names, *captured.values, *captured.elsewhere}:
+            break
+        followed = further
+    followed = further
     elsewhere = sorted(captured.elsewhere & pending.keys())
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
+    analysis, lineage = _with_what_it_calls(analysis, captured, followed, set(elsewhere), makers)
     if not options.independent:
-        sharing = _sharing(session, captured)
-        parents |= {record.id: record for record in (*_setting_up(session), *sharing)}
+        parents |= {record.id: record for record in _setting_up(session)}
+        sharing = _sharing(session, captured, followed)
+        parents |= {record.id: record for record in sharing}
         ordered = _ordered(session, parents)
-        if sharing:
-            captured = _capture(session, wanted, _seeds(ordered, sharing))
+        if seeds := _seeds(session, ordered, sharing, captured):
+            captured = _capture(session, _with(wanted, followed.names), seeds)
     if session.drop_forgotten(parents.values()):
         return _prepare(session, code, options)
     ordered = _ordered(session, parents)
@@ -175,7 +190,7 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
         if view.id not in after:
             after.append(view.id)
     analysis = _with_what_is_new(analysis, session.namespace, pending)
-    return Prepared(analysis, captured, axes, ordered, names, after)
+    return Prepared(analysis, captured, axes, ordered, names, after, lineage)
 
 
 def _with_what_is_new(
@@ -285,6 +300,55 @@ def _wanted(
     )
 
 
+def _with(wanted: Wanted, names: Collection[str]) -> Wanted:
+    """Add names that functions of pending jobs may read when they are called."""
+    further = set(names) - wanted.reads.keys() - _PROVIDED
+    pending = further & wanted.not_here
+    if not further:
+        return wanted
+    reads = {**dict.fromkeys(pending, 1), **wanted.reads}
+    return replace(wanted, reads=reads, mentions=wanted.mentions | (further - pending))
+
+
+def _with_what_it_calls(
+    analysis: Analysis,
+    captured: Captured,
+    followed: Followed,
+    elsewhere: set[str],
+    makers: Mapping[str, Sequence[Record]],
+) -> tuple[Analysis, Lineage]:
+    """Add what a cell does through the functions that it calls; answer its lineage, too."""
+    effects = analysis.effects
+    called = {f for code in captured.codes for f in functions_behind(code)} | followed.functions
+    learned = learn({*called, *effects.functions})
+    known = elsewhere | captured.values.keys()
+    changes: set[str] = set()
+    binds: frozenset[str] = frozenset()
+    if effects.runs:
+        streams = {name for name, value in captured.values.items() if moves_on(value)}
+        changes = effects.changes.names(learned.changing) | learned.names
+        changes |= (followed.streams | streams) & analysis.reads.keys()
+        changes &= known | analysis.binds
+        binds = learned.binds
+    analysis = replace(analysis, mutates=analysis.mutates | changes, binds=analysis.binds | binds)
+    places = mutable_objects(captured, captured.values) | followed.places
+    changed = follow(analysis.mutates & elsewhere, makers)
+    needs = followed.needs.union(*effects.needs.values(), _read_by_code(captured))
+    return analysis, Lineage(
+        effects,
+        frozenset(analysis.imported),
+        places,
+        mutable_objects(captured, analysis.mutates) | changed.places,
+        frozenset({*called, *effects.functions}),
+        frozenset(needs),
+        effects.streams(learned.keepers),
+    )
+
+
+def _read_by_code(captured: Captured) -> frozenset[str]:
+    return frozenset(name for code in captured.codes for name in global_names(code).reads)
+
+
 def _words(code: str) -> frozenset[str]:
     return frozenset("".join(c if c.isalnum() or c == "_" else " " for c in code).split())
 
@@ -314,9 +378,9 @@ def _capture(session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None =
 # -- objects that an earlier job may change in place -----------------------------------
 
 
-def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
+def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[Place]:
     """Answer the ``id`` of every changeable object that is reachable from some inputs."""
-    found: set[int] = set()
+    found: set[Place] = set()
     pending = [captured.values[name] for name in names if name in captured.values]
     while pending:
         obj = pending.pop()
@@ -330,13 +394,30 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[int]:
     return frozenset(found)
 
 
-def _sharing(session: Session, captured: Captured) -> list[Record]:
-    """Answer the unfinished or ungathered jobs that may change an object of `captured`."""
-    candidates = [record for record in session.waiting() if record.mutable]
+def _sharing(session: Session, captured: Captured, followed: Followed) -> list[Record]:
+    """Answer the unfinished or ungathered jobs that may change an object which a cell sees."""
+    candidates = [record for record in session.waiting() if record.lineage.changes]
     if not candidates:
         return []
-    mine = mutable_objects(captured, captured.values)
-    return [r for r in _to_build_on(session, candidates) if not mine.isdisjoint(r.mutable)]
+    mine = mutable_objects(captured, captured.values) | followed.places
+    for record, objects in _brought(session, candidates):
+        if not mine.isdisjoint(map(id, objects)):
+            mine |= {record.id, *((record.id, name) for name in record.lineage.effects.definitions)}
+    return [
+        record
+        for record in _to_build_on(session, candidates)
+        if not mine.isdisjoint(record.lineage.changes)
+    ]
+
+
+def _brought(
+    session: Session, candidates: Iterable[Record]
+) -> Iterator[tuple[Record, Collection[Any]]]:
+    """Yield the gathered jobs that some build on, and their objects, which are here now."""
+    for job in {job for record in candidates for job in record.spec.parents} & session.gathered:
+        record = session.records.get(job)
+        if record is not None and record.loaded is not None:
+            yield record, record.loaded.objects.values()
 
 
 def _setting_up(session: Session) -> list[Record]:
@@ -357,20 +438,41 @@ def _to_build_on(session: Session, candidates: Sequence[Record]) -> list[Record]
     ]
 
 
-def _seeds(ordered: list[Record], sharing: list[Record]) -> dict[int, Any]:
-    """Answer tokens for the objects that earlier jobs may change.
+def _seeds(
+    session: Session, ordered: list[Record], sharing: list[Record], captured: Captured
+) -> dict[int, Any]:
+    """Answer tokens for the objects of some inputs that earlier jobs have, too.
 
+    That is those which they may change, and those that nothing here can have changed since.
     Of several jobs that may change an object the last one counts: it waits for
     the others and has the object from them.
     """
-    seeds: dict[int, Any] = {}
+    mine = set(map(id, captured.objects.values()))
+    changed = {place for record in sharing for place in record.lineage.changes}
+    first: dict[int, Any] = {}
+    last: dict[int, Any] = {}
     for number, record in enumerate(ordered):
-        if record not in sharing or record.kept is None:
+        if record.id in session.gathered and record.loaded is not None and sharing:
+            brought = ((id(obj), index) for index, obj in record.loaded.objects.items())
+            first |= {key: (2 * number + 2, index) for key, index in brought if key in mine}
+        if record.kept is None:
             continue
+        still = _is_nothing_run_since(session, record)
         for key, index in record.kept.indices().items():
-            if key in record.mutable:
-                seeds[key] = (2 * number + 1, index)
-    return seeds
+            if key in mine and (still or key in changed):
+                first[key] = (2 * number + 1, index)
+                if record in sharing and key in record.lineage.changes:
+                    last[key] = first[key]
+    return first | last
+
+
+def _is_nothing_run_since(session: Session, record: Record) -> bool:
+    """Whether all cells since a job was submitted, its own included, only submitted others."""
+    begun = record.spec.execution_count
+    if session.shell is None or begun is None or record.spec.of:
+        return False
+    typed = session.shell.history_manager.input_hist_raw
+    return all(text.startswith("%%async_run") for text in typed[begun:])
 
 
 def _ordered(session: Session, parents: Mapping[str, Record]) -> list[Record]:
@@ -447,7 +549,7 @@ def submit(
         view = session.registry.create(spec)
     record = Record(spec, session.store, session.namespace, kept, unders, session.registry.spec)
     if not prepared.axes:  # whose members change nothing here
-        record.mutable = mutable_objects(prepared.captured, prepared.analysis.mutates)
+        record.lineage = replace(prepared.lineage, places=prepared.lineage.places | {record.id})
         record.sets_up = prepared.analysis.sets_up
     session.records[spec.id] = record
     return record, view

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 # Statements that only call one of these show something. Nothing that would
 # exhaust an iterator is among them.
@@ -38,15 +39,55 @@ _MUTATORS = set(
 )
 
 
-def mutated(trees: Iterable[ast.AST]) -> set[str]:
-    """Names, of any scope, whose objects the code may change in place.
+@dataclass(frozen=True, slots=True, eq=False)
+class Changes:
+    """What a piece of code does to objects, whatever the functions that it calls do.
 
-    A name counts as well when its object gets another name here which is then
-    used to change it: ``for row in rows: row.append(0)`` changes ``rows``.
+    Parameters
+    ----------
+    found : frozenset of str
+        Names whose objects it may change by itself.
+    aliases : mapping of str to frozenset of str
+        Names that it gives, and those to whose objects.
+    calls : frozenset of (str, frozenset of str)
+        Functions and methods that it calls, and the names whose objects they get.
     """
+
+    found: frozenset[str]
+    aliases: Mapping[str, frozenset[str]]
+    calls: frozenset[tuple[str, frozenset[str]]]
+
+    def names(self, changing: Collection[str] = ()) -> set[str]:
+        """Answer names, of any scope, whose objects the code may change in place.
+
+        A name counts as well when its object gets another name here which is then
+        used to change it: ``for row in rows: row.append(0)`` changes ``rows``.
+
+        Parameters
+        ----------
+        changing : collection of str
+            Functions and methods that change what they get.
+        """
+        found = set(self.found)
+        for name, roots in self.calls:
+            if name in changing:
+                found |= roots
+        waiting = list(found)
+        while waiting:
+            new = self.aliases.get(waiting.pop(), frozenset()) - found
+            found |= new
+            waiting += new
+        return found
+
+
+def changes(trees: Iterable[ast.AST]) -> Changes:
+    """Find out what a piece of code does to objects."""
     found: set[str] = set()
     aliases: dict[str, set[str]] = defaultdict(set)
+    calls: set[tuple[str, frozenset[str]]] = set()
     for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Call):
+            calls.add(_call(node))
         match node:
             case ast.AugAssign(target=target):
                 found |= _roots(target)
@@ -73,12 +114,24 @@ def mutated(trees: Iterable[ast.AST]) -> set[str]:
                 found |= _roots(receiver)
             case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
                 found |= _roots(first)
-    waiting = list(found)
-    while waiting:
-        new = aliases.get(waiting.pop(), set()) - found
-        found |= new
-        waiting += new
-    return found
+    return Changes(
+        frozenset(found),
+        {name: frozenset(roots) for name, roots in aliases.items()},
+        frozenset(call for call in calls if call[0] and call[1]),
+    )
+
+
+def _call(call: ast.Call) -> tuple[str, frozenset[str]]:
+    """The name of what is called, and the names whose objects it gets."""
+    roots = {n for a in call.args for n in _roots(a)}
+    roots |= {n for keyword in call.keywords for n in _roots(keyword.value)}
+    match call.func:
+        case ast.Name(id=name):
+            return name, frozenset(roots)
+        case ast.Attribute(value=receiver, attr=name):
+            return name, frozenset(roots | _roots(receiver))
+        case _:
+            return "", frozenset()
 
 
 def _flat(targets: Iterable[ast.expr]) -> Iterator[ast.expr]:

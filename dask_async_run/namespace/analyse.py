@@ -26,10 +26,11 @@ from dask_async_run.namespace._code import (
     scan_all,
 )
 from dask_async_run.namespace._magics import Code
-from dask_async_run.namespace._mutations import mutated
+from dask_async_run.namespace._mutations import changes
 from dask_async_run.namespace._rewrite import Magic, names_of, rewrite
 from dask_async_run.namespace._setting_up import sets_up
 from dask_async_run.namespace._strings import words
+from dask_async_run.namespace.effects import Effects
 
 __all__ = ["Analysis", "CodeNames", "analyse", "global_names"]
 
@@ -84,6 +85,8 @@ class Analysis:
     unpickles : bool
         It may unpickle something, which looks up classes and functions of
         ``__main__`` by name.
+    effects : Effects
+        What it defines, and what it does through the functions that it calls.
     """
 
     reads: Mapping[str, int]
@@ -101,6 +104,7 @@ class Analysis:
     awaits: bool
     opaque: bool
     unpickles: bool
+    effects: Effects = field(default_factory=Effects)
 
 
 def analyse(
@@ -162,6 +166,18 @@ def _annotation(node: ast.AST) -> ast.expr | None:
     return None
 
 
+def _needs(statement: ast.stmt, code: CodeType) -> frozenset[str]:
+    """Answer the global names that are read when what a statement binds is used."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return global_names(code).reads
+    functions = (
+        inner
+        for inner in code.co_consts
+        if isinstance(inner, CodeType) and inner.co_name in ("<lambda>", "<genexpr>")
+    )
+    return frozenset(name for inner in functions for name in global_names(inner).reads)
+
+
 def _texts_of_fields(node: ast.ClassDef, lazy: bool) -> list[str]:
     """Answer the annotations of a class's own variables of which only the text is kept."""
     annotated = (each.annotation for each in node.body if isinstance(each, ast.AnnAssign))
@@ -186,6 +202,7 @@ class _Cell:
     imported: dict[str, tuple[str, str]] = field(default_factory=dict)
     trees: list[ast.AST] = field(default_factory=list)
     mutated: set[str] = field(default_factory=set)
+    effects: Effects = field(default_factory=Effects)
     weak: set[str] = field(default_factory=set)
     texts: list[str] = field(default_factory=list)
     active: bool = False
@@ -218,6 +235,9 @@ class _Cell:
         after = self.magics(magics, state)
         code = compile(ast.Module([statement], []), "<cell>", "exec", self.flags, dont_inherit=True)
         nested, end = scan(code, state, self.found, module=True)
+        self.effects.note(statement)
+        if needs := _needs(statement, code):
+            self.effects.need(statement, needs)
         for child, made in nested:
             if calm:
                 self.define(child, made)
@@ -298,7 +318,7 @@ class _Cell:
                 self.found.read(name, line)
         self.weak |= inner.weak | (inner.found.reads.keys() & local)
         self.found.add(inner.found)
-        self.mutated |= (inner.mutated | mutated(inner.trees)) - local
+        self.mutated |= (inner.mutated | changes(inner.trees).names()) - local
         self.texts += inner.texts
         self.dynamic |= inner.dynamic
         self.star |= inner.star
@@ -380,6 +400,9 @@ class _Cell:
         certain = frozenset(exit_.past & binds - found.deletes)
         unclear = self.dynamic or found.dynamic or self.opaque or self.star
         imported = {} if unclear else self.imported
+        self.effects.changes = changes(self.trees)
+        self.effects.runs = self.active
+        mutates = self.mutated | self.effects.changes.names()
         return Analysis(
             reads=reads,
             weak=frozenset((words(self.texts) | self.weak) - reads.keys()),
@@ -389,11 +412,12 @@ class _Cell:
             discarded=frozenset(found.erases.keys() - found.reads.keys()),
             imports=frozenset(found.imports),
             imported={n: imported[n] for n in imported.keys() & certain - self.made},
-            mutates=frozenset((self.mutated | mutated(self.trees)) & (found.loads | found.binds)),
+            mutates=frozenset(mutates & (found.loads | found.binds)),
             sets_up=settings,
             dynamic=self.dynamic or found.dynamic,
             star=self.star,
             awaits=awaits,
             opaque=self.opaque,
             unpickles=found.unpickles,
+            effects=self.effects,
         )

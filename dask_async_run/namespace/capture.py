@@ -104,6 +104,8 @@ class Captured:
     inputs : list of Input
     files : set of str
         ``co_filename`` of the code that goes along.
+    codes : set of CodeType
+        Of the functions of the notebook that go along.
     left_out : dict of str to str
         Names that were only mentioned and can't be pickled, and why.
     unsent : dict of str to str
@@ -130,6 +132,7 @@ class Captured:
     objects: dict[int, Any] = field(default_factory=dict)
     inputs: list[Input] = field(default_factory=list)
     files: set[str] = field(default_factory=set)
+    codes: set[types.CodeType] = field(default_factory=set)
     left_out: dict[str, str] = field(default_factory=dict)
     unsent: dict[str, str] = field(default_factory=dict)
     elsewhere: set[str] = field(default_factory=set)
@@ -228,6 +231,7 @@ class _Work:
         self.identifiers: set[str] = set(wanted.attributes)
         self.current: str | None = None
         self.files: set[str] = set()
+        self.codes: set[types.CodeType] = set()
         self.elsewhere: set[str] = set()
         self.needs: dict[str, list[str]] = {}
         self.disordered = False
@@ -265,6 +269,7 @@ class _Work:
         self.identifiers.update(identifiers(code))
         if function.__globals__ is not self._globals:
             return
+        self.codes.add(code)
         self._add_named(function)
         names = global_names(code)
         if self.current is not None:
@@ -417,6 +422,7 @@ def _write(
     if earlier is not None:
         work.reorder(earlier)
     captured.files, captured.elsewhere = work.files, work.elsewhere
+    captured.codes = work.codes
     file = io.BytesIO()
 
     def out_of_band(buffer: pickle.PickleBuffer) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import collections
+import collections.abc
 import itertools
 import operator
+import random
 import types
 from typing import Any
 
@@ -148,3 +149,13 @@ ITERATOR = Kind(
 def is_iterator(cls: type) -> bool:
     """Whether instances of a type are iterators whose position is known."""
     return cls in _SIMPLE_ITERATORS or cls in (enumerate, itertools.count, itertools.cycle)
+
+
+def moves_on(value: Any) -> bool:
+    """Whether a value is another one each time that it is used: iterators, random generators."""
+    kind = type(value)
+    return (
+        issubclass(kind, collections.abc.Iterator)
+        or isinstance(value, random.Random)
+        or (kind.__module__.startswith("numpy.random") and hasattr(kind, "standard_normal"))
+    )

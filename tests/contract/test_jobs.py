@@ -35,6 +35,127 @@ def test_a_pending_name_is_waited_for_on_the_cluster(kernel: RemoteKernel) -> No
     assert value(kernel, "x") == "new"
 
 
+QUEUES = {
+    "changes in place": (
+        ["rows = []; other = rows", "rows.append(1)", "other.append(2)", "seen = list(rows)"],
+        "rows, other is rows, seen",
+        ([1, 2], True, [1, 2]),
+    ),
+    "objects in objects": (
+        ["inner = [0]; outer = {'inner': inner}", "outer['inner'][0] = 5", "seen = inner[0]"],
+        "seen, outer['inner'] is inner",
+        (5, True),
+    ),
+    "an object of this kernel in a pending one": (
+        ["held = [here]", "held[0].append(1)", "here.append(2)", "seen = list(held[0])"],
+        "here, seen, held[0] is here",
+        ([1, 2], [1, 2], True),
+    ),
+    "an object of this kernel that a pending one holds": (
+        ["held = [here]", "seen = held[0] is here; here.append(1)", "held[0].append(2)"],
+        "seen, here, held[0] is here",
+        (True, [1, 2], True),
+    ),
+    "names that functions read": (
+        [
+            "def f(): return k + g()",
+            "def g(): return base",
+            "k = 1",
+            "a = f()",
+            "k = 2",
+            "b = f()",
+        ],
+        "a, b",
+        (11, 12),
+    ),
+    "names that methods read": (
+        [
+            "class A:\n  total = 0\n  def go(self): A.total += helper(); return A.total",
+            "def helper(): return base",
+            "made = A()",
+            "first = made.go()",
+            "second = made.go()",
+            "A.go = lambda self: 'patched'",
+            "third = made.go()",
+        ],
+        "first, second, third, A.total",
+        (10, 20, "patched", 20),
+    ),
+    "names that functions bind": (
+        ["k = 0\ndef bump():\n    global k\n    k += 1", "bump()", "a = k", "bump()", "b = k"],
+        "a, b, k",
+        (1, 2, 2),
+    ),
+    "a function of this kernel binds": (
+        ["count()", "a = counted", "count()"],
+        "a, counted",
+        (1, 2),
+    ),
+    "a function of this kernel changes": (
+        ["note('a')", "a = list(notes)", "b = note('b')"],
+        "a, notes",
+        (["a"], ["a", "b"]),
+    ),
+    "functions that change what they get": (
+        ["def add(rows): rows.append(1)\nmine = []", "x = add(mine)", "y = add(mine)"],
+        "mine",
+        [1, 1],
+    ),
+    "generators": (
+        ["gen = (i for i in range(9))", "a = next(gen)", "b = sum(x for x in gen if x < 3)"],
+        "a, b, list(gen)",
+        (0, 3, []),
+    ),
+    "closures that count": (
+        [
+            "def counter():\n  n = 0\n  def up():\n    nonlocal n; n += 1; return n\n  return up",
+            "up = counter()",
+            "a = up()",
+            "b = up()",
+        ],
+        "a, b",
+        (1, 2),
+    ),
+    "random generators": (
+        ["import random; rnd = random.Random(1)", "a = rnd.random()", "b = rnd.random()"],
+        "[a, b] == [(r := random.Random(1)).random(), r.random()]",
+        True,
+    ),
+}
+
+
+@pytest.mark.contract(11, 12)
+@pytest.mark.parametrize(("cells", "asked", "expected"), QUEUES.values(), ids=QUEUES.keys())
+def test_queued_cells_are_as_if_run_one_after_another(
+    kernel: RemoteKernel, cells: list[str], asked: str, expected: object
+) -> None:
+    """What a queued cell reads, it has as the cells before it leave it, however they do it."""
+    do(
+        kernel,
+        "here = []\nbase = 10\ncounted = 0\nnotes = []\n"
+        "def count():\n    global counted\n    counted += 1\n"
+        "def note(text): notes.append(text)",
+    )
+    for number, cell in enumerate(cells):
+        submit(kernel, f"queued{number}", cell)
+    said = do(kernel, "%async_gather " + " ".join(f"queued{n}" for n in range(len(cells))))
+    assert "left alone" not in said
+    assert value(kernel, asked) == expected
+
+
+@pytest.mark.contract(11, 12)
+def test_a_queued_cell_waits_for_no_other_objects(kernel: RemoteKernel) -> None:
+    """What an earlier cell imports and defines is changed by nobody who only uses it."""
+    submit(kernel, "setup", "import math\ndef double(x): return 2 * x")
+    submit(kernel, "left", "a = []\n" + WAIT.format("go") + "a.append(math.sqrt(double(8)))")
+    submit(kernel, "right", "b = [math.sqrt(double(2))]; b.append(1)")
+    do(kernel, "%async_gather right")  # while the other one has not ended
+    assert value(kernel, "b") == [2.0, 1]
+    let_go(kernel, "go")
+    do(kernel, "%async_gather left")
+    assert value(kernel, "a") == [4.0]
+
+
 @pytest.mark.contract(11)
 def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: RemoteKernel) -> None:
     """What a job may bind and does not is as an earlier job left it, or as it is here."""

@@ -25,6 +25,7 @@ from cloudpickle import cloudpickle as _cp
 
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobResult, JobSpec, Payload
+from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.record import Record
 from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.capture import Captured, Wanted, capture
@@ -238,7 +239,7 @@ class Notebook:
             for number, parent in enumerate(parents)
             if parent.record.kept is not None
             for key, index in parent.record.kept.indices().items()
-            if key in parent.record.mutable
+            if key in parent.record.lineage.changes
         }
         captured = capture(
             self.namespace, self.wanted(code, elsewhere, elsewhere - certain), seeds=seeds
@@ -255,8 +256,10 @@ class Notebook:
         )
         kept = Kept(captured, self.namespace)
         record = Record(spec, self.store, self.namespace, kept)
-        record.mutable = frozenset(
-            id(obj) for obj in captured.objects.values() if kind_of(obj) is not None
+        record.lineage = Lineage(
+            changes=frozenset(
+                id(obj) for obj in captured.objects.values() if kind_of(obj) is not None
+            )
         )
         self.records[spec.id] = record
         return Run(self, code, record, captured, analyse(code), parents, options=options)

@@ -1,0 +1,275 @@
+"""What functions do to a notebook when they are called: a guess from their sources.
+
+It decides which jobs wait for one another, as `_mutations` does for the statements of a cell;
+which objects have changed is found out by looking at them.
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import CodeType
+
+from dask_async_run.namespace._mutations import Changes, changes
+from dask_async_run.namespace._rewrite import names_of
+
+_DRAWS = frozenset(
+    "normal uniform integers standard_normal poisson binomial exponential permutation".split()
+)
+"""Methods of random generators, which move on with each number."""
+_STREAMS = frozenset(
+    """
+    iter map filter zip enumerate reversed count cycle chain islice starmap takewhile dropwhile
+    accumulate product permutations combinations open Random default_rng RandomState
+    """.split()
+)
+_STREAM_METHODS = frozenset(
+    """
+    default_rng RandomState Random open reader DictReader cursor execute finditer iterdir glob
+    iglob rglob scandir StringIO BytesIO iterrows itertuples from_iterable connect
+    """.split()
+)
+_GENERATOR = "(generator)"
+_OWN_ATTRIBUTES = ("__init__", "__post_init__", "__new__")
+
+Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Function:
+    """A function, or a class as what is called to make an instance.
+
+    Parameters
+    ----------
+    name : str
+    top : str
+        The name of the module-level statement that it is in.
+    parameters, own : frozenset of str
+        Its parameters, and all names that are not global in it.
+    changes : Changes
+    binds : frozenset of str
+        Names that it declares ``global``.
+    keeps : bool
+        What it answers moves on with each use: a generator, a closure that counts.
+    """
+
+    name: str
+    top: str
+    parameters: frozenset[str]
+    own: frozenset[str]
+    changes: Changes
+    binds: frozenset[str]
+    keeps: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What calling some functions may do.
+
+    Parameters
+    ----------
+    changing : frozenset of str
+        Functions and methods that change an argument.
+    names : frozenset of str
+        Names that are not their own whose objects they change.
+    binds : frozenset of str
+        Names that they bind.
+    keepers : frozenset of str
+        Functions whose answers move on with each use.
+    """
+
+    changing: frozenset[str]
+    names: frozenset[str]
+    binds: frozenset[str]
+    keepers: frozenset[str]
+
+
+@dataclass(slots=True)
+class Effects:
+    """What a cell does, as far as it depends on the functions that it calls.
+
+    Parameters
+    ----------
+    functions : list of Function
+        Those that it defines.
+    needs : dict of str to frozenset of str
+        Names that it binds, and the global names that may be read when they are used.
+    definitions : set of str
+        The names that its ``def`` and ``class`` statements bind.
+    made : dict of str to set of str
+        Names that it assigns, and the functions whose answers it assigns.
+    changes : Changes
+        What it changes itself; nothing if it only defines.
+    runs : bool
+        Whether it may call a function.
+    """
+
+    functions: list[Function] = field(default_factory=list)
+    needs: dict[str, frozenset[str]] = field(default_factory=dict)
+    definitions: set[str] = field(default_factory=set)
+    made: dict[str, set[str]] = field(default_factory=dict)
+    changes: Changes = field(default_factory=lambda: changes(()))
+    runs: bool = False
+
+    def note(self, statement: ast.AST) -> None:
+        """Add what a module-level statement defines and assigns."""
+        self.functions += functions_of([statement])
+        for node in ast.walk(statement):
+            match node:
+                case ast.Assign(targets=targets, value=value):
+                    self._assign(targets, value)
+                case ast.NamedExpr(target=target, value=value):
+                    self._assign([target], value)
+                case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
+                    self._assign([target], value)
+
+    def _assign(self, targets: Iterable[ast.expr], value: ast.expr) -> None:
+        callees = set(_callees(value))
+        for name in {name for target in targets for name in names_of(target)}:
+            self.made.setdefault(name, set()).update(callees)
+
+    def need(self, statement: ast.AST, names: frozenset[str]) -> None:
+        """Note the global names that are read when what a statement binds is used."""
+        bound = {statement.name} if isinstance(statement, Definition) else names_of(statement)
+        if isinstance(statement, Definition):
+            self.definitions |= bound
+        for name in bound:
+            self.needs[name] = self.needs.get(name, frozenset()) | names
+
+    def streams(self, keepers: frozenset[str]) -> frozenset[str]:
+        """Answer the names that it binds to what moves on with each use."""
+        return frozenset(
+            name for name, callees in self.made.items() if callees & (keepers | {_GENERATOR})
+        )
+
+
+def _callees(value: ast.expr) -> Iterator[str]:
+    match value:
+        case ast.GeneratorExp():
+            yield _GENERATOR
+        case ast.Call(func=ast.Name(id=name)):
+            yield _GENERATOR if name in _STREAMS else name
+        case ast.Call(func=ast.Attribute(value=receiver, attr=name)):
+            of_itertools = isinstance(receiver, ast.Name) and receiver.id == "itertools"
+            yield _GENERATOR if name in _STREAM_METHODS or of_itertools else name
+        case ast.Tuple(elts=parts) | ast.List(elts=parts):
+            for part in parts:
+                yield from _callees(part)
+
+
+def functions_of(
+    trees: Iterable[ast.AST], outer: frozenset[str] = frozenset(), top: str = ""
+) -> Iterator[Function]:
+    """Yield the functions that are defined in some code, at any depth.
+
+    Parameters
+    ----------
+    outer : frozenset of str
+        Names of the functions around it.
+    top : str
+        The module-level definition that it is in.
+    """
+    for tree in trees:
+        inside, name = outer, top
+        match tree:
+            case ast.FunctionDef() | ast.AsyncFunctionDef():
+                name = top or tree.name
+                function = _function(tree, outer, name)
+                yield function
+                inside = function.own
+            case ast.ClassDef():
+                name = top or tree.name
+                yield from _constructors(tree, outer, name)
+        yield from functions_of(ast.iter_child_nodes(tree), inside, name)
+
+
+def _function(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, outer: frozenset[str], top: str
+) -> Function:
+    arguments = node.args
+    parameters = {a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
+    parameters |= {a.arg for a in (arguments.vararg, arguments.kwarg) if a is not None}
+    binds = {n for inner in ast.walk(node) if isinstance(inner, ast.Global) for n in inner.names}
+    own = outer | parameters | {n for part in node.body for n in names_of(part)}
+    keeps = any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Nonlocal) for n in ast.walk(node))
+    return Function(
+        node.name,
+        top,
+        frozenset(parameters),
+        frozenset(own - binds),
+        changes(node.body),
+        frozenset(binds),
+        keeps,
+    )
+
+
+def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterator[Function]:
+    """Yield what making an instance of a class does to the arguments."""
+    for method in node.body:
+        if not isinstance(method, ast.FunctionDef):
+            continue
+        if method.name in _OWN_ATTRIBUTES or method.name == "__next__":
+            found = _function(method, outer, top)
+            first = {a.arg for a in method.args.args[:1]}
+            yield Function(
+                node.name,
+                top,
+                found.parameters - first,
+                found.own,
+                found.changes,
+                found.binds,
+                method.name == "__next__",
+            )
+
+
+def functions_behind(code: CodeType) -> Iterator[Function]:
+    """Yield the functions that a code object of a cell was compiled from, if its text is known."""
+    text = "".join(linecache.getlines(code.co_filename))
+    if text:
+        yield from _by_line(text).get((code.co_name, code.co_firstlineno), ())
+
+
+@lru_cache(maxsize=512)
+def _by_line(text: str) -> Mapping[tuple[str, int], tuple[Function, ...]]:
+    found: dict[tuple[str, int], tuple[Function, ...]] = {}
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError):
+        return found
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
+            found[node.name, line] = tuple(functions_of([node]))
+        elif isinstance(node, ast.ClassDef):
+            makers = tuple(_constructors(node, frozenset(), node.name))
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef):
+                    line = min([method.lineno, *(d.lineno for d in method.decorator_list)])
+                    found[method.name, line] = makers + tuple(functions_of([method]))
+    return found
+
+
+def learn(functions: Iterable[Function]) -> Learned:
+    """Find out what functions do that may call one another."""
+    functions = list(functions)
+    changing = set(_DRAWS)
+    while True:
+        new = {
+            function.name
+            for function in functions
+            if function.name not in changing
+            and not function.parameters.isdisjoint(function.changes.names(changing))
+        }
+        if not new:
+            break
+        changing |= new
+    names = {n for f in functions for n in f.changes.names(changing) - f.own}
+    return Learned(
+        frozenset(changing),
+        frozenset(names),
+        frozenset(name for function in functions for name in function.binds),
+        frozenset(function.name for function in functions if function.keeps),
+    )

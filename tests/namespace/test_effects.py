@@ -1,0 +1,58 @@
+"""What functions do to a notebook when they are called, by their sources."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from dask_async_run.namespace.analyse import analyse
+from dask_async_run.namespace.effects import functions_of, learn
+
+LEARNED = [
+    ("def f(x): x.append(1)", "f", ""),
+    ("def f(x): return x + 1", "", ""),
+    ("def f(x): y = list(x); y.append(1)", "", ""),
+    ("def g(x): f(x)\ndef f(x): x[0] = 1", "f g", ""),
+    ("def f(x): seen.append(1)", "", "seen"),
+    ("def f(seen): seen.append(1)", "f", ""),
+    ("class A:\n  def go(self): self.n += 1", "go", ""),
+    ("class A:\n  def go(self): return self.n", "", ""),
+    ("class A:\n  def __init__(self, all): all.append(self)", "A __init__", ""),
+    ("class A:\n  def __init__(self): self.x = 1", "__init__", ""),
+]
+
+
+@pytest.mark.contract(12)
+@pytest.mark.parametrize(("source", "changing", "names"), LEARNED)
+def test_what_functions_change(source: str, changing: str, names: str) -> None:
+    """Their arguments, those of functions that they call, and what they have from elsewhere."""
+    learned = learn(functions_of(ast.parse(source).body))
+    assert learned.changing - learn(()).changing == set(changing.split())
+    assert learned.names == set(names.split())
+
+
+@pytest.mark.contract(12)
+@pytest.mark.parametrize(
+    ("source", "streams"),
+    [
+        ("g = (i for i in x)", "g"),
+        ("g = iter(x); n = len(x)", "g"),
+        ("rng = np.random.default_rng(1)", "rng"),
+        ("def f(): yield 1\ng = f()\nx = h()", "g"),
+        ("def f():\n  n = 0\n  def up():\n    nonlocal n\n    n += 1\n  return up\nup = f()", "up"),
+    ],
+)
+def test_what_moves_on_with_each_use(source: str, streams: str) -> None:
+    """Generators, iterators, random generators, closures that count."""
+    effects = analyse(source).effects
+    assert effects.streams(learn(effects.functions).keepers) == set(streams.split())
+
+
+@pytest.mark.contract(11)
+def test_what_a_definition_needs() -> None:
+    """Names that are read when it is made, or when it is used."""
+    effects = analyse("class A(B):\n  def go(self): return f(k)\ntable = {1: lambda: k}").effects
+    assert effects.definitions == {"A"}
+    assert effects.needs["A"] >= {"B", "f", "k"}
+    assert effects.needs["table"] == {"k"}
