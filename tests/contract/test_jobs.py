@@ -116,6 +116,16 @@ QUEUES = {
         "a, b",
         (1, 2),
     ),
+    "a database in memory": (
+        [
+            "import sqlite3; con = sqlite3.connect(':memory:'); cur = con.cursor()",
+            "cur.execute('create table t (a)'); None",
+            "cur.executemany('insert into t values (?)', [(1,), (2,)]); con.commit()",
+            "rows = con.execute('select * from t').fetchall()",
+        ],
+        "rows",
+        [(1,), (2,)],
+    ),
     "random generators": (
         ["import random; rnd = random.Random(1)", "a = rnd.random()", "b = rnd.random()"],
         "[a, b] == [(r := random.Random(1)).random(), r.random()]",
