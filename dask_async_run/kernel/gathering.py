@@ -37,6 +37,7 @@ from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced
 from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Merger, Plan
+from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.salvage import NotLoadedError
@@ -254,7 +255,7 @@ class Gatherer:
         def somebody_has(entry: tuple[Any, Any]) -> bool:
             return any(
                 referrer is not entry
-                and not isinstance(referrer, types.FrameType)
+                and not isinstance(referrer, (types.FrameType, NamespaceUnpickler))
                 and not is_replaced(referrer)
                 and not any(part.holds(referrer) for part in ours)
                 for referrer in gc.get_referrers(entry[0])

@@ -36,6 +36,10 @@ class Lineage:
         Names that these read.
     streams : frozenset of str
         Names that it binds to what moves on with each use.
+    binds_more : bool
+        It may bind names that nobody knows before it has run (``exec``, a star import).
+    star : bool
+        Names of builtins may be among them, for it imports all that a module has.
     """
 
     effects: Effects = field(default_factory=Effects)
@@ -45,6 +49,8 @@ class Lineage:
     functions: frozenset[Function] = frozenset()
     needs: frozenset[str] = frozenset()
     streams: frozenset[str] = frozenset()
+    binds_more: bool = False
+    star: bool = False
 
 
 class Submitted(Protocol):

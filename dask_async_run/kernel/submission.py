@@ -12,6 +12,7 @@ taken (see `dask_async_run.kernel.snapshot`), and the registry copies it while t
 from __future__ import annotations
 
 import argparse
+import builtins
 import sys
 import time
 import types
@@ -22,7 +23,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dask_async_run import surroundings
-from dask_async_run.errors import FrameError, OptionError, ServerError
+from dask_async_run.errors import FrameError, NotPickledError, OptionError, ServerError
 from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload, State
 from dask_async_run.kernel.caching import cache_key
@@ -159,11 +160,16 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     )
     given = {name for axis in axes for name in axis.names}
     pending = {name: made for name, made in pending.items() if name not in given}
+    if not options.independent:
+        pending |= _perhaps_made(session, analysis.reads.keys() - pending.keys() - given)
+        _refuse_handles(session, analysis)
     wanted = _wanted(session, analysis, code, pending)
     if axes:
         wanted = replace(wanted, axes=axes, not_here=wanted.not_here | given)
     makers = {name: made.makers for name, made in pending.items()}
-    followed = follow(analysis.reads, makers)
+    evaluated = analysis.weak if analysis.dynamic or analysis.opaque else analysis.effects.spelled
+    asked = analysis.reads.keys() | (evaluated & pending.keys())
+    followed = follow(asked, makers)
     while True:
         captured = _capture(session, _with(wanted, followed.names))
         further = follow({*followed.names, *captured.elsewhere}, makers)
@@ -264,6 +270,35 @@ def pending_names(session: Session) -> dict[str, PendingName]:
     return found
 
 
+def _perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingName]:
+    """Answer names that nobody has, and the jobs that may bind any name before they have ended."""
+    missing = [name for name in names if name not in session.namespace and name not in _PROVIDED]
+    candidates = [record for record in session.waiting() if record.lineage.binds_more]
+    if not missing or not candidates:
+        return {}
+    jobs = [r for r in _to_build_on(session, candidates) if r.ended is None]
+    stars = [record for record in jobs if record.lineage.star]
+    makers = {name: stars if hasattr(builtins, name) else jobs for name in missing}
+    return {name: PendingName(list(found), False) for name, found in makers.items() if found}
+
+
+def _refuse_handles(session: Session, analysis: Analysis) -> None:
+    """Refuse a cell that reads the last results (``_``), of which one is to be gathered yet."""
+    handles = {id(r.handle): r for r in session.waiting() if r.handle is not None}
+    for name, line in analysis.reads.items():
+        record = handles.get(id(session.namespace.get(name))) if is_hidden(name) else None
+        if record is not None:
+            job = record.spec.name
+            raise NotPickledError(
+                name,
+                "Job",
+                (name,),
+                line,
+                f"it stands for the result of {job}, which has not been gathered",
+                f"Gather it first (%async_gather {job}), or give that result a name in {job}.",
+            )
+
+
 def stale_names(
     session: Session, pending: Mapping[str, PendingName], reads: Iterable[str]
 ) -> dict[str, PendingName]:
@@ -327,7 +362,7 @@ def _with_what_it_calls(
     if effects.runs:
         streams = {name for name, value in captured.values.items() if moves_on(value)}
         changes = effects.changes.names(learned.changing) | learned.names
-        changes |= (followed.streams | streams) & analysis.reads.keys()
+        changes |= (followed.streams | streams | learned.moving) & analysis.reads.keys()
         changes &= known | analysis.binds
         binds = learned.binds
     analysis = replace(analysis, mutates=analysis.mutates | changes, binds=analysis.binds | binds)
@@ -342,6 +377,8 @@ def _with_what_it_calls(
         frozenset({*called, *effects.functions}),
         frozenset(needs),
         effects.streams(learned.keepers),
+        analysis.dynamic or analysis.star or analysis.opaque,
+        analysis.star,
     )
 
 

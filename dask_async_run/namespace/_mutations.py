@@ -105,6 +105,9 @@ def changes(trees: Iterable[ast.AST]) -> Changes:
             case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
                 found |= _items([target])
                 _alias(aliases, [target], _roots(value, deep=False))
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                for decorator in node.decorator_list:
+                    found |= _decorated(decorator)
             case ast.Delete(targets=targets):
                 found |= _items(targets)
             case ast.Expr(value=value):
@@ -119,6 +122,17 @@ def changes(trees: Iterable[ast.AST]) -> Changes:
         {name: frozenset(roots) for name, roots in aliases.items()},
         frozenset(call for call in calls if call[0] and call[1]),
     )
+
+
+def _decorated(decorator: ast.expr) -> set[str]:
+    """Names that decorating something changes: ``@app.route("/")``, ``@show.register``."""
+    match decorator:
+        case ast.Call():
+            return _touched(decorator)
+        case ast.Attribute(value=receiver):
+            return _roots(receiver)
+        case _:
+            return set()
 
 
 def _call(call: ast.Call) -> tuple[str, frozenset[str]]:

@@ -15,9 +15,13 @@ from types import CodeType
 
 from dask_async_run.namespace._mutations import Changes, changes
 from dask_async_run.namespace._rewrite import names_of
+from dask_async_run.namespace._strings import words
 
 _DRAWS = frozenset(
-    "normal uniform integers standard_normal poisson binomial exponential permutation".split()
+    """
+    normal uniform integers standard_normal poisson binomial exponential permutation random choice
+    choices shuffle randint gauss
+    """.split()
 )
 """Methods of random generators, which move on with each number."""
 _STREAMS = frozenset(
@@ -32,6 +36,10 @@ _STREAM_METHODS = frozenset(
     iglob rglob scandir StringIO BytesIO iterrows itertuples from_iterable connect
     """.split()
 )
+_EVALUATING = frozenset(
+    "query eval exec ols glm logit from_formula dmatrix dmatrices format_map timeit sql".split()
+)
+"""Functions and methods that look names of their texts up."""
 _GENERATOR = "(generator)"
 _OWN_ATTRIBUTES = ("__init__", "__post_init__", "__new__")
 
@@ -49,6 +57,8 @@ class Function:
         The name of the module-level statement that it is in.
     parameters, own : frozenset of str
         Its parameters, and all names that are not global in it.
+    defaults : frozenset of str
+        Parameters that have a default, whose changes the next call sees.
     changes : Changes
     binds : frozenset of str
         Names that it declares ``global``.
@@ -60,6 +70,7 @@ class Function:
     top: str
     parameters: frozenset[str]
     own: frozenset[str]
+    defaults: frozenset[str]
     changes: Changes
     binds: frozenset[str]
     keeps: bool
@@ -79,12 +90,15 @@ class Learned:
         Names that they bind.
     keepers : frozenset of str
         Functions whose answers move on with each use.
+    moving : frozenset of str
+        Functions that move on with each call: they change a default.
     """
 
     changing: frozenset[str]
     names: frozenset[str]
     binds: frozenset[str]
     keepers: frozenset[str]
+    moving: frozenset[str]
 
 
 @dataclass(slots=True)
@@ -105,6 +119,8 @@ class Effects:
         What it changes itself; nothing if it only defines.
     runs : bool
         Whether it may call a function.
+    spelled : set of str
+        Words of texts that are evaluated: ``df.query("a > @limit")``.
     """
 
     functions: list[Function] = field(default_factory=list)
@@ -113,6 +129,7 @@ class Effects:
     made: dict[str, set[str]] = field(default_factory=dict)
     changes: Changes = field(default_factory=lambda: changes(()))
     runs: bool = False
+    spelled: set[str] = field(default_factory=set)
 
     def note(self, statement: ast.AST) -> None:
         """Add what a module-level statement defines and assigns."""
@@ -125,6 +142,9 @@ class Effects:
                     self._assign([target], value)
                 case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
                     self._assign([target], value)
+                case ast.Call(func=ast.Name(id=name) | ast.Attribute(attr=name)):
+                    if name in _EVALUATING:
+                        self.spelled |= words(_texts(node))
 
     def _assign(self, targets: Iterable[ast.expr], value: ast.expr) -> None:
         callees = set(_callees(value))
@@ -160,6 +180,12 @@ def _callees(value: ast.expr) -> Iterator[str]:
                 yield from _callees(part)
 
 
+def _texts(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+
+
 def functions_of(
     trees: Iterable[ast.AST], outer: frozenset[str] = frozenset(), top: str = ""
 ) -> Iterator[Function]:
@@ -192,6 +218,10 @@ def _function(
     arguments = node.args
     parameters = {a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
     parameters |= {a.arg for a in (arguments.vararg, arguments.kwarg) if a is not None}
+    positional = [*arguments.posonlyargs, *arguments.args]
+    defaults = {a.arg for a in positional[len(positional) - len(arguments.defaults) :]}
+    named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    defaults |= {a.arg for a, default in named if default is not None}
     binds = {n for inner in ast.walk(node) if isinstance(inner, ast.Global) for n in inner.names}
     own = outer | parameters | {n for part in node.body for n in names_of(part)}
     keeps = any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Nonlocal) for n in ast.walk(node))
@@ -200,6 +230,7 @@ def _function(
         top,
         frozenset(parameters),
         frozenset(own - binds),
+        frozenset(defaults),
         changes(node.body),
         frozenset(binds),
         keeps,
@@ -219,6 +250,7 @@ def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterat
                 top,
                 found.parameters - first,
                 found.own,
+                found.defaults,
                 found.changes,
                 found.binds,
                 method.name == "__next__",
@@ -272,4 +304,9 @@ def learn(functions: Iterable[Function]) -> Learned:
         frozenset(names),
         frozenset(name for function in functions for name in function.binds),
         frozenset(function.name for function in functions if function.keeps),
+        frozenset(
+            function.name
+            for function in functions
+            if not function.defaults.isdisjoint(function.changes.names(changing))
+        ),
     )

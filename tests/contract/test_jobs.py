@@ -126,6 +126,35 @@ QUEUES = {
         "rows",
         [(1,), (2,)],
     ),
+    "mutable defaults": (
+        ["def rows(found=[]): found.append(len(found)); return found", "a = rows()", "b = rows()"],
+        "b, rows.__defaults__[0] is b",
+        ([0, 1], True),
+    ),
+    "decorators that register": (
+        [
+            "from functools import singledispatch\n@singledispatch\ndef kind(x): return 'other'",
+            "@kind.register\ndef _(x: int): return 'int'",
+            "a = kind(1), kind('')",
+        ],
+        "a",
+        ("int", "other"),
+    ),
+    "names that nobody knows before": (
+        ["from string import *", "a = capwords('a b')", "exec('made = 5')", "b = made"],
+        "a, b",
+        ("A B", 5),
+    ),
+    "names that are looked up": (
+        ["x = 1; base += 1", "del x", "a = sorted({'x', 'base', 'b'} & globals().keys()); b = 1"],
+        "a",
+        ["base"],
+    ),
+    "names in texts that are evaluated": (
+        ["k = 1", "j = 'k'; k = 2", "a = eval('k + 1'); b = eval(j)"],
+        "a, b",
+        (3, 2),
+    ),
     "random generators": (
         ["import random; rnd = random.Random(1)", "a = rnd.random()", "b = rnd.random()"],
         "[a, b] == [(r := random.Random(1)).random(), r.random()]",
@@ -150,7 +179,21 @@ def test_queued_cells_are_as_if_run_one_after_another(
         submit(kernel, f"queued{number}", cell)
     said = do(kernel, "%async_gather " + " ".join(f"queued{n}" for n in range(len(cells))))
     assert "left alone" not in said
+    assert "new object" not in said
     assert value(kernel, asked) == expected
+
+
+@pytest.mark.contract(21)
+def test_the_last_result_of_a_job_cannot_be_queued(kernel: RemoteKernel) -> None:
+    """It is refused, with the job that is to be gathered first."""
+    submit(kernel, "shows", "6 * 7")
+    refused = kernel.execute("%%async_run --name last\nx = _")
+    assert "the result of shows" in refused.error
+    assert "%async_gather shows" in refused.error
+    do(kernel, "%async_gather shows")
+    submit(kernel, "last", "x = _")
+    do(kernel, "%async_gather last")
+    assert value(kernel, "x") == 42
 
 
 @pytest.mark.contract(11, 12)

@@ -56,3 +56,19 @@ def test_what_a_definition_needs() -> None:
     assert effects.definitions == {"A"}
     assert effects.needs["A"] >= {"B", "f", "k"}
     assert effects.needs["table"] == {"k"}
+
+
+@pytest.mark.contract(12)
+def test_functions_that_move_on() -> None:
+    """Those that change one of their defaults."""
+    learned = learn(functions_of(ast.parse("def f(a, b=[], *, c=[]): b.append(a)").body))
+    assert learned.moving == {"f"}
+    assert not learn(functions_of(ast.parse("def f(a, b=1): a.x = b").body)).moving
+
+
+@pytest.mark.contract(2, 11)
+def test_texts_that_are_evaluated() -> None:
+    """Their words may be names; those of other texts are not waited for."""
+    effects = analyse("df.query('a > @limit'); print('b'); eval(f'{c} + d')").effects
+    assert effects.spelled >= {"limit", "d"}
+    assert "b" not in effects.spelled
