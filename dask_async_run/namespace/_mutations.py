@@ -38,6 +38,50 @@ _MUTATORS = set(
     """.split()
 )
 
+RECEIVER, ANY = -1, "*"
+"""How a call gives the object whose method it is, and what a callee takes in any number."""
+
+Slot = int | str
+"""How a call gives something: by its place among the arguments, a name, `RECEIVER`, `ANY`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call, and the names whose objects it gives.
+
+    Parameters
+    ----------
+    name : str
+        Of the function or method.
+    receiver : frozenset of str
+        Those of the object whose method it is.
+    arguments : tuple of frozenset of str
+        Those of each argument; all from one with a star on count for all places from there on.
+    starred : int or None
+        The place of the first one with a star.
+    keywords : tuple of (str, frozenset of str)
+        Those of each keyword; the empty one is for ``**``.
+    """
+
+    name: str
+    receiver: frozenset[str]
+    arguments: tuple[frozenset[str], ...]
+    starred: int | None
+    keywords: tuple[tuple[str, frozenset[str]], ...]
+
+    def given(self, slots: Collection[Slot]) -> set[str]:
+        """Answer the names whose objects are given in some way."""
+        found = set(self.receiver) if RECEIVER in slots else set()
+        last = max((slot for slot in slots if isinstance(slot, int)), default=RECEIVER)
+        for place, names in enumerate(self.arguments):
+            open_ = self.starred is not None and place >= self.starred and last >= self.starred
+            if place in slots or open_ or ANY in slots:
+                found |= names
+        for keyword, names in self.keywords:
+            if keyword in slots or ANY in slots or (not keyword and {*slots} - {RECEIVER}):
+                found |= names
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Changes:
@@ -49,15 +93,15 @@ class Changes:
         Names whose objects it may change by itself.
     aliases : mapping of str to frozenset of str
         Names that it gives, and those to whose objects.
-    calls : frozenset of (str, frozenset of str)
-        Functions and methods that it calls, and the names whose objects they get.
+    calls : frozenset of Call
+        Those that give objects which have names.
     """
 
     found: frozenset[str]
     aliases: Mapping[str, frozenset[str]]
-    calls: frozenset[tuple[str, frozenset[str]]]
+    calls: frozenset[Call]
 
-    def names(self, changing: Collection[str] = ()) -> set[str]:
+    def names(self, changing: Mapping[str, Collection[Slot]] | None = None) -> set[str]:
         """Answer names, of any scope, whose objects the code may change in place.
 
         A name counts as well when its object gets another name here which is then
@@ -65,13 +109,12 @@ class Changes:
 
         Parameters
         ----------
-        changing : collection of str
-            Functions and methods that change what they get.
+        changing : mapping of str to collection of Slot, optional
+            Functions and methods that change what they get, and how they get that.
         """
         found = set(self.found)
-        for name, roots in self.calls:
-            if name in changing:
-                found |= roots
+        for call in self.calls if changing else ():
+            found |= call.given((changing or {}).get(call.name, ()))
         waiting = list(found)
         while waiting:
             new = self.aliases.get(waiting.pop(), frozenset()) - found
@@ -84,10 +127,10 @@ def changes(trees: Iterable[ast.AST]) -> Changes:
     """Find out what a piece of code does to objects."""
     found: set[str] = set()
     aliases: dict[str, set[str]] = defaultdict(set)
-    calls: set[tuple[str, frozenset[str]]] = set()
+    calls: set[Call] = set()
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Call):
-            calls.add(_call(node))
+            calls.update(_call(node))
         match node:
             case ast.AugAssign(target=target):
                 found |= _roots(target)
@@ -120,7 +163,7 @@ def changes(trees: Iterable[ast.AST]) -> Changes:
     return Changes(
         frozenset(found),
         {name: frozenset(roots) for name, roots in aliases.items()},
-        frozenset(call for call in calls if call[0] and call[1]),
+        frozenset(calls),
     )
 
 
@@ -135,17 +178,24 @@ def _decorated(decorator: ast.expr) -> set[str]:
             return set()
 
 
-def _call(call: ast.Call) -> tuple[str, frozenset[str]]:
-    """The name of what is called, and the names whose objects it gets."""
-    roots = {n for a in call.args for n in _roots(a)}
-    roots |= {n for keyword in call.keywords for n in _roots(keyword.value)}
+def _call(call: ast.Call) -> Iterator[Call]:
     match call.func:
         case ast.Name(id=name):
-            return name, frozenset(roots)
-        case ast.Attribute(value=receiver, attr=name):
-            return name, frozenset(roots | _roots(receiver))
+            receiver: set[str] = set()
+        case ast.Attribute(value=value, attr=name):
+            receiver = _roots(value)
         case _:
-            return "", frozenset()
+            return
+    starred = (n for n, each in enumerate(call.args) if isinstance(each, ast.Starred))
+    found = Call(
+        name,
+        frozenset(receiver),
+        tuple(frozenset(_roots(each)) for each in call.args),
+        next(starred, None),
+        tuple((each.arg or "", frozenset(_roots(each.value))) for each in call.keywords),
+    )
+    if found.receiver or any(found.arguments) or any(names for _, names in found.keywords):
+        yield found
 
 
 def _flat(targets: Iterable[ast.expr]) -> Iterator[ast.expr]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from types import CodeType
 
-from dask_async_run.namespace._mutations import Changes, changes
+from dask_async_run.namespace._mutations import ANY, RECEIVER, Changes, Slot, changes
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace._strings import words
 
@@ -24,6 +24,10 @@ _DRAWS = frozenset(
     """.split()
 )
 """Methods of random generators, which move on with each number."""
+_CHANGING: Mapping[str, frozenset[Slot]] = {
+    **dict.fromkeys(_DRAWS, frozenset({RECEIVER})),
+    "shuffle": frozenset({RECEIVER, 0}),
+}
 _STREAMS = frozenset(
     """
     iter map filter zip enumerate reversed count cycle chain islice starmap takewhile dropwhile
@@ -55,8 +59,10 @@ class Function:
     name : str
     top : str
         The name of the module-level statement that it is in.
-    parameters, own : frozenset of str
-        Its parameters, and all names that are not global in it.
+    parameters : mapping of str to frozenset of Slot
+        How a call gives each of its parameters.
+    own : frozenset of str
+        All names that are not global in it, parameters included.
     defaults : frozenset of str
         Parameters that have a default, whose changes the next call sees.
     changes : Changes
@@ -68,12 +74,17 @@ class Function:
 
     name: str
     top: str
-    parameters: frozenset[str]
+    parameters: Mapping[str, frozenset[Slot]]
     own: frozenset[str]
     defaults: frozenset[str]
     changes: Changes
     binds: frozenset[str]
     keeps: bool
+
+    def changed(self, changing: Mapping[str, frozenset[Slot]]) -> frozenset[Slot]:
+        """Answer how a call gives what it changes, if it calls those that are `changing`."""
+        names = self.changes.names(changing) & self.parameters.keys()
+        return frozenset(slot for name in names for slot in self.parameters[name])
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +93,8 @@ class Learned:
 
     Parameters
     ----------
-    changing : frozenset of str
-        Functions and methods that change an argument.
+    changing : mapping of str to frozenset of Slot
+        Functions and methods that change what they get, and how they get that.
     names : frozenset of str
         Names that are not their own whose objects they change.
     binds : frozenset of str
@@ -94,7 +105,7 @@ class Learned:
         Functions that move on with each call: they change a default.
     """
 
-    changing: frozenset[str]
+    changing: Mapping[str, frozenset[Slot]]
     names: frozenset[str]
     binds: frozenset[str]
     keepers: frozenset[str]
@@ -187,7 +198,10 @@ def _texts(tree: ast.AST) -> Iterator[str]:
 
 
 def functions_of(
-    trees: Iterable[ast.AST], outer: frozenset[str] = frozenset(), top: str = ""
+    trees: Iterable[ast.AST],
+    outer: frozenset[str] = frozenset(),
+    top: str = "",
+    methods: bool = False,
 ) -> Iterator[Function]:
     """Yield the functions that are defined in some code, at any depth.
 
@@ -197,38 +211,40 @@ def functions_of(
         Names of the functions around it.
     top : str
         The module-level definition that it is in.
+    methods : bool
+        Whether it is a class's body.
     """
     for tree in trees:
-        inside, name = outer, top
+        inside, name, within = outer, top, methods
         match tree:
             case ast.FunctionDef() | ast.AsyncFunctionDef():
                 name = top or tree.name
-                function = _function(tree, outer, name)
+                function = _function(tree, outer, name, methods)
                 yield function
-                inside = function.own
+                inside, within = function.own, False
             case ast.ClassDef():
                 name = top or tree.name
                 yield from _constructors(tree, outer, name)
-        yield from functions_of(ast.iter_child_nodes(tree), inside, name)
+                within = True
+        yield from functions_of(ast.iter_child_nodes(tree), inside, name, within)
 
 
 def _function(
-    node: ast.FunctionDef | ast.AsyncFunctionDef, outer: frozenset[str], top: str
+    node: ast.FunctionDef | ast.AsyncFunctionDef, outer: frozenset[str], top: str, method: bool
 ) -> Function:
     arguments = node.args
-    parameters = {a.arg for a in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]}
-    parameters |= {a.arg for a in (arguments.vararg, arguments.kwarg) if a is not None}
     positional = [*arguments.posonlyargs, *arguments.args]
+    parameters = _slots(node, method)
     defaults = {a.arg for a in positional[len(positional) - len(arguments.defaults) :]}
     named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
     defaults |= {a.arg for a, default in named if default is not None}
     binds = {n for inner in ast.walk(node) if isinstance(inner, ast.Global) for n in inner.names}
-    own = outer | parameters | {n for part in node.body for n in names_of(part)}
+    own = outer | parameters.keys() | {n for part in node.body for n in names_of(part)}
     keeps = any(isinstance(n, ast.Yield | ast.YieldFrom | ast.Nonlocal) for n in ast.walk(node))
     return Function(
         node.name,
         top,
-        frozenset(parameters),
+        parameters,
         frozenset(own - binds),
         frozenset(defaults),
         changes(node.body),
@@ -237,18 +253,37 @@ def _function(
     )
 
 
+def _slots(
+    node: ast.FunctionDef | ast.AsyncFunctionDef, method: bool
+) -> dict[str, frozenset[Slot]]:
+    """Answer how a call gives each of a function's parameters."""
+    arguments = node.args
+    static = any(isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list)
+    first = RECEIVER if method and not static else 0
+    found: dict[str, frozenset[Slot]] = {}
+    for place, each in enumerate([*arguments.posonlyargs, *arguments.args], first):
+        named = each in arguments.args and place != RECEIVER
+        found[each.arg] = frozenset({place, each.arg} if named else {place})
+    for each in arguments.kwonlyargs:
+        found[each.arg] = frozenset({each.arg})
+    for more in (arguments.vararg, arguments.kwarg):
+        if more is not None:
+            found[more.arg] = frozenset({ANY})
+    return found
+
+
 def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterator[Function]:
     """Yield what making an instance of a class does to the arguments."""
     for method in node.body:
         if not isinstance(method, ast.FunctionDef):
             continue
         if method.name in _OWN_ATTRIBUTES or method.name == "__next__":
-            found = _function(method, outer, top)
-            first = {a.arg for a in method.args.args[:1]}
+            found = _function(method, outer, top, method=True)
+            given = {n: slots for n, slots in found.parameters.items() if RECEIVER not in slots}
             yield Function(
                 node.name,
                 top,
-                found.parameters - first,
+                given,
                 found.own,
                 found.defaults,
                 found.changes,
@@ -274,33 +309,30 @@ def _by_line(text: str) -> Mapping[tuple[str, int], tuple[Function, ...]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             line = min([node.lineno, *(d.lineno for d in node.decorator_list)])
-            found[node.name, line] = tuple(functions_of([node]))
+            found.setdefault((node.name, line), tuple(functions_of([node])))
         elif isinstance(node, ast.ClassDef):
             makers = tuple(_constructors(node, frozenset(), node.name))
             for method in node.body:
                 if isinstance(method, ast.FunctionDef):
                     line = min([method.lineno, *(d.lineno for d in method.decorator_list)])
-                    found[method.name, line] = makers + tuple(functions_of([method]))
+                    found[method.name, line] = makers + tuple(functions_of([method], methods=True))
     return found
 
 
 def learn(functions: Iterable[Function]) -> Learned:
     """Find out what functions do that may call one another."""
     functions = list(functions)
-    changing = set(_DRAWS)
+    changing = dict(_CHANGING)
     while True:
-        new = {
-            function.name
-            for function in functions
-            if function.name not in changing
-            and not function.parameters.isdisjoint(function.changes.names(changing))
-        }
-        if not new:
+        before = dict(changing)
+        for function in functions:
+            if changed := function.changed(before):
+                changing[function.name] = changing.get(function.name, frozenset()) | changed
+        if changing == before:
             break
-        changing |= new
     names = {n for f in functions for n in f.changes.names(changing) - f.own}
     return Learned(
-        frozenset(changing),
+        changing,
         frozenset(names),
         frozenset(name for function in functions for name in function.binds),
         frozenset(function.name for function in functions if function.keeps),
