@@ -123,8 +123,16 @@ class Changes:
         return found
 
 
-def changes(trees: Iterable[ast.AST]) -> Changes:
-    """Find out what a piece of code does to objects."""
+def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
+    """Find out what a piece of code does to objects.
+
+    Parameters
+    ----------
+    trees : iterable of ast.AST
+    of_function : bool
+        It is a function's body. ``model.fit(x)`` there counts as a change of ``model`` alone, or
+        no two cells that train something on ``x`` could run side by side.
+    """
     found: set[str] = set()
     aliases: dict[str, set[str]] = defaultdict(set)
     calls: set[Call] = set()
@@ -155,7 +163,8 @@ def changes(trees: Iterable[ast.AST]) -> Changes:
                 found |= _items(targets)
             case ast.Expr(value=value):
                 for call in _calls(value):
-                    found |= _touched(call)
+                    is_method = of_function and isinstance(call.func, ast.Attribute)
+                    found |= _touched(call) & _roots(call.func) if is_method else _touched(call)
             case ast.Call(func=ast.Attribute(value=receiver, attr=attr)) if attr in _MUTATORS:
                 found |= _roots(receiver)
             case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):

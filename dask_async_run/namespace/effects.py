@@ -24,9 +24,15 @@ _DRAWS = frozenset(
     """.split()
 )
 """Methods of random generators, which move on with each number."""
+_FILLS = (
+    *("heappush", "heappop", "heappushpop", "heapreplace", "heapify"),
+    *("fill_diagonal", "put", "place", "putmask", "copyto"),
+)
+"""Functions of modules that change their first argument."""
 _CHANGING: Mapping[str, frozenset[Slot]] = {
     **dict.fromkeys(_DRAWS, frozenset({RECEIVER})),
     "shuffle": frozenset({RECEIVER, 0}),
+    **dict.fromkeys(_FILLS, frozenset({0})),
 }
 _STREAMS = frozenset(
     """
@@ -247,7 +253,7 @@ def _function(
         parameters,
         frozenset(own - binds),
         frozenset(defaults),
-        changes(node.body),
+        changes(node.body, of_function=True),
         frozenset(binds),
         keeps,
     )

@@ -41,6 +41,12 @@ class Model:
     def sort(rows): rows.sort()
 def note(x, into, *rest): into[0] = x
 def each(*rows): rows[0].append(1)
+def teach(model, x):
+    model.fit(x)
+    return model.score(x)
+def mix(a, b):
+    heapq.heapify(a)
+    shuffle(b)
 class Listed:
     def __init__(self, x, all): all[0] = x
 """
@@ -59,6 +65,8 @@ GIVEN = [
     ("y = other(a, b)", ""),
     ("y = rng.choice(a)", "rng"),
     ("y = random.shuffle(a)", "random a"),
+    ("y = teach(m, x)", "m"),
+    ("y = mix(a, b)", "a b"),
 ]
 
 
