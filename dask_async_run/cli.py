@@ -6,6 +6,7 @@ Starting it imports the standard library alone; each command imports what it nee
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ __all__ = [
 ]
 
 
+_UNWRITTEN = (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write to standard output."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns its exit code.
 
@@ -52,6 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from dask_async_run.commands.completion import complete
 
         complete(grammar)  # ends the process
+    if sys.stdout is None:  # ``>&-``: its number would be that of the next file that is opened
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
     given = parse(grammar, sys.argv[1:] if arguments is None else arguments)
     try:
         with spelt_out():
@@ -63,9 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _code(error)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader (`| head`) has had enough; Python must not try to flush at exit.
+    except OSError as error:
+        if error.errno not in _UNWRITTEN or error.filename is not None:
+            raise
+        # Python must not try to flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:  # the reader (`| head`) has had enough
+            print(
+                f"dask-async-run: the answer cannot be written: {error.strerror}", file=sys.stderr
+            )
         return ERROR
 
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_STRICT = ("strict", "surrogateescape")
+
 
 @contextmanager
 def spelt_out() -> Iterator[None]:
@@ -16,11 +18,13 @@ def spelt_out() -> Iterator[None]:
     its result cannot be gathered. Where the user's own code prints, Python's rule holds.
     """
     stream = sys.stdout
-    if not isinstance(stream, io.TextIOWrapper) or stream.errors != "strict":
+    # The second one is Python's own choice where the locale is C, and no more forgiving here.
+    if not isinstance(stream, io.TextIOWrapper) or stream.errors not in _STRICT:
         yield
         return
+    before = stream.errors
     stream.reconfigure(errors="backslashreplace")
     try:
         yield
     finally:
-        stream.reconfigure(errors="strict")
+        stream.reconfigure(errors=before)

@@ -361,3 +361,23 @@ def test_a_reader_that_has_had_enough(folders: Any) -> None:
         assert writing.stderr is not None
         writing.stdout.close()
         assert writing.stderr.read() == b""
+
+
+def test_an_answer_that_cannot_be_written(folders: Any) -> None:
+    """One line says so."""
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "dask_async_run", "jobs"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    told = "dask-async-run: the answer cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (cli.ERROR, told)
+
+
+def test_without_standard_output(folders: Any) -> None:
+    """``>&-``: the exit code is all that is asked for."""
+    command = f"{sys.executable} -m dask_async_run jobs >&-"
+    done = subprocess.run(["sh", "-c", command], stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (cli.OK, "")
