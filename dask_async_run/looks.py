@@ -26,6 +26,19 @@ COLOURS: dict[State, str] = {
 }
 
 
+def one_line(text: str, width: int, more: str = "…") -> str:
+    """Cut a text to one line of at most `width` characters, `more` included.
+
+    What moves a terminal's cursor, or begins another line, is a space in it: a table stays one
+    whatever a cell has printed or raised.
+    """
+    shown = "".join(c if c.isprintable() else " " for c in text[: 8 * width])
+    shown = " ".join(shown.split())
+    if len(shown) <= width and len(text) <= 8 * width:
+        return shown
+    return shown[: width - len(more)] + more
+
+
 def bytes_text(count: float) -> str:
     """Say a number of bytes: "1.2 MB"."""
     for unit in ("B", "kB", "MB", "GB"):

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from dask_async_run.job import JobView, State
-from dask_async_run.looks import span
+from dask_async_run.looks import one_line, span
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import described, standing
 
@@ -185,6 +185,9 @@ def _bundle(data: dict[str, Any]) -> str:
 
 
 def _write(stream: Any, text: str) -> None:
+    (
+        sys.stdout if stream is sys.stderr else sys.stderr
+    ).flush()  # in order, where both go to a file
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, errors="backslashreplace").decode(encoding))
 
@@ -215,8 +218,7 @@ def _last(view: JobView, now: float) -> str:
 
 
 def _cut(text: str, width: int) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= width else text[: width - 3] + "..."
+    return one_line(text, width, "...")
 
 
 def _cut_front(text: str, width: int) -> str:

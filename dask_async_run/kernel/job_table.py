@@ -13,7 +13,7 @@ from html import escape
 
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.tables import BORDER, listed, state_html
-from dask_async_run.looks import SIGNS, bytes_text, span
+from dask_async_run.looks import SIGNS, bytes_text, one_line, span
 from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
@@ -66,6 +66,9 @@ _SORTED = {"submitted": None, "name": 0, "state": 1, "took": 2, "age": 3, "size"
 _WIDTH = 60
 """Characters of a last line that a text table shows."""
 
+_REASON = 200
+"""Characters of a reason: what is to be done about it stands at its end."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -84,7 +87,7 @@ class _Row:
         state = State(self.view.state)
         notes = ", ".join(self.notes)
         name = self.view.label
-        last = self.reason or self.view.last_line
+        last = one_line(self.reason, _REASON) or one_line(self.view.last_line, _WIDTH)
         return name, f"{SIGNS[state]} {state}", self.took, self.since, self.size, notes, last
 
 
@@ -194,7 +197,7 @@ class JobTable:
         lines = [
             "  ".join(
                 [cell[:width].ljust(width) for cell, width in zip(row, widths, strict=False)]
-                + [_cut(row[-1], _WIDTH)]
+                + [row[-1]]
             ).rstrip()
             for row in rows
         ]
@@ -256,12 +259,8 @@ class JobTable:
             for note in map(escape, row.notes)
         )
         cells.append(f'<td style="{_CELL}">{", ".join(notes)}</td>')
-        last = escape(_cut(row.reason or view.last_line, 90))
+        last = escape(one_line(row.reason, _REASON) or one_line(view.last_line, 90))
         if last and not row.reason:
             last = f"<code>{last}</code>"
         cells.append(f'<td style="{_CELL};overflow-wrap:anywhere">{last}</td>')
         return f"<tr>{''.join(cells)}</tr>"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"

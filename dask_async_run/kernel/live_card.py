@@ -13,13 +13,16 @@ from html import escape
 from dask_async_run.glimpse import Picture
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.tables import job_facts, state_html
-from dask_async_run.looks import COLOURS, bytes_text, span
+from dask_async_run.looks import COLOURS, bytes_text, one_line, span
 from dask_async_run.progress import Progress, find_progress
 from dask_async_run.screen import Line, screen
 from dask_async_run.sweeps import ended_members, others, seconds_left, size
 
 LINES = 15
 """Lines of text that are shown."""
+
+WHY = 200
+"""Characters of the reason that are shown."""
 
 SAVED_PICTURE = 300_000
 """Characters of a picture at most that stays in a saved notebook; the gather brings it too."""
@@ -150,7 +153,7 @@ def summary_text(shown: Shown) -> str:
     """Say the summary without HTML, for GitHub's diffs, terminals and screen readers."""
     view = shown.view
     parts = [f"Job {view.label}: {view.state}{_how_long(shown)}"]
-    if why := view.why[:200]:
+    if why := one_line(view.why, WHY):
         parts[0] += f" ({why})"
     parts += [f"  | {line.text}" for line in shown.lines[-LINES:]]
     parts.append(f"  {_advice(view)}")
@@ -189,8 +192,10 @@ def _head(shown: Shown) -> str:
         rest.append(f"{bytes_text(view.memory)} memory")
         rest.append(f"{view.cpu:.0f} % CPU")
     spans = [*first, *(f'<span style="{_MUTED}">{part}</span>' for part in rest)]
-    if why := view.why[:200]:
-        spans.append(f'<span style="font-size:90%">{escape(why)}</span>')
+    if why := one_line(view.why, WHY):
+        spans.append(
+            f'<span style="font-size:90%;min-width:0;overflow-wrap:anywhere">{escape(why)}</span>'
+        )
     if shown.note:
         spans.append(f'<span style="font-size:90%;font-style:italic">{escape(shown.note)}</span>')
     return (

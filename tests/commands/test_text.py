@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from dask_async_run.commands import text
 from dask_async_run.job import JobView, State
+
+
+def test_both_streams_into_one_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the order in which the cell wrote them, as ``2>&1`` lets one expect."""
+    raw = io.BytesIO()
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(raw, encoding="utf-8"))
+    names = ["stdout", "stderr", "stdout"]
+    text.show(
+        [{"output_type": "stream", "name": n, "text": f"{n}\n"} for n in names], colours=False
+    )
+    assert raw.getvalue().decode().split() == names
 
 
 def test_a_line_for_each_job() -> None:

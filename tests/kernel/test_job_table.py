@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -77,6 +78,18 @@ def test_what_is_said_without_colour() -> None:
     assert "<code>KeyError" not in html
     assert 'href="http://x/?a=1&amp;b=2"' in html
     assert 'aria-sort="ascending"' not in html  # in order of submission, which is no column
+
+
+def test_a_row_is_one_line() -> None:
+    """Whatever a cell has printed or raised last."""
+    raised = replace(JOBS[3], ename="ValueError", evalue="first\nsecond")
+    for job in (replace(JOBS[0], last_line="a\x0b\x0cb\x1b[2Jc\x08"), raised):
+        assert len(repr(JobTable([job], NOW)).splitlines()) == 2
+        assert repr(JobTable([job], NOW)).replace("\n", "").isprintable()
+    long = replace(JOBS[3], state="running", ename="", reason="not on record yet: " + "x" * 120)
+    for shown in (repr(JobTable([long], NOW)), JobTable([long], NOW)._repr_html_()):
+        assert long.reason in shown
+    assert "ValueError: first second" in repr(JobTable([raised], NOW))
 
 
 def test_notebooks_are_told_apart() -> None:

@@ -125,6 +125,14 @@ def test_how_it_ended() -> None:
     assert "%async_rerun" in summary_text(Shown(ended(state="lost", reason="server died")))
 
 
+def test_a_long_reason_stays_in_the_card() -> None:
+    """Cut, on one line of the text, and broken where it has no spaces."""
+    shown = Shown(ended(state="failed", ename="ValueError", evalue="x" * 3000 + "\nsecond"))
+    assert "overflow-wrap:anywhere" in summary(shown).head
+    assert "x…<" in summary(shown).head
+    assert len(summary_text(shown).splitlines()[0]) < 300
+
+
 def test_pictures() -> None:
     """base64 and SVG; a large one is not saved twice."""
     png = Picture(1, "image/png", "ab\ncd")
