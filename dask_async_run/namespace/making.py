@@ -347,6 +347,22 @@ def set_soup(soup: Any, attributes: dict[str, Any]) -> None:
         soup.builder = soup.builder()
 
 
+def remembers(obj: Any) -> bool:
+    """Whether an array of pandas (of dates) keeps what it has found out about itself."""
+    return (
+        type(obj).__module__.partition(".")[0] == "pandas"
+        and hasattr(obj, "_ndarray")
+        and "_cache" in getattr(obj, "__dict__", ())
+    )
+
+
+def reduce_without_memory(obj: Any) -> Any:
+    """Reduce such an array without that: it would find out the same, and has not changed by it."""
+    function, arguments, state = obj.__reduce__()
+    kept = {name: value for name, value in state[-1].items() if name != "_cache"}
+    return function, arguments, (*state[:-1], kept) if kept else state[:-1]
+
+
 def is_plotly_figure(obj: Any) -> bool:
     """Whether an object is a figure of plotly's, which makes itself of its parts, sorted."""
     kind = getattr(sys.modules.get("plotly.basedatatypes"), "BaseFigure", None)

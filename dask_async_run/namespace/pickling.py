@@ -720,6 +720,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_module(obj)
         elif kind is weakref.finalize:
             return self._reduce_finaliser(obj)
+        elif making.remembers(obj):
+            return making.reduce_without_memory(obj)
         elif making.is_plotly_figure(obj):
             return making.reduce_plotly_figure(obj)
         elif making.is_soup(obj):

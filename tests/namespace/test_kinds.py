@@ -170,6 +170,21 @@ def test_a_type_written_in_c_is_not_taken_for_a_python_class() -> None:
     assert kind.name == "opaque"
 
 
+def test_what_an_object_finds_out_about_itself_is_no_change() -> None:
+    """Nor what pandas' arrays of dates keep of that."""
+    pandas = pytest.importorskip("pandas")
+    dates = pandas.to_datetime(["2024-01-01", "2024-01-02"])
+    frame = pandas.DataFrame({"a": [1, 2], "b": dates, "c": dates - dates})
+    kind = kind_of(frame)
+    assert kind is not None
+    with fingerprinting({}, KnownBuffers()):
+        before = kind.snapshot(frame)
+        assert len(frame.query("a > 1")) == 1
+        assert kind.unchanged(frame, before)
+        frame.loc[0, "b"] = dates[1]
+        assert not kind.unchanged(frame, before)
+
+
 def test_an_iterator_cannot_go_back() -> None:
     """Iterators are changed in place by advancing them, and only so."""
     x = iter([1, 2, 3])
