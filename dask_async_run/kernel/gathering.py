@@ -264,10 +264,13 @@ class Gatherer:
         return {n: why for n, why in notes.items() if n in plan.bind and somebody_has(moved[n])}
 
     def _rebase(self, job: str, moved: dict[str, tuple[Any, Any]]) -> None:
-        """A later job's names are not in conflict with what an earlier one brought."""
+        """A later job's names are not in conflict with what an earlier one brought.
+
+        Nor is one that was gathered with what a later one brings, should it be gathered again.
+        """
         later = False
         for record in self._session.records.values():
-            if record.kept is not None and (later or record.id == job):
+            if record.kept is not None and (later or record.id == job or record.settled):
                 for name, (old, new) in moved.items():
                     record.kept.rebase(name, old, new)
             later = later or record.id == job

@@ -182,10 +182,16 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     analysis, lineage = _with_what_it_calls(analysis, captured, followed, set(elsewhere), makers)
     if not options.independent:
         parents |= {record.id: record for record in _setting_up(session)}
+        if analysis.opaque:  # an earlier one may make its magic
+            parents |= {record.id: record for record in _to_build_on(session, session.waiting())}
         sharing = _sharing(session, captured, followed)
         parents |= {record.id: record for record in sharing}
         ordered = _ordered(session, parents)
         if seeds := _seeds(session, ordered, sharing, captured):
+            moving = _may_be_new(captured, sharing)
+            wanted = replace(
+                wanted, not_here=wanted.not_here | moving, uncertain=wanted.uncertain | moving
+            )
             captured = _capture(session, _with(wanted, followed.names), seeds)
     if session.drop_forgotten(parents.values()):
         return _prepare(session, code, options)
@@ -501,6 +507,16 @@ def _seeds(
                 if record in sharing and key in record.lineage.changes:
                     last[key] = first[key]
     return first | last
+
+
+def _may_be_new(captured: Captured, sharing: Iterable[Record]) -> frozenset[str]:
+    """Answer names whose objects those jobs may replace: iterators are not moved on in place."""
+    changed = {place for record in sharing for place in record.lineage.changes}
+    return frozenset(
+        name
+        for name, value in captured.values.items()
+        if id(value) in changed and issubclass(type(value), Iterator)
+    )
 
 
 def _is_nothing_run_since(session: Session, record: Record) -> bool:

@@ -36,7 +36,8 @@ _MUTATORS = set(
     append extend insert remove pop popitem popleft setdefault clear fit fit_transform
     fit_predict partial_fit __setitem__ __delitem__ send
     """.split()
-)
+)  # Keywords of what is to be drawn on, or written to.
+_TARGETS = set("ax axs axes out".split())
 
 RECEIVER, ANY = -1, "*"
 """How a call gives the object whose method it is, and what a callee takes in any number."""
@@ -139,6 +140,9 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Call):
             calls.update(_call(node))
+            for keyword in node.keywords:
+                if keyword.arg in _TARGETS:
+                    found |= _roots(keyword.value)
         match node:
             case ast.AugAssign(target=target):
                 found |= _roots(target)

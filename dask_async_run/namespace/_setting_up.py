@@ -20,6 +20,7 @@ _CALLS = set(
     set_matplotlib_formats enable
     """.split()
 )
+_FOLDER_MAGICS = set("cd pushd popd".split())
 _PLACES = set("environ path rcParams options getcontext DefaultContext".split())
 _MAGICS = set(
     """
@@ -31,10 +32,25 @@ _MAGICS = set(
 def sets_up(body: Iterable[ast.stmt]) -> bool:
     """Whether statements set something that surrounds cells, and do nothing else to speak of.
 
-    Imports, definitions and assignments without a call may be among them.
+    Imports, definitions and assignments without a call may be among them, and where they go to
+    another folder, anything: all later cells find their files from there.
     """
-    found = set(map(_sets, _flat(body)))
-    return True in found and None not in found
+    statements = list(_flat(body))
+    found = set(map(_sets, statements))
+    return (True in found and None not in found) or any(map(_goes_elsewhere, statements))
+
+
+def _goes_elsewhere(statement: ast.stmt) -> bool:
+    match statement:
+        case ast.Expr(
+            value=ast.Call(
+                func=ast.Attribute(attr="run_line_magic"), args=[ast.Constant(value=name), *_]
+            )
+        ):
+            return name in _FOLDER_MAGICS
+        case ast.Expr(value=ast.Call(func=func)):
+            return next(_way(func), "") == "chdir"
+    return False
 
 
 def _flat(body: Iterable[ast.stmt]) -> Iterator[ast.stmt]:

@@ -17,22 +17,24 @@ from dask_async_run.namespace._mutations import ANY, RECEIVER, Changes, Slot, ch
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace._strings import words
 
-_DRAWS = frozenset(
-    """
-    normal uniform integers standard_normal poisson binomial exponential permutation random choice
-    choices shuffle randint gauss
-    """.split()
-)
-"""Methods of random generators, which move on with each number."""
-_FILLS = (
-    *("heappush", "heappop", "heappushpop", "heapreplace", "heapify"),
-    *("fill_diagonal", "put", "place", "putmask", "copyto"),
-)
+_OWN_CHANGING = """
+normal uniform integers standard_normal poisson binomial exponential permutation random choice
+choices shuffle randint gauss
+plot bar barh scatter hist imshow contour contourf legend twinx twiny add_subplot add_axes
+add_patch add_artist add_collection add_line annotate text axhline axvline axhspan axvspan
+fill_between errorbar pie boxplot pcolormesh quiver stem colorbar suptitle set_title
+read readline readlines write step get_nowait fetchone fetchmany fetchall
+""".split()
+"""Methods that change their object, and have an answer that is used: random generators move on with
+each number, axes get what is drawn on them."""
+_FIRST_CHANGING = """
+heappush heappop heappushpop heapreplace heapify fill_diagonal put place putmask copyto
+""".split()
 """Functions of modules that change their first argument."""
 _CHANGING: Mapping[str, frozenset[Slot]] = {
-    **dict.fromkeys(_DRAWS, frozenset({RECEIVER})),
+    **dict.fromkeys(_OWN_CHANGING, frozenset({RECEIVER})),
+    **dict.fromkeys(_FIRST_CHANGING, frozenset({0})),
     "shuffle": frozenset({RECEIVER, 0}),
-    **dict.fromkeys(_FILLS, frozenset({0})),
 }
 _STREAMS = frozenset(
     """

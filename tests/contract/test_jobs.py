@@ -155,6 +155,39 @@ QUEUES = {
         "a, b",
         (3, 2),
     ),
+    "a generator of this kernel": (
+        ["a = next(numbers)", "b = next(numbers)", "c = next(numbers)"],
+        "a, b, c, next(numbers)",
+        (0, 1, 2, 3),
+    ),
+    "a magic that a pending cell makes": (
+        [
+            "from IPython.core.magic import register_line_magic",
+            "@register_line_magic\ndef twice(line): return 2 * int(line)",
+            "a = 4",
+            "b = %twice 21",
+        ],
+        "b",
+        42,
+    ),
+    "another folder": (
+        [
+            "import os\nos.makedirs('elsewhere'); os.chdir('elsewhere')",
+            "a = os.path.basename(os.getcwd()); os.chdir('..')",
+        ],
+        "a",
+        "elsewhere",
+    ),
+    "axes": (
+        [
+            "from matplotlib.figure import Figure; fig = Figure(); ax = fig.add_subplot()",
+            "line, = ax.plot([1, 2])",
+            "bars = ax.bar([1], [2])",
+            "seen = len(fig.axes[0].lines), len(ax.patches)",
+        ],
+        "seen, ax.lines[0] is line",
+        ((1, 1), True),
+    ),
     "random generators": (
         ["import random; rnd = random.Random(1)", "a = rnd.random()", "b = rnd.random()"],
         "[a, b] == [(r := random.Random(1)).random(), r.random()]",
@@ -171,7 +204,7 @@ def test_queued_cells_are_as_if_run_one_after_another(
     """What a queued cell reads, it has as the cells before it leave it, however they do it."""
     do(
         kernel,
-        "here = []\nbase = 10\ncounted = 0\nnotes = []\n"
+        "here = []\nbase = 10\ncounted = 0\nnotes = []\nnumbers = (i for i in range(9))\n"
         "def count():\n    global counted\n    counted += 1\n"
         "def note(text): notes.append(text)",
     )
@@ -181,6 +214,17 @@ def test_queued_cells_are_as_if_run_one_after_another(
     assert "left alone" not in said
     assert "new object" not in said
     assert value(kernel, asked) == expected
+
+
+@pytest.mark.contract(19)
+def test_gathering_what_came_with_a_later_job_again(kernel: RemoteKernel) -> None:
+    """Its names are the later job's now: that is no conflict."""
+    submit(kernel, "first", "n = 0")
+    submit(kernel, "second", "n += 1")
+    submit(kernel, "third", "n += 1")
+    do(kernel, "%async_gather third")
+    assert "n was" not in do(kernel, "%async_gather first second")
+    assert value(kernel, "n") == 2
 
 
 @pytest.mark.contract(21)

@@ -367,6 +367,8 @@ def test_what_only_imports_bind(source: str, imported: dict[str, tuple[str, str]
         "import numpy as np\nSEED = 3\nnp.random.seed(SEED); pd.set_option('display.precision', 2)",
         "'Settings.'\nplt.rcParams['font.size'] = 8\nplt.rcParams.update({'font.size': 8})",
         "pd.options.display.max_rows = 5",
+        "os.makedirs('a')\nos.chdir('a')\ntrain()",
+        "%cd a\nmodel = fit(X)",
         "decimal.getcontext().prec = 6",
         "plt.style.use('ggplot')",
         "os.environ['A'] = 'b'",
