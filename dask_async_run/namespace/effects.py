@@ -55,6 +55,9 @@ _EVALUATING = frozenset(
 _GENERATOR = "(generator)"
 _OWN_ATTRIBUTES = ("__init__", "__post_init__", "__new__")
 
+_BLOCKS = (ast.stmt, ast.ExceptHandler, ast.match_case)
+"""Where definitions may be."""
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
@@ -234,7 +237,8 @@ def functions_of(
                 name = top or tree.name
                 yield from _constructors(tree, outer, name)
                 within = True
-        yield from functions_of(ast.iter_child_nodes(tree), inside, name, within)
+        inner = (n for n in ast.iter_child_nodes(tree) if isinstance(n, _BLOCKS))
+        yield from functions_of(inner, inside, name, within)
 
 
 def _function(
