@@ -160,9 +160,14 @@ class Session:
             # The user's template for it (distributed.dashboard.link) names a variable, as a hub's,
             # that this environment does not have; or there is no dashboard.
             port = self.client.scheduler_info()["services"].get("dashboard")
-            host = get_address_host(self.address)
-            link = f"http://{host}:{port}/status" if port else None
-        return str(link) if link else None
+            link = f"http://{self._host}:{port}/status" if port else None
+        # Dask takes what is before the first colon for the host, also of [::1]:8786.
+        return str(link).replace("://[:", f"://{self._host}:") if link else None
+
+    @property
+    def _host(self) -> str:
+        host = str(get_address_host(self.address))
+        return f"[{host}]" if ":" in host else host
 
     def page(self, job: str = "") -> str:
         """Web address of the page of all jobs, or of one by its id; empty: there is none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dask
@@ -29,3 +30,11 @@ def test_the_link_is_the_one_that_dask_makes(
             monkeypatch.delenv("JUPYTERHUB_SERVICE_PREFIX")
             assert session.dashboard == direct
         session.close()
+
+
+def test_the_link_where_the_scheduler_has_an_address_of_ipv6() -> None:
+    """Dask's own says ``http://[:8787/status`` there."""
+    session: Any = object.__new__(Session)
+    session.address, session.connection = "tcp://[::1]:8786", None
+    session.client = SimpleNamespace(dashboard_link="http://[:8787/status")
+    assert session.dashboard == "http://[::1]:8787/status"
