@@ -228,12 +228,14 @@ class Follower:
                     SLICE,
                 )
             except ServerError:
-                if not self._session.alive:
-                    return  # whoever closed it says so, or connects again
-                for watched in due:
+                alive = self._session.alive
+                # Else they would say that it runs until somebody connects again, or closes them.
+                for watched in due if alive else self._watched:
                     watched.note = _UNREACHABLE
-                    watched.due = time.monotonic() + _RETRY
+                    watched.due = time.monotonic() + (_RETRY if alive else 0.0)
                     watched.show()
+                if not alive:
+                    return
                 continue
             self._show(due, {glimpse.job: glimpse for glimpse in glimpses})
 

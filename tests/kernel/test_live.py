@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from distributed import Client
 
 from dask_async_run.job import JobSpec
 from dask_async_run.kernel.live import MOST, Follower, Watched
@@ -103,6 +104,24 @@ def test_another_follower_goes_on(site: Site, follower: Follower) -> None:
     second.cancel(spec.id)
     wait_for(lambda: paper.last)
     assert second.stop() == []
+
+
+def test_a_server_that_has_gone(site: Site) -> None:
+    """Cards say that there is no connection, until somebody connects again or closes them."""
+    spec = site.submit("long", "say here", "await-stop", "end cancelled")
+    client: Any = Client(site.cluster)
+    session: Any = SimpleNamespace(client=client, alive=True, awaited=lambda view: view.after)
+    follower = Follower(session)
+    papers = [watch(site, follower, spec) for _ in range(2)]
+    wait_for(lambda: all(paper.cards for paper in papers))
+    session.alive = False
+    client.close()
+    wait_for(lambda: all("no connection to the server" in paper.cards[-1] for paper in papers))
+    session = SimpleNamespace(client=site.client, alive=True, awaited=lambda view: view.after)
+    second = Follower(session, follower.stop())
+    wait_for(lambda: all("no connection" not in paper.cards[-1] for paper in papers))
+    second.cancel(spec.id)
+    wait_for(lambda: all(paper.last for paper in papers))
 
 
 def test_a_loop_that_has_no_time_ends_the_views_later(site: Site, follower: Follower) -> None:
