@@ -18,7 +18,7 @@ from distributed.scheduler import Scheduler, WorkerState
 
 from dask_async_run import folders
 from dask_async_run.errors import AsyncRunError, ServerError
-from dask_async_run.job import JobSpec
+from dask_async_run.job import JobSpec, State
 from dask_async_run.messages import pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
@@ -307,12 +307,14 @@ class RegistryHost:
     def placed(self, key: Any) -> None:
         """Tell those who follow a job that no worker can take it now, or that one can.
 
-        Of a sweep's member those who follow the sweep are told.
+        Of a sweep's member those who follow the sweep are told, as long as none has begun.
         """
-        job = self.tasks.job_of(key)
-        record = self.registry.machine.records.get(job) if job is not None else None
-        if record is not None:
-            self._say(record.sweep or record.id)
+        records = self.registry.machine.records
+        record = records.get(self.tasks.job_of(key) or "")
+        if record is not None and record.sweep:
+            record = records.get(record.sweep)
+        if record is not None and record.state is State.PENDING:
+            self._say(record.id)
 
     def _say(self, job: str) -> None:
         live = self.registry.live.get(job)
