@@ -36,7 +36,7 @@ from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_f
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced
 from dask_async_run.namespace.members import ERROR
-from dask_async_run.namespace.merge import Merger, Plan
+from dask_async_run.namespace.merge import Held, Merger, Plan, held_weakly
 from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
@@ -177,6 +177,7 @@ class Gatherer:
                 lambda: record.original(session.records),
                 record.resolver(session.records),
                 updated=record.updated,
+                brought=self._brought_before(view) if record.kept is None else None,
             )
             with surroundings.unopened():
                 plan = merger.plan(only, overwrite)
@@ -199,6 +200,10 @@ class Gatherer:
         record.updated = record.updated or bool(plan.updates)
         record.brought |= set(plan.names)
         self._rebase(view.id, moved)
+        if record.kept is None:
+            self._session.brought |= {
+                name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
+            }
         if not only:
             if view.id not in session.gathered:
                 surroundings.merge(loaded.surroundings, session.shell)
@@ -262,6 +267,11 @@ class Gatherer:
             )
 
         return {n: why for n, why in notes.items() if n in plan.bind and somebody_has(moved[n])}
+
+    def _brought_before(self, view: JobView) -> dict[str, Held]:
+        """Answer what names got here from jobs that had been submitted before one."""
+        brought = self._session.brought.items()
+        return {name: held for name, (when, held) in brought if when <= view.submitted}
 
     def _rebase(self, job: str, moved: dict[str, tuple[Any, Any]]) -> None:
         """A later job's names are not in conflict with what an earlier one brought.

@@ -36,6 +36,7 @@ from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.kernel.snapshot import SnapshotFrames
+from dask_async_run.namespace.merge import Held
 from dask_async_run.owners import current_owner, owned, short_names
 from dask_async_run.registry import CONNECTION_ERRORS, Endings, Remains, SyncRegistry
 from dask_async_run.remote import address_of
@@ -83,6 +84,9 @@ class Session:
     remains : dict of str to Remains
         What jobs left behind, by id, where it came with the news of their end and nobody
         gathered it yet.
+    brought : dict of str to (float, Held)
+        Of jobs that another kernel submitted: what names got from them here, and when the job
+        was submitted.
     """
 
     def __init__(
@@ -109,6 +113,7 @@ class Session:
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
+        self.brought: dict[str, tuple[float, Held]] = {}
         self._silent_until = 0.0
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])

@@ -237,6 +237,13 @@ class Kept:
         return {id(obj): index for index, obj in self._objects.items()} | large
 
 
+def held_weakly(obj: Any) -> Held:
+    """Hold an object for as long as somebody else does, if that is possible."""
+    held = Held(obj, _large_types())
+    held.weaken()
+    return held
+
+
 def _is_part(obj: Any) -> bool:
     """Whether an array was made to be written: of a masked one, which does not hold it."""
     return is_masked(getattr(obj, "base", None))
@@ -311,6 +318,8 @@ class Merger:
         Answers the object for a token, as `loaded` was loaded with.
     updated : bool
         The changes in place were applied before, and must not be twice.
+    brought : mapping of str to Held
+        What names got from jobs that had been submitted earlier: it makes place for a later one's.
     """
 
     def __init__(
@@ -321,8 +330,10 @@ class Merger:
         original: Callable[[], Inputs],
         resolve: Callable[[Any], Any],
         updated: bool = False,
+        brought: Mapping[str, Held] | None = None,
     ) -> None:
         self._updated = updated
+        self._brought = brought or {}
         self._loaded = loaded
         self._namespace = namespace
         self._kept = kept
@@ -387,7 +398,10 @@ class Merger:
 
     def _conflict(self, name: str, here: Any, value: Any) -> str | None:
         if self._kept is None:
-            if here is _MISSING or self._same_as_submitted(name, here):
+            if here is _MISSING or is_hidden(name) or self._same_as_submitted(name, here):
+                return None
+            held = self._brought.get(name)
+            if held is not None and held.get(_MISSING) is here:
                 return None
             if value is not _MISSING and self._same(here, value):
                 return None

@@ -227,6 +227,32 @@ def test_gathering_what_came_with_a_later_job_again(kernel: RemoteKernel) -> Non
     assert value(kernel, "n") == 2
 
 
+@pytest.mark.contract(19)
+def test_a_queue_is_gathered_by_a_kernel_that_did_not_submit_it(kernel: RemoteKernel) -> None:
+    """One job after another: what an earlier one brought makes place for a later one's."""
+    submit(kernel, "made", "n = 1; _ = 'own'")
+    submit(kernel, "moved", "n += 1; _ = 'later'")
+    submit(kernel, "gone", "seen = n; del n")
+    do(kernel, "%async_wait made moved gone")
+    do(kernel, "%reload_ext dask_async_run")  # which forgets what it has submitted
+    for job in ("made", "moved"):
+        assert "left alone" not in do(kernel, f"%async_gather {job}")
+    assert value(kernel, "n") == 2
+    assert "left alone" not in do(kernel, "%async_gather gone")
+    assert value(kernel, "seen, 'n' in globals()") == (2, False)
+
+
+@pytest.mark.contract(19)
+def test_what_is_bound_in_the_other_kernel_is_not_overwritten(kernel: RemoteKernel) -> None:
+    """By the user, since an earlier job of the queue was gathered there."""
+    submit(kernel, "made", "n = 1")
+    submit(kernel, "moved", "n += 1")
+    do(kernel, "%async_wait made moved\n%reload_ext dask_async_run\n%async_gather made")
+    do(kernel, "n = 50")
+    assert "n is here already" in do(kernel, "%async_gather moved")
+    assert value(kernel, "n") == 50
+
+
 @pytest.mark.contract(21)
 def test_the_last_result_of_a_job_cannot_be_queued(kernel: RemoteKernel) -> None:
     """It is refused, with the job that is to be gathered first."""
