@@ -178,6 +178,7 @@ class Gatherer:
                 record.resolver(session.records),
                 updated=record.updated,
                 brought=self._brought_before(view) if record.kept is None else None,
+                changed_by_others=lambda token: self._is_changed_by_others(record, token),
             )
             with surroundings.unopened():
                 plan = merger.plan(only, overwrite)
@@ -200,6 +201,8 @@ class Gatherer:
         record.updated = record.updated or bool(plan.updates)
         record.brought |= set(plan.names)
         self._rebase(view.id, moved)
+        for token, *_ in plan.updates:
+            session.changed.setdefault(record.place(token), set()).add(record.id)
         if record.kept is None:
             self._session.brought |= {
                 name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
@@ -267,6 +270,11 @@ class Gatherer:
             )
 
         return {n: why for n, why in notes.items() if n in plan.bind and somebody_has(moved[n])}
+
+    def _is_changed_by_others(self, record: Record, token: Any) -> bool:
+        """Whether jobs that one does not build on have changed an object that it changes."""
+        jobs = self._session.changed.get(record.place(token), set())
+        return not jobs <= {record.id, *record.spec.parents}
 
     def _brought_before(self, view: JobView) -> dict[str, Held]:
         """Answer what names got here from jobs that had been submitted before one."""

@@ -186,6 +186,17 @@ class Record:
 
         return resolve
 
+    def place(self, token: Any) -> tuple[str, int, int]:
+        """Answer what a token of this job's streams means, whichever job's it is.
+
+        The job that the object came with first, whether with its inputs (0) or its result (1),
+        and the index there.
+        """
+        section, index = token
+        if section <= 0:
+            return self.id, section, index
+        return self.spec.parents[(section - 1) // 2], 1 - section % 2, index
+
     def own(self, section: int, index: int, records: Mapping[str, Record]) -> Any:
         """Answer an object of the inputs: the kernel's own while there is one."""
         if self.kept is not None:

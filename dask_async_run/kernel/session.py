@@ -84,6 +84,8 @@ class Session:
     remains : dict of str to Remains
         What jobs left behind, by id, where it came with the news of their end and nobody
         gathered it yet.
+    changed : dict of (str, int, int) to set of str
+        Objects (`Record.place`) that gathered jobs changed in place here, and their ids.
     brought : dict of str to (float, Held)
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
@@ -113,6 +115,7 @@ class Session:
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
+        self.changed: dict[tuple[str, int, int], set[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
         self._silent_until = 0.0
         hello = self.registry.hello()

@@ -43,6 +43,7 @@ from dask_async_run.namespace.sharing import is_masked
 _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
 """Types of which a copy that is loaded here is not in the state that was sent."""
+_CHANGED = "was changed in place here since"
 _ALONE = 2
 """References to an object that a dict holds, and the call that counts them."""
 
@@ -320,6 +321,8 @@ class Merger:
         The changes in place were applied before, and must not be twice.
     brought : mapping of str to Held
         What names got from jobs that had been submitted earlier: it makes place for a later one's.
+    changed_by_others : callable(token) -> bool
+        Whether jobs that this one does not build on have changed an object here.
     """
 
     def __init__(
@@ -331,7 +334,9 @@ class Merger:
         resolve: Callable[[Any], Any],
         updated: bool = False,
         brought: Mapping[str, Held] | None = None,
+        changed_by_others: Callable[[Any], bool] = lambda token: False,
     ) -> None:
+        self._changed_by_others = changed_by_others
         self._updated = updated
         self._brought = brought or {}
         self._loaded = loaded
@@ -433,7 +438,13 @@ class Merger:
     def _plan_updates(self, plan: Plan, changed: list[str], overwrite: bool) -> None:
         if self._kept is None:
             # The copies get the changes; the names that see them are bound to them.
-            plan.updates = list(self._loaded.updates)
+            plan.updates = [
+                update
+                for update in self._loaded.updates
+                if overwrite or not self._changed_by_others(update[0])
+            ]
+            if len(plan.updates) < len(self._loaded.updates):
+                plan.conflicts |= dict.fromkeys(changed, _CHANGED)
             for name in changed:
                 copies = self._original().names
                 if name in copies and name not in plan.bind and name not in plan.conflicts:
@@ -481,7 +492,8 @@ class Merger:
         """Answer why an object is not as it was when it was sent, None if it is."""
         section, index = token
         if section != 0 or self._kept is None or self._kept.object(index, _MISSING) is not obj:
-            return None  # came from another job, or is a copy: nobody here had it
+            # It came from another job, or is a copy: here only jobs are known to have had it.
+            return _CHANGED if self._changed_by_others(token) else None
         if isinstance(obj, type):
             # There is one class only, here and in a copy of the inputs.
             same = self._kept.class_unchanged(index, obj, state)
@@ -493,7 +505,7 @@ class Merger:
                 sent = {id(copy): i for i, copy in original.items()}
                 self._comparison = Comparison(self._kept.indices(), sent)
             same = self._comparison.own_state(obj, original[index])
-        return None if same else "was changed in place here since"
+        return None if same else _CHANGED
 
     def _names_of(self, obj: Any, names: list[str]) -> list[str]:
         """Answer which names can see an object."""

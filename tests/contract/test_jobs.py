@@ -253,6 +253,19 @@ def test_what_is_bound_in_the_other_kernel_is_not_overwritten(kernel: RemoteKern
     assert value(kernel, "n") == 50
 
 
+@pytest.mark.contract(13, 19)
+def test_two_jobs_that_change_what_a_third_made_are_told_apart(kernel: RemoteKernel) -> None:
+    """Where nobody could see that the second had to wait for the first, it is a conflict."""
+    submit(kernel, "makes", "rows = []\ndef hidden(x, item): exec('x.append(item)')")
+    submit(kernel, "one", "a = hidden(rows, 1)")
+    submit(kernel, "two", "b = hidden(rows, 2)")
+    assert "left alone" not in do(kernel, "%async_gather makes one")
+    assert "rows was changed in place here since" in do(kernel, "%async_gather two")
+    assert value(kernel, "rows, b") == ([1], None)
+    do(kernel, "%async_gather two --overwrite")
+    assert value(kernel, "rows") == [2]
+
+
 @pytest.mark.contract(21)
 def test_the_last_result_of_a_job_cannot_be_queued(kernel: RemoteKernel) -> None:
     """It is refused, with the job that is to be gathered first."""
