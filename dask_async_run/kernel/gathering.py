@@ -26,12 +26,12 @@ from dask_async_run.errors import (
     explained,
 )
 from dask_async_run.job import JobResult, JobView, Message, State
+from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.notebook import is_elsewhere
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
-from dask_async_run.kernel.submission import register_code
 from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced

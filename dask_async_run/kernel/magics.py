@@ -25,6 +25,7 @@ from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
 from dask_async_run.kernel.attaching import follow
 from dask_async_run.kernel.audience import Audience, audience
+from dask_async_run.kernel.cell_text import analyse_cell, as_typed, numbered
 from dask_async_run.kernel.completion import candidates
 from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.gathering import Gatherer
@@ -34,22 +35,16 @@ from dask_async_run.kernel.live import MOST, Live
 from dask_async_run.kernel.live_place import widgets_there
 from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
+from dask_async_run.kernel.pending import pending_names, stale_names
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
+from dask_async_run.kernel.preparation import prepare
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.rejection import Rejection
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.kernel.session import Session, gone, open_again, open_session
 from dask_async_run.kernel.settings import Quantity
-from dask_async_run.kernel.submission import (
-    analyse_cell,
-    as_typed,
-    numbered,
-    pending_names,
-    prepare,
-    stale_names,
-    submit,
-)
+from dask_async_run.kernel.submission import submit
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
 from dask_async_run.namespace.analyse import Analysis

@@ -6,8 +6,9 @@ from html import escape
 
 from dask_async_run.frames import name_of
 from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.preparation import Prepared
 from dask_async_run.kernel.session import Session
-from dask_async_run.kernel.submission import Prepared, local_code
+from dask_async_run.kernel.submission import local_code
 from dask_async_run.looks import bytes_text
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.sweeps import described, extent

@@ -12,7 +12,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from IPython.core.macro import Macro
 from traitlets.config import Config
 
-from dask_async_run.kernel.submission import as_typed
+from dask_async_run.kernel.cell_text import as_typed
 
 PIECES = (
     *("cd x", "m", "ls -l", "!ls", " = !ls", "x?", "%cd a", "%time ", "%%time\n", ",f a"),

@@ -1,0 +1,135 @@
+"""Which earlier jobs a cell builds on: those that may change an object which it sees, too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from dask_async_run.job import State
+from dask_async_run.kernel.lineage import Followed, Place
+from dask_async_run.kernel.record import Record
+from dask_async_run.kernel.session import Session
+from dask_async_run.namespace.beside import MODULE, PART
+from dask_async_run.namespace.capture import Captured
+from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.containers import LEAF
+from dask_async_run.namespace.kinds import ATOMS
+
+
+def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[Place]:
+    """Answer the ``id`` of every changeable object that is reachable from some inputs."""
+    found: set[Place] = set()
+    pending = [captured.values[name] for name in names if name in captured.values]
+    while pending:
+        obj = pending.pop()
+        kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
+        if kind is None or kind is LEAF or kind is PART or kind is MODULE:  # `in` compares fields
+            continue
+        found.add(id(obj))
+        children = kind.children(obj)
+        if not ATOMS.issuperset(map(type, children)):
+            pending.extend(children)
+    return frozenset(found)
+
+
+def jobs_sharing(session: Session, captured: Captured, followed: Followed) -> list[Record]:
+    """Answer the unfinished or ungathered jobs that may change an object which a cell sees."""
+    candidates = [record for record in session.waiting() if record.lineage.changes]
+    if not candidates:
+        return []
+    mine = mutable_objects(captured, captured.values) | followed.places
+    for record, objects in _brought(session, candidates):
+        if not mine.isdisjoint(map(id, objects)):
+            mine |= {record.id, *((record.id, name) for name in record.lineage.effects.definitions)}
+    return [
+        record
+        for record in to_build_on(session, candidates)
+        if not mine.isdisjoint(record.lineage.changes)
+    ]
+
+
+def _brought(
+    session: Session, candidates: Iterable[Record]
+) -> Iterator[tuple[Record, Collection[Any]]]:
+    """Yield the gathered jobs that some build on, and their objects, which are here now."""
+    for job in {job for record in candidates for job in record.spec.parents} & session.gathered:
+        record = session.records.get(job)
+        if record is not None and record.loaded is not None:
+            yield record, record.loaded.objects.values()
+
+
+def jobs_setting_up(session: Session) -> list[Record]:
+    """Answer the ungathered jobs that set what surrounds all later ones."""
+    candidates = [record for record in session.waiting() if record.sets_up]
+    return to_build_on(session, candidates) if candidates else []
+
+
+def to_build_on(session: Session, candidates: Sequence[Record]) -> list[Record]:
+    """Answer those jobs that have finished, or may."""
+    endings = session.endings(candidates)
+    ended = {job: end for job, end in endings.items() if end is not None}
+    return [
+        record
+        for record in candidates
+        if record.id in endings
+        and (record.id not in ended or ended[record.id].state == State.FINISHED)
+    ]
+
+
+def seeds_for(
+    session: Session, ordered: list[Record], sharing: list[Record], captured: Captured
+) -> dict[int, Any]:
+    """Answer tokens for the objects of some inputs that earlier jobs have, too.
+
+    That is those which they may change, and those that nothing here can have changed since.
+    Of several jobs that may change an object the last one counts: it waits for
+    the others and has the object from them.
+    """
+    mine = set(map(id, captured.objects.values()))
+    changed = {place for record in sharing for place in record.lineage.changes}
+    first: dict[int, Any] = {}
+    last: dict[int, Any] = {}
+    for number, record in enumerate(ordered):
+        if record.id in session.gathered and record.loaded is not None and sharing:
+            brought = ((id(obj), index) for index, obj in record.loaded.objects.items())
+            first |= {key: (2 * number + 2, index) for key, index in brought if key in mine}
+        if record.kept is None:
+            continue
+        still = _is_nothing_run_since(session, record)
+        for key, index in record.kept.indices().items():
+            if key in mine and (still or key in changed):
+                first[key] = (2 * number + 1, index)
+                if record in sharing and key in record.lineage.changes:
+                    last[key] = first[key]
+    return first | last
+
+
+def may_be_new(captured: Captured, sharing: Iterable[Record]) -> frozenset[str]:
+    """Answer names whose objects those jobs may replace: iterators are not moved on in place."""
+    changed = {place for record in sharing for place in record.lineage.changes}
+    return frozenset(
+        name
+        for name, value in captured.values.items()
+        if id(value) in changed and issubclass(type(value), Iterator)
+    )
+
+
+def _is_nothing_run_since(session: Session, record: Record) -> bool:
+    """Whether all cells since a job was submitted, its own included, only submitted others."""
+    begun = record.spec.execution_count
+    if session.shell is None or begun is None or record.spec.of:
+        return False
+    typed = session.shell.history_manager.input_hist_raw
+    return all(text.startswith("%%async_run") for text in typed[begun:])
+
+
+def in_order(session: Session, parents: Mapping[str, Record]) -> list[Record]:
+    """Answer jobs and all that they build on, in order of submission."""
+    needed: set[str] = set()
+    pending = list(parents)
+    while pending:
+        job = pending.pop()
+        if job not in needed and job in session.records:
+            needed.add(job)
+            pending.extend(session.records[job].spec.parents)
+    return [record for key, record in session.records.items() if key in needed]

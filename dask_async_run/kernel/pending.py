@@ -1,0 +1,88 @@
+"""Pending names: what ungathered jobs bind or delete."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from dask_async_run.job import State
+from dask_async_run.kernel.building_on import to_build_on
+from dask_async_run.kernel.record import Record
+from dask_async_run.kernel.session import Session
+from dask_async_run.namespace.inputs import is_hidden
+
+PROVIDED = frozenset({"get_ipython", "exit", "quit", "open", "display", "__name__"})
+"""Names that a shell has of its own."""
+
+
+@dataclass(slots=True)
+class PendingName:
+    """A name that ungathered jobs bind or delete.
+
+    Parameters
+    ----------
+    makers : list of Record
+        The jobs that its value may be of, the latest last.
+    certain : bool
+        Whether one of them binds it in any case.
+    """
+
+    makers: list[Record]
+    certain: bool
+
+
+def pending_names(session: Session) -> dict[str, PendingName]:
+    """Answer the names that ungathered jobs of this kernel bind or delete.
+
+    A name that was bound or deleted here since a job was submitted is not that job's any more:
+    gathering leaves it alone, too.
+    """
+    waiting = session.waiting()
+    if not waiting:
+        return {}
+    endings = session.endings(waiting)
+    found: dict[str, PendingName] = {}
+    for record in waiting:
+        end = endings.get(record.id)
+        if record.id not in endings or (end is not None and end.state != State.FINISHED):
+            continue
+        if end is not None and end.result is not None:
+            certain = names = {*end.result["bound"], *end.result["deleted"]}
+        else:
+            names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
+        if record.spec.only:
+            names = names & {*record.spec.only}
+        names = names - record.brought
+        kept, namespace = record.kept, session.namespace
+        for name in names:
+            if kept is not None and not (is_hidden(name) or kept.stands(name, namespace)):
+                continue
+            if name in certain or name not in found:
+                found[name] = PendingName([record], name in certain)
+            else:
+                found[name].makers.append(record)
+    return found
+
+
+def perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingName]:
+    """Answer names that nobody has, and the jobs that may bind any name before they have ended."""
+    missing = [name for name in names if name not in session.namespace and name not in PROVIDED]
+    candidates = [record for record in session.waiting() if record.lineage.binds_more]
+    if not missing or not candidates:
+        return {}
+    jobs = [r for r in to_build_on(session, candidates) if r.ended is None]
+    stars = [record for record in jobs if record.lineage.star]
+    makers = {name: stars if hasattr(builtins, name) else jobs for name in missing}
+    return {name: PendingName(list(found), False) for name, found in makers.items() if found}
+
+
+def stale_names(
+    session: Session, pending: Mapping[str, PendingName], reads: Iterable[str]
+) -> dict[str, PendingName]:
+    """Answer which of the names that a cell reads here are pending ones."""
+    reads = frozenset(reads)
+    stale = {name: made for name, made in pending.items() if name in reads}
+    if session.drop_forgotten(record for made in stale.values() for record in made.makers):
+        return stale_names(session, pending_names(session), reads)
+    return stale
