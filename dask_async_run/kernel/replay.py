@@ -173,6 +173,23 @@ class Unders:
         # Not interactive: IPython then knows that these are not the user's own.
         shell.push(self._names, interactive=False)
 
+    def close_up(self, shell: Any, handle: Any) -> None:
+        """Take a job out from under later results: what it has pushed on moves up again."""
+        hook, names = shell.displayhook, shell.user_ns
+        there = [getattr(hook, name) for name in _UNDERS]
+        if not any(value is handle for value in there) or names.get("_") is not hook._:
+            return
+        shown = set(map(id, names.get("_oh", {}).values()))
+        above = there[: next(i for i, value in enumerate(there) if value is handle)]
+        below = [
+            value
+            for value in self._results.values()
+            if type(value) is not type(handle) or id(value) in shown  # others were withdrawn
+        ]
+        for name, value in zip(_UNDERS, [*above, *below], strict=False):
+            setattr(hook, name, value)
+            shell.push({name: value}, interactive=False)
+
 
 def withdraw_handle(shell: Any, number: int, handle: Any, unders: Unders | None) -> None:
     """Take a submission's job out of ``Out`` and ``_``, where the cell's value belongs.
@@ -194,6 +211,8 @@ def withdraw_handle(shell: Any, number: int, handle: Any, unders: Unders | None)
         names.pop(f"_{number}", None)
     if unders is not None and shell.displayhook._ is handle:
         unders.restore(shell, handle)
+    elif unders is not None and handle is not None:
+        unders.close_up(shell, handle)
 
 
 def set_result(shell: Any, number: int, values: tuple[Any, ...]) -> None:

@@ -267,6 +267,16 @@ def test_two_jobs_that_change_what_a_third_made_are_told_apart(kernel: RemoteKer
 
 
 @pytest.mark.contract(21)
+def test_last_results_after_a_queue(kernel: RemoteKernel) -> None:
+    """Those of its cells, and then what was there before it: no jobs."""
+    do(kernel, "'before'")
+    for name, cell in (("one", "1"), ("none", "a = 1"), ("three", "'three'")):
+        submit(kernel, name, cell)
+    do(kernel, "%async_gather one none three")
+    assert value(kernel, "_, __, ___") == ("three", 1, "before")
+
+
+@pytest.mark.contract(21)
 def test_the_last_result_of_a_job_cannot_be_queued(kernel: RemoteKernel) -> None:
     """It is refused, with the job that is to be gathered first."""
     submit(kernel, "shows", "6 * 7")
