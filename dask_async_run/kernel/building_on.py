@@ -14,22 +14,51 @@ from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import LEAF
 from dask_async_run.namespace.kinds import ATOMS
+from dask_async_run.namespace.sharing import owners_of
 
 
 def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[Place]:
-    """Answer the ``id`` of every changeable object that is reachable from some inputs."""
-    found: set[Place] = set()
+    """Answer the ``id`` of every changeable object that is reachable from some inputs.
+
+    Where that is a view of an array, of the array, too.
+    """
+    found = _changeable(captured, names)
+    return frozenset(found.keys() | owners_of(found.values()).keys())
+
+
+def owners(
+    captured: Captured, names: Iterable[str], namespace: Mapping[str, Any]
+) -> frozenset[str]:
+    """Answer names of arrays that have not been captured, and others are views of.
+
+    Parameters
+    ----------
+    captured : Captured
+    names : iterable of str
+        From which the others are reached: who changes these, changes those.
+    namespace : mapping
+    """
+    found = owners_of(_changeable(captured, names).values())
+    return frozenset(
+        name
+        for name, value in (list(namespace.items()) if found else ())
+        if id(value) in found and name not in captured.values
+    )
+
+
+def _changeable(captured: Captured, names: Iterable[str]) -> dict[int, Any]:
+    found: dict[int, Any] = {}
     pending = [captured.values[name] for name in names if name in captured.values]
     while pending:
         obj = pending.pop()
         kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
         if kind is None or kind is LEAF or kind is PART or kind is MODULE:  # `in` compares fields
             continue
-        found.add(id(obj))
+        found[id(obj)] = obj
         children = kind.children(obj)
         if not ATOMS.issuperset(map(type, children)):
             pending.extend(children)
-    return frozenset(found)
+    return found
 
 
 def jobs_sharing(session: Session, captured: Captured, followed: Followed) -> list[Record]:
@@ -85,7 +114,7 @@ def seeds_for(
     Of several jobs that may change an object the last one counts: it waits for
     the others and has the object from them.
     """
-    mine = set(map(id, captured.objects.values()))
+    mine = reached(captured).keys()
     changed = {place for record in sharing for place in record.lineage.changes}
     first: dict[int, Any] = {}
     last: dict[int, Any] = {}
@@ -102,6 +131,12 @@ def seeds_for(
                 if record in sharing and key in record.lineage.changes:
                     last[key] = first[key]
     return first | last
+
+
+def reached(captured: Captured) -> dict[int, Any]:
+    """Answer the objects of some inputs, and those whose memory they have, by their ``id``."""
+    found = {id(obj): obj for obj in captured.objects.values()}
+    return found | owners_of(found.values())
 
 
 def may_be_new(captured: Captured, sharing: Iterable[Record]) -> frozenset[str]:

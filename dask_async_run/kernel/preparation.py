@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import types
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from dask_async_run.kernel.building_on import (
     jobs_sharing,
     may_be_new,
     mutable_objects,
+    owners,
+    reached,
     seeds_for,
     to_build_on,
 )
@@ -101,6 +103,9 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     followed = follow(asked, makers)
     while True:
         captured = _capture(session, _with(wanted, followed.names))
+        if more := owners(captured, analysis.mutates, session.namespace) - wanted.mentions:
+            wanted = replace(wanted, mentions=wanted.mentions | more)
+            continue
         further = follow({*followed.names, *captured.elsewhere}, makers)
         if further.names <= {*followed.names, *captured.values, *captured.elsewhere}:
             break
@@ -121,7 +126,8 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
             wanted = replace(
                 wanted, not_here=wanted.not_here | moving, uncertain=wanted.uncertain | moving
             )
-            captured = _capture(session, _with(wanted, followed.names), seeds)
+            seeded = [obj for key, obj in reached(captured).items() if key in seeds]
+            captured = _capture(session, _with(wanted, followed.names), seeds, seeded)
     if session.drop_forgotten(parents.values()):
         return _prepare(session, code, options)
     ordered = in_order(session, parents)
@@ -217,7 +223,7 @@ def _with_what_it_calls(
 ) -> tuple[Analysis, Lineage]:
     """Add what a cell does through the functions that it calls; answer its lineage, too."""
     effects = analysis.effects
-    called = {f for code in captured.codes for f in functions_behind(code)} | followed.functions
+    called = functions_behind(captured.codes) | followed.functions
     learned = learn({*called, *effects.functions})
     known = elsewhere | captured.values.keys()
     changes: set[str] = set()
@@ -229,7 +235,8 @@ def _with_what_it_calls(
         changes &= known | analysis.binds
         binds = learned.binds
     analysis = replace(analysis, mutates=analysis.mutates | changes, binds=analysis.binds | binds)
-    places = mutable_objects(captured, captured.values) | followed.places
+    # More than what can change; nothing but that is looked for among them.
+    places = frozenset(map(id, captured.objects.values())) | followed.places
     changed = follow(analysis.mutates & elsewhere, makers)
     needs = followed.needs.union(*effects.needs.values(), _read_by_code(captured))
     return analysis, Lineage(
@@ -264,7 +271,12 @@ def _rebound(session: Session) -> set[str]:
     } - {"__name__"}
 
 
-def _capture(session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None = None) -> Captured:
+def _capture(
+    session: Session,
+    wanted: Wanted,
+    seeds: Mapping[int, Any] | None = None,
+    seeded: Iterable[Any] = (),
+) -> Captured:
     shell = session.shell
 
     def late(files: set[str], words: set[str]) -> dict[str, Any]:
@@ -272,4 +284,5 @@ def _capture(session: Session, wanted: Wanted, seeds: Mapping[int, Any] | None =
         texts = surroundings.sources(files, shell)
         return found | ({"sources": texts} if texts else {})
 
-    return capture(session.namespace, wanted, surroundings.read(shell, early=True), late, seeds)
+    early = surroundings.read(shell, early=True)
+    return capture(session.namespace, wanted, early, late, seeds, seeded)

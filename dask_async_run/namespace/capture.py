@@ -357,6 +357,7 @@ def capture(
     early: Mapping[str, Any] | None = None,
     late: Callable[[set[str], set[str]], Mapping[str, Any]] = lambda files, words: {},
     seeds: Mapping[int, Any] | None = None,
+    seeded: Iterable[Any] = (),
 ) -> Captured:
     """Write what a cell needs of a namespace into one stream.
 
@@ -372,6 +373,8 @@ def capture(
         identifiers in that code; what can't be pickled of them is left out.
     seeds : mapping of int to token
         Objects (by ``id``) that an earlier job has already and may change.
+    seeded : iterable of objects
+        Those objects: views of their memory are views of it there, too.
 
     Raises
     ------
@@ -379,6 +382,8 @@ def capture(
         A value that the cell reads, at any depth, cannot be pickled.
     """
     shared = SharedMemory()
+    for obj in seeded:
+        shared.owner(obj)
     earlier: _Work | None = None
     captured: Captured | None
     read = namespace if wanted.everything else wanted.reads

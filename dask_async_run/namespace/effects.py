@@ -304,11 +304,16 @@ def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterat
             )
 
 
-def functions_behind(code: CodeType) -> Iterator[Function]:
-    """Yield the functions that a code object of a cell was compiled from, if its text is known."""
-    text = "".join(linecache.getlines(code.co_filename))
-    if text:
-        yield from _by_line(text).get((code.co_name, code.co_firstlineno), ())
+def functions_behind(codes: Iterable[CodeType]) -> set[Function]:
+    """Answer the functions that code objects of cells were compiled from, where texts are known."""
+    found: set[Function] = set()
+    texts: dict[str, Mapping[tuple[str, int], tuple[Function, ...]]] = {}
+    for code in codes:
+        if code.co_filename not in texts:
+            text = "".join(linecache.getlines(code.co_filename))
+            texts[code.co_filename] = _by_line(text) if text else {}
+        found.update(texts[code.co_filename].get((code.co_name, code.co_firstlineno), ()))
+    return found
 
 
 @lru_cache(maxsize=512)
@@ -333,7 +338,11 @@ def _by_line(text: str) -> Mapping[tuple[str, int], tuple[Function, ...]]:
 
 def learn(functions: Iterable[Function]) -> Learned:
     """Find out what functions do that may call one another."""
-    functions = list(functions)
+    return _learn(frozenset(functions))
+
+
+@lru_cache(maxsize=64)  # one cell after the other calls the same ones
+def _learn(functions: frozenset[Function]) -> Learned:
     changing = dict(_CHANGING)
     while True:
         before = dict(changing)

@@ -6,7 +6,7 @@ import mmap
 import pickle
 import sys
 from array import array as PlainArray  # noqa: N812 - `array` is what all else here is called
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -223,6 +223,20 @@ def masked_parts(array: Any) -> list[Any]:
 
 _GAPS = 4
 """A strided array goes as it lies if its memory is at most this many times larger."""
+
+
+def owners_of(objects: Iterable[Any]) -> dict[int, Any]:
+    """Answer the arrays whose memory others of some objects are views of, by their ``id``."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return {}
+    found = {}
+    for obj in objects:
+        if issubclass(type(obj), numpy.ndarray):
+            root = SharedMemory.root(obj)
+            if root is not obj:
+                found[id(root)] = root
+    return found
 
 
 class SharedMemory:

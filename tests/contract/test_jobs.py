@@ -188,6 +188,16 @@ QUEUES = {
         "seen, ax.lines[0] is line",
         ((1, 1), True),
     ),
+    "an array that others are views of": (
+        ["grid += 1", "seen = row.tolist(), held['column'].tolist(), row.base is grid"],
+        "seen, grid.tolist(), row.base is grid",
+        (([1, 1], [1, 1], True), [[1, 1], [1, 1]], True),
+    ),
+    "a view of an array": (
+        ["row += 1", "seen = grid.tolist(); held['column'][0] = 7", "last = grid.tolist()"],
+        "seen, last, grid.tolist(), row.base is grid",
+        ([[0, 0], [1, 1]], [[0, 7], [1, 1]], [[0, 7], [1, 1]], True),
+    ),
     "random generators": (
         ["import random; rnd = random.Random(1)", "a = rnd.random()", "b = rnd.random()"],
         "[a, b] == [(r := random.Random(1)).random(), r.random()]",
@@ -206,7 +216,9 @@ def test_queued_cells_are_as_if_run_one_after_another(
         kernel,
         "here = []\nbase = 10\ncounted = 0\nnotes = []\nnumbers = (i for i in range(9))\n"
         "def count():\n    global counted\n    counted += 1\n"
-        "def note(text): notes.append(text)",
+        "def note(text): notes.append(text)\n"
+        "import numpy as np\ngrid = np.zeros((2, 2), int); row = grid[1]\n"
+        "held = {'column': grid[:, 1]}",
     )
     for number, cell in enumerate(cells):
         submit(kernel, f"queued{number}", cell)
