@@ -40,6 +40,8 @@ class Lineage:
         It may bind names that nobody knows before it has run (``exec``, a star import).
     star : bool
         Names of builtins may be among them, for it imports all that a module has.
+    draws : bool
+        It draws from the random numbers of ``random`` or numpy, from where they are here.
     """
 
     effects: Effects = field(default_factory=Effects)
@@ -51,6 +53,7 @@ class Lineage:
     streams: frozenset[str] = frozenset()
     binds_more: bool = False
     star: bool = False
+    draws: bool = False
 
 
 class Submitted(Protocol):

@@ -31,7 +31,7 @@ from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.namespace.analyse import Analysis, global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.capture import Captured, Wanted, capture
-from dask_async_run.namespace.effects import functions_behind, learn
+from dask_async_run.namespace.effects import Effects, Function, functions_behind, learn
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.iterators import moves_on
 from dask_async_run.namespace.remote import on_cluster
@@ -249,7 +249,14 @@ def _with_what_it_calls(
         effects.streams(learned.keepers),
         analysis.dynamic or analysis.star or analysis.opaque,
         analysis.star,
+        _draws(effects, {*called, *effects.functions}),
     )
+
+
+def _draws(effects: Effects, functions: Iterable[Function]) -> bool:
+    """Whether a cell draws random numbers from where they are in this kernel."""
+    used = effects.random.union(*(function.random for function in functions))
+    return effects.runs and "draws" in used and "seeds" not in used
 
 
 def _read_by_code(captured: Captured) -> frozenset[str]:

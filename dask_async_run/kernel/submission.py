@@ -24,6 +24,7 @@ from dask_async_run import surroundings
 from dask_async_run.errors import FrameError, ServerError
 from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload
+from dask_async_run.kernel.building_on import to_build_on
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import Outgoing
@@ -82,7 +83,8 @@ def submit(
     outgoing = Outgoing(session, options)
     prepared = prepare(session, code, options)
     local = local_code(session, prepared)
-    for remark in _remarks(prepared, words(code), local):
+    remarks = _remarks(prepared, words(code), local)
+    for remark in (*remarks, *_same_numbers(session, prepared)):
         print(remark, file=sys.stderr)
     if session.cluster is not None:  # an own server has this very environment
         session.compare(prepared.analysis.imports | in_use(prepared.captured.values.values()))
@@ -145,6 +147,20 @@ def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None)
                 f"{array} and {holder} have the same memory here, but not in the cell: there a "
                 "change of one is not seen in the other."
             )
+
+
+def _same_numbers(session: Session, prepared: Prepared) -> Iterator[str]:
+    """Say that an ungathered job begins with the same random numbers as a cell, if one does."""
+    known = {record.id for record in prepared.parents}
+    if not prepared.lineage.draws:
+        return
+    others = [r for r in session.waiting() if r.lineage.draws and r.id not in known]
+    if names := [record.spec.name for record in to_build_on(session, others)]:
+        yield (
+            f"It draws the same random numbers as {names[-1]}, which was not gathered before. For "
+            "others, seed them in the cell, have a generator for each "
+            "(numpy.random.default_rng()), or gather first."
+        )
 
 
 def _spec(

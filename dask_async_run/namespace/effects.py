@@ -16,6 +16,7 @@ from types import CodeType
 from dask_async_run.namespace._mutations import ANY, RECEIVER, Changes, Slot, changes
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace._strings import words
+from dask_async_run.namespace.draws import used_of_random
 
 _OWN_CHANGING = """
 normal uniform integers standard_normal poisson binomial exponential permutation random choice
@@ -81,6 +82,8 @@ class Function:
         Names that it declares ``global``.
     keeps : bool
         What it answers moves on with each use: a generator, a closure that counts.
+    random : frozenset of str
+        As of `used_of_random`.
     """
 
     name: str
@@ -91,6 +94,7 @@ class Function:
     changes: Changes
     binds: frozenset[str]
     keeps: bool
+    random: frozenset[str]
 
     def changed(self, changing: Mapping[str, frozenset[Slot]]) -> frozenset[Slot]:
         """Answer how a call gives what it changes, if it calls those that are `changing`."""
@@ -143,6 +147,8 @@ class Effects:
         Whether it may call a function.
     spelled : set of str
         Words of texts that are evaluated: ``df.query("a > @limit")``.
+    random : set of str
+        As of `used_of_random`.
     """
 
     functions: list[Function] = field(default_factory=list)
@@ -152,10 +158,13 @@ class Effects:
     changes: Changes = field(default_factory=lambda: changes(()))
     runs: bool = False
     spelled: set[str] = field(default_factory=set)
+    random: set[str] = field(default_factory=set)
 
     def note(self, statement: ast.AST) -> None:
         """Add what a module-level statement defines and assigns."""
         self.functions += functions_of([statement])
+        if not isinstance(statement, Definition):
+            self.random |= used_of_random([statement])
         for node in ast.walk(statement):
             match node:
                 case ast.Assign(targets=targets, value=value):
@@ -262,6 +271,7 @@ def _function(
         changes(node.body, of_function=True),
         frozenset(binds),
         keeps,
+        used_of_random(node.body),
     )
 
 
@@ -301,6 +311,7 @@ def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterat
                 found.changes,
                 found.binds,
                 method.name == "__next__",
+                found.random,
             )
 
 

@@ -228,6 +228,20 @@ def test_queued_cells_are_as_if_run_one_after_another(
     assert value(kernel, asked) == expected
 
 
+@pytest.mark.contract(7)
+def test_jobs_that_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -> None:
+    """Until the first one is gathered; not where a cell seeds them, or draws none."""
+    do(kernel, "import random\nrandom.seed(3)\ndef draw(): return random.random()")
+    told = "the same random numbers as"
+    assert told not in submit(kernel, "one", "a = random.random()")
+    assert told not in submit(kernel, "own", "random.seed(4); c = random.random()")
+    assert told not in submit(kernel, "none", "e = 1")
+    assert f"{told} one" in submit(kernel, "two", "b = draw()")
+    do(kernel, "%async_gather one two")
+    assert value(kernel, "a == b") is True
+    assert told not in submit(kernel, "three", "d = draw()")
+
+
 @pytest.mark.contract(19)
 def test_gathering_what_came_with_a_later_job_again(kernel: RemoteKernel) -> None:
     """Its names are the later job's now: that is no conflict."""
