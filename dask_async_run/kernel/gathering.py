@@ -290,7 +290,8 @@ class Gatherer:
         for record in self._session.records.values():
             if record.kept is not None and (later or record.id == job or record.settled):
                 for name, (old, new) in moved.items():
-                    record.kept.rebase(name, old, new)
+                    # What was gathered keeps nobody's values.
+                    record.kept.rebase(name, old, new, weak=record.settled)
             later = later or record.id == job
 
     def _done(self, view: JobView, record: Record, out: tuple[Any, ...]) -> None:

@@ -39,7 +39,7 @@ def _entries(registry: Any) -> list[Entry]:
 def _ties(registry: Any, function: Any) -> bool:
     """Whether a callback ties one part of a figure to another: a colorbar to its image."""
     is_windows = "draw_event" in (getattr(registry, "_signals", None) or ())
-    owner = type(getattr(function, "__self__", None)).__module__
+    owner = type(getattr(function, "__self__", None)).__module__ or ""
     return not is_windows and owner.partition(".")[0] in ("matplotlib", "mpl_toolkits")
 
 

@@ -109,7 +109,7 @@ def _instance_children(obj: Any) -> Iterable[Any]:
 @per_class
 def _is_drawn(cls: type) -> bool:
     """Whether a class is matplotlib's, or inherits from one that is."""
-    return any(base.__module__.partition(".")[0] == "matplotlib" for base in cls.__mro__)
+    return any((base.__module__ or "").partition(".")[0] == "matplotlib" for base in cls.__mro__)
 
 
 def _instance_snapshot(obj: Any) -> Any:

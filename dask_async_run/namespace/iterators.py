@@ -157,5 +157,5 @@ def moves_on(value: Any) -> bool:
     return (
         issubclass(kind, collections.abc.Iterator)
         or isinstance(value, random.Random)
-        or (kind.__module__.startswith("numpy.random") and hasattr(kind, "standard_normal"))
+        or ((kind.__module__ or "").startswith("numpy.random") and hasattr(kind, "standard_normal"))
     )

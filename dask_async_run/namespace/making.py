@@ -350,7 +350,7 @@ def set_soup(soup: Any, attributes: dict[str, Any]) -> None:
 def remembers(obj: Any) -> bool:
     """Whether an array of pandas (of dates) keeps what it has found out about itself."""
     return (
-        type(obj).__module__.partition(".")[0] == "pandas"
+        (type(obj).__module__ or "").partition(".")[0] == "pandas"  # sympy makes some without
         and hasattr(obj, "_ndarray")
         and "_cache" in getattr(obj, "__dict__", ())
     )

@@ -197,13 +197,13 @@ class Kept:
             if name in self._base:
                 self._base[name] = Held(object(), ())
 
-    def rebase(self, name: str, old: Any, new: Any) -> None:
-        """Note that gathering an earlier job gave a name its new value."""
+    def rebase(self, name: str, old: Any, new: Any, weak: bool = False) -> None:
+        """Note that gathering an earlier job gave a name its new value; held `weak`ly, or not."""
         if self.base(name) is old:
             if new is _MISSING:
                 self._base.pop(name, None)
             else:
-                self._base[name] = Held(new, _large_types())
+                self._base[name] = held_weakly(new) if weak else Held(new, _large_types())
 
     def object(self, index: int, gone: Any = None) -> Any:
         """Answer the object of a memo index, or `gone`."""
