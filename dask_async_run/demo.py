@@ -246,19 +246,25 @@ def _end_processes(folder: Path) -> None:
                 process.kill()
 
 
-def _note_signals() -> list[signal.Signals]:
-    """Let SIGINT, SIGTERM and SIGHUP do no more than to append themselves to the list.
+_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 
-    Until this process ends: one that comes while it ends is no news.
-    """
+
+def _note_signals() -> list[signal.Signals]:
+    """Let SIGINT, SIGTERM and SIGHUP do no more than to append themselves to the list."""
     noted: list[signal.Signals] = []
 
     def note(number: int, _frame: FrameType | None) -> None:
         noted.append(signal.Signals(number))
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in _SIGNALS:
         signal.signal(number, note)
     return noted
+
+
+def _ignore_signals() -> None:
+    """Let none of them change how this process ends: Python gives its own handlers up before."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _tell(folder: Path, steps: Steps) -> None:
@@ -364,6 +370,7 @@ def main() -> int:
                 code = story.wait(timeout=0.1)
             if noted:
                 story.kill()
+    _ignore_signals()
     if noted:
         print("\nThe demo was interrupted; everything that it started is gone.", file=sys.stderr)
         return 130

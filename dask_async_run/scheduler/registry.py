@@ -509,7 +509,8 @@ class JobRegistry:
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
                 if row["state"] == State.PENDING:
-                    row["after"] = [job for job in row["after"] if job in self.machine.records]
+                    awaited = row.get("after", ())  # jobs of a server that is gone have none
+                    row["after"] = [job for job in awaited if job in self.machine.records]
                     if not row["reason"] and not row["after"]:
                         row["reason"] = self._waits_for(row["id"]) or self._coming(row["id"])
             if self.problem and row["id"] in self._changed:
