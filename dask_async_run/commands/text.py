@@ -185,9 +185,8 @@ def _bundle(data: dict[str, Any]) -> str:
 
 
 def _write(stream: Any, text: str) -> None:
-    (
-        sys.stdout if stream is sys.stderr else sys.stderr
-    ).flush()  # in order, where both go to a file
+    other = sys.stdout if stream is sys.stderr else sys.stderr
+    other.flush()  # in order, where both go to a file
     encoding = stream.encoding or "utf-8"
     stream.write(text.encode(encoding, errors="backslashreplace").decode(encoding))
 

@@ -154,6 +154,8 @@ def _is_nothing_run_since(session: Session, record: Record) -> bool:
     begun = record.spec.execution_count
     if session.shell is None or begun is None or record.spec.of:
         return False
+    if len(session.gathered) != record.gathered_before:
+        return False  # `--gather`, or by itself: what came is here, and not there
     typed = session.shell.history_manager.input_hist_raw
     return all(text.startswith("%%async_run") for text in typed[begun:])
 

@@ -57,6 +57,8 @@ class Record:
         The table of a sweep that had not ended, as it was bound here last.
     lineage : Lineage
         What later cells come to through its names.
+    gathered_before : int
+        How many jobs had been gathered when it was submitted.
     sets_up : bool
         The cell does nothing but set what surrounds later ones, which wait for it.
     ended : JobView or None
@@ -83,6 +85,7 @@ class Record:
         self.brought: set[str] = set()
         self.partial: Any = None
         self.lineage = Lineage()
+        self.gathered_before = 0
         self.sets_up = False
         self.ended: JobView | None = None
         self._store = store

@@ -107,6 +107,7 @@ def submit(
     if not prepared.axes:  # whose members change nothing here
         record.lineage = replace(prepared.lineage, places=prepared.lineage.places | {record.id})
         record.sets_up = prepared.analysis.sets_up
+    record.gathered_before = len(session.gathered)
     session.records[spec.id] = record
     return record, view
 

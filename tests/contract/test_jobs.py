@@ -242,6 +242,17 @@ def test_jobs_that_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -
     assert told not in submit(kernel, "three", "d = draw()")
 
 
+@pytest.mark.contract(11, 12)
+def test_what_was_gathered_meanwhile_counts(kernel: RemoteKernel) -> None:
+    """A pending job has an object as it was; a later cell that needs both has it as it is."""
+    do(kernel, "rows = [1]")
+    submit(kernel, "early", "held = [rows]")
+    do(kernel, "%%async_run --name now --gather --independent\nrows.append(2)")
+    submit(kernel, "late", "seen = list(rows), len(held)")
+    do(kernel, "%async_gather early late")
+    assert value(kernel, "seen") == ([1, 2], 1)
+
+
 @pytest.mark.contract(19)
 def test_gathering_what_came_with_a_later_job_again(kernel: RemoteKernel) -> None:
     """Its names are the later job's now: that is no conflict."""
