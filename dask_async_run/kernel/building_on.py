@@ -55,9 +55,7 @@ def _changeable(captured: Captured, names: Iterable[str]) -> dict[int, Any]:
         if kind is None or kind is LEAF or kind is PART or kind is MODULE:  # `in` compares fields
             continue
         found[id(obj)] = obj
-        children = kind.children(obj)
-        if not ATOMS.issuperset(map(type, children)):
-            pending.extend(children)
+        pending += [child for child in kind.children(obj) if type(child) not in ATOMS]
     return found
 
 

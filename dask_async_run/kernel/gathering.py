@@ -201,8 +201,7 @@ class Gatherer:
         record.updated = record.updated or bool(plan.updates)
         record.brought |= set(plan.names)
         self._rebase(view.id, moved)
-        for token, *_ in plan.updates:
-            session.changed.setdefault(record.place(token), set()).add(record.id)
+        session.note_changes(record.id, map(record.place, (token for token, *_ in plan.updates)))
         if record.kept is None:
             self._session.brought |= {
                 name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
@@ -273,7 +272,7 @@ class Gatherer:
 
     def _is_changed_by_others(self, record: Record, token: Any) -> bool:
         """Whether jobs that one does not build on have changed an object that it changes."""
-        jobs = self._session.changed.get(record.place(token), set())
+        jobs = self._session.changed.get(record.place(token), frozenset())
         return not jobs <= {record.id, *record.spec.parents}
 
     def _brought_before(self, view: JobView) -> dict[str, Held]:

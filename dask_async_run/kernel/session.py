@@ -115,7 +115,7 @@ class Session:
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
-        self.changed: dict[tuple[str, int, int], set[str]] = {}
+        self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
         self._silent_until = 0.0
         hello = self.registry.hello()
@@ -219,6 +219,13 @@ class Session:
             return []
         records = [self.records[job] for job in view.after]
         return [record.spec.name for record in records if record.ended is None]
+
+    def note_changes(self, job: str, places: Iterable[tuple[str, int, int]]) -> None:
+        """Note that what a job did to objects in place has been done here (`Record.place`)."""
+        alone = frozenset({job})  # one for all of them: there may be hundreds of thousands
+        for place in places:
+            before = self.changed.get(place)
+            self.changed[place] = alone if before is None else before | alone
 
     def waiting(self) -> list[Record]:
         """Answer the jobs that this kernel submitted and has not gathered, in order.

@@ -463,7 +463,8 @@ def _write(
     _write_names(pickler, file, namespace, snapshot, work, wanted, captured)
     captured.unsent |= pickler.left_out
     memo = pickler.memo.copy()
-    pickler.dump(("order", order.recipes(obj for _, obj in memo.values())))
+    sets = memo.values() if pickler.may_have_sets(file.getvalue()) else ()
+    pickler.dump(("order", order.recipes(obj for _, obj in sets)))
     if pickler.databases:
         pickler.dump(("counts", *told_among(pickler.databases)))
     pickler.dump(("modules", mentioned_submodules(captured.values.values(), work.identifiers)))
@@ -471,7 +472,7 @@ def _write(
     captured.stream, captured.futures = file.getvalue(), pickler.futures
     if pickler.has_own_hashes() and (lost := keys.lost(obj for _, obj in memo.values())):
         captured.lost_keys = keys.held_by(lost, captured.values, children_of)
-    captured.constants = not exact and meets_constants(captured.stream, memo)
+    captured.constants = not exact and meets_constants(captured.stream)
     captured.objects = {index: obj for index, obj in memo.values() if type(obj) not in ATOMS}
     if isinstance(pickler, SeededPickler):
         captured.objects |= pickler.flats.objects
@@ -480,8 +481,7 @@ def _write(
 
 def _write_beside(pickler: NamespacePickler, captured: Captured, work: _Work) -> None:
     """Write the modules beside the notebook that were met, or that the cell may import."""
-    met = [obj for _, obj in pickler.memo.copy().values() if type(obj) is types.ModuleType]
-    found = beside.reachable(met, work.identifiers)
+    found = beside.reachable(pickler.modules, work.identifiers)
     if found:
         with _quiet():
             pickler.dump(("beside", found))

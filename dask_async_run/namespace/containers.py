@@ -12,7 +12,9 @@ from typing import Any
 
 from dask_async_run.namespace import order
 from dask_async_run.namespace.attributed import with_attributes
-from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
+from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
+
+_Pairs = dict[Any, Any] | list[tuple[Any, Any]]
 
 
 def _replace_list(obj: Any, items: list[Any]) -> Undo:
@@ -21,19 +23,30 @@ def _replace_list(obj: Any, items: list[Any]) -> Undo:
     return lambda: list.__setitem__(obj, slice(None), old)
 
 
-def _replace_dict(obj: Any, items: list[tuple[Any, Any]]) -> Undo:
+def _replace_dict(obj: Any, items: _Pairs) -> Undo:
     # dict's own methods: a subclass may have other ideas.
-    clear = _base_method(obj, "clear")
-    assign = _base_method(obj, "__setitem__")
-    old = _items(obj)
+    old = _pairs(obj)
+    fill = _fill_ordered if isinstance(obj, collections.OrderedDict) else _fill
+    fill(obj, items)
+    return lambda: fill(obj, old)
 
-    def fill(pairs: list[tuple[Any, Any]]) -> None:
-        clear(obj)
-        for key, value in pairs:
-            assign(obj, key, value)
 
-    fill(items)
-    return lambda: fill(old)
+def _fill(obj: Any, items: _Pairs) -> None:
+    dict.clear(obj)
+    dict.update(obj, items)
+
+
+def _fill_ordered(obj: Any, items: _Pairs) -> None:
+    collections.OrderedDict.clear(obj)
+    for key, value in items.items() if isinstance(items, dict) else items:
+        collections.OrderedDict.__setitem__(obj, key, value)
+
+
+def _pairs(obj: Any) -> _Pairs:
+    """Answer what a dict holds, in its order: as a dict if no key's hash is the user's code."""
+    if isinstance(obj, collections.OrderedDict) or not ATOMS.issuperset(map(type, dict.keys(obj))):
+        return _items(obj)
+    return dict.copy(obj)
 
 
 def _base_method(obj: Any, name: str) -> Any:
@@ -47,12 +60,20 @@ def _items(obj: Any) -> list[tuple[Any, Any]]:
 
 
 def _dict_snapshot(obj: Any) -> Any:
-    base: Any = collections.OrderedDict if isinstance(obj, collections.OrderedDict) else dict
-    return list(base.keys(obj)), list(base.values(obj))
+    if type(obj) is dict and ATOMS.issuperset(map(type, obj)):
+        return obj.copy()  # as `_pairs` says, sooner
+    pairs = _pairs(obj)
+    return pairs if type(pairs) is dict else ([k for k, _ in pairs], [v for _, v in pairs])
 
 
 def _dict_unchanged(obj: Any, snapshot: Any) -> bool:
-    keys, values = snapshot
+    if type(snapshot) is type(obj) is dict:
+        return (
+            len(snapshot) == len(obj)
+            and all(map(is_, snapshot, obj))
+            and all(map(is_, snapshot.values(), obj.values()))
+        )
+    keys, values = (snapshot, snapshot.values()) if type(snapshot) is dict else snapshot
     return (
         len(keys) == dict.__len__(obj)
         and all(map(is_, keys, _base_method(obj, "keys")(obj)))
@@ -61,6 +82,8 @@ def _dict_unchanged(obj: Any, snapshot: Any) -> bool:
 
 
 def _dict_children(obj: Any) -> Iterable[Any]:
+    if ATOMS.issuperset(map(type, dict.keys(obj))):
+        return list(dict.values(obj))
     return [*dict.keys(obj), *dict.values(obj)]
 
 
@@ -109,7 +132,7 @@ DICT = Kind(
     _dict_children,
     _dict_snapshot,
     _dict_unchanged,
-    lambda o, s: _items(o),
+    lambda o, s: _pairs(o),
     _replace_dict,
 )
 SET = Kind("set", list, set, _set_unchanged, lambda o, s: _set_state(o), _replace_set)
@@ -125,6 +148,8 @@ DEQUE = Kind(
     "deque", list, list, lambda o, s: same_items(s, o), lambda o, s: list(o), _replace_deque
 )
 
+COMMONEST: dict[type, Kind] = {list: LIST, dict: DICT, set: SET}
+"""Kinds of what there may be hundreds of thousands of: nobody asks further what these are."""
 CONTAINERS: list[tuple[type, Kind]] = [
     (list, LIST),
     (dict, DICT),

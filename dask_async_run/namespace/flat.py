@@ -31,8 +31,8 @@ Token = tuple[pickle.PickleBuffer | None, int]
 
 
 def candidates(values: Iterable[Any]) -> dict[int, Any]:
-    """Answer `FLAT` for the ``id`` of those that may be flat: nobody has looked into them."""
-    return {id(v): FLAT for v in values if type(v) in _TYPES and len(v) >= FROM}
+    """Answer `FLAT` for the ``id`` of those that are flat, as it seems now."""
+    return {id(v): FLAT for v in values if type(v) in _TYPES and len(v) >= FROM and _seems_flat(v)}
 
 
 class FlatWriter:
@@ -77,6 +77,13 @@ class FlatReader:
         if data is not None:
             self.objects[number] = pickle.loads(data)
         return self.objects[number]
+
+
+def _seems_flat(obj: Any) -> bool:
+    try:
+        return _is_flat(obj)
+    except RuntimeError:
+        return False  # another thread of the user has just changed its size
 
 
 def _is_flat(obj: Any) -> bool:

@@ -16,6 +16,7 @@ import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
@@ -423,9 +424,9 @@ def restore(
             (2 * number + 1, chain.inputs[parent.id].objects),
             (2 * number + 2, chain.results[parent.id].objects),
         ):
-            tokens.update({id(obj): (section, index) for index, obj in objects.items()})
+            tokens.update(_tokens(section, objects))
     _know(known, inputs)
-    tokens.update({id(obj): (0, index) for index, obj in loaded.objects.items()})
+    tokens.update(_tokens(0, loaded.objects))
     before = dict(namespace)
     roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
     for inherited in chain.inherited:
@@ -442,6 +443,11 @@ def restore(
     }
     told = {name: f"it cannot be loaded ({why_lost(why)})" for name, why in lost.items()}
     return Restored(namespace, before, baseline, loaded.late, chain.inherited, atoms, told)
+
+
+def _tokens(section: int, objects: Mapping[int, Any]) -> Iterable[tuple[int, Token]]:
+    """Answer ``id`` and token of the objects of a stream."""
+    return zip(map(id, objects.values()), zip(repeat(section), objects), strict=False)
 
 
 def _is_common(value: Any) -> bool:

@@ -20,6 +20,7 @@ import sys
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import compress
 from types import ModuleType
 from typing import Any
 
@@ -37,7 +38,9 @@ from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
 from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
+from dask_async_run.namespace.pickling import uncollected
 from dask_async_run.namespace.results import Loaded, apply_updates, is_item
+from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked
 
 _MISSING: Any = object()
@@ -54,23 +57,10 @@ def _is_loaded_otherwise(cls: type) -> bool:
     return cls in _LOADED_OTHERWISE or any(module.reducer(cls) is not None for module in ways)
 
 
-def _large_types() -> tuple[type, ...]:
-    """Answer types that are held weakly: what a user deletes must free its memory."""
-    found = []
-    for module, name in (
-        ("numpy", "ndarray"),
-        ("pandas", "DataFrame"),
-        ("pandas", "Series"),
-        ("torch", "Tensor"),
-    ):
-        kind = getattr(sys.modules.get(module), name, None)
-        if isinstance(kind, type):
-            found.append(kind)
-    return tuple(found)
-
-
 def weakly(obj: Any) -> weakref.ReferenceType[Any] | None:
     """Answer a weak reference; None to what cannot have one (lists, dicts, numbers)."""
+    if not type(obj).__weakrefoffset__:
+        return None  # sooner known than by an exception
     try:
         return weakref.ref(obj)
     except TypeError:
@@ -113,7 +103,7 @@ class Kept:
     """
 
     def __init__(self, captured: Captured, namespace: Mapping[str, Any]) -> None:
-        large = _large_types()
+        large = large_types()
         self.names = list(captured.values)
         self._values = {n: Held(v, large) for n, v in captured.values.items()}
         self._objects: dict[int, Any] = {}
@@ -165,7 +155,8 @@ class Kept:
 
     def _drop_what_nobody_has(self) -> bool:
         """Let go of what was made to be written: the dict of what a weak one held."""
-        alone = [i for i in self._objects if sys.getrefcount(self._objects[i]) <= _ALONE]
+        counts = map(sys.getrefcount, self._objects.values())
+        alone = list(compress(self._objects, map(_ALONE.__ge__, counts)))
         for index in alone:
             del self._objects[index]
         return bool(alone)
@@ -203,7 +194,7 @@ class Kept:
             if new is _MISSING:
                 self._base.pop(name, None)
             else:
-                self._base[name] = held_weakly(new) if weak else Held(new, _large_types())
+                self._base[name] = held_weakly(new) if weak else Held(new, large_types())
 
     def object(self, index: int, gone: Any = None) -> Any:
         """Answer the object of a memo index, or `gone`."""
@@ -240,7 +231,7 @@ class Kept:
 
 def held_weakly(obj: Any) -> Held:
     """Hold an object for as long as somebody else does, if that is possible."""
-    held = Held(obj, _large_types())
+    held = Held(obj, large_types())
     held.weaken()
     return held
 
@@ -347,6 +338,7 @@ class Merger:
         self._comparison: Comparison | None = None
         self._reachable: dict[str, set[int]] = {}
 
+    @uncollected()
     def plan(self, only: Iterable[str] = (), overwrite: bool = False) -> Plan:
         """Answer what to do; nothing is changed."""
         only = set(only)
@@ -363,6 +355,7 @@ class Merger:
             self._plan_updates(plan, changed, overwrite)
         return plan
 
+    @uncollected()
     def apply(self, plan: Plan) -> dict[str, tuple[Any, Any]]:
         """Do it, all or nothing.
 

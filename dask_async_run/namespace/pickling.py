@@ -40,7 +40,7 @@ import threading
 import types
 import warnings
 import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, TypeVar
 
@@ -117,6 +117,11 @@ class NamespaceReference:
 def loading_namespace() -> dict[str, Any]:
     """Answer the namespace being loaded into; `NamespaceUnpickler` replaces it."""
     raise pickle.UnpicklingError("this stream can only be loaded into a namespace")
+
+
+def recall(token: Any) -> Any:
+    """Answer the object of a token; `NamespaceUnpickler` replaces it."""
+    raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
 
 
 # --------------------------------------------------------------------------
@@ -502,6 +507,8 @@ _NOTHING: Any = object()
 _OF_EVERY_CLASS = {"__module__", "__doc__", "__dict__", "__weakref__", "__slots__", "_abc_impl"}
 
 
+_NEW_SET = re.compile(rb"(?<![JMjr])" + re.escape(pickle.EMPTY_SET + pickle.MEMOIZE))
+"""The operations that make one, as far as they are not a part of a number."""
 _HEAP_TYPE = 1 << 9
 _DEEP_STACK = 1 << 30
 _DEEP_LIMIT = 200_000
@@ -595,7 +602,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Called with the name of each file that a traceback shows lines of.
     shared : SharedMemory or None
         Where arrays are noted.
-    known_globals : collection of int
+    known_globals : container of int
         ``id`` of dicts that the user has: functions whose globals they are
         (``exec(code, scope)``) refer to them.
     on_remade : callable or None
@@ -609,6 +616,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         Keys of the Dask futures that were written so far.
     databases : list
         SQLite connections, cursors and rows that were written so far.
+    modules : list
+        Those that were written so far.
+    sets : bool
+        An instance of a subclass of `set` was written.
     left_out : dict of str to str
         Values of modules beside the notebook that can't be pickled, and why.
     """
@@ -622,7 +633,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         on_class: Callable[[type], None] | None = None,
         on_file: Callable[[str], object] | None = None,
         shared: SharedMemory | None = None,
-        known_globals: Collection[int] = (),
+        known_globals: Container[int] = (),
         on_remade: Callable[[], None] | None = None,
     ) -> None:
         self._classes: list[type] = []
@@ -638,6 +649,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._shared = shared
         self.mapped: list[Any] = []
         self.databases: list[Any] = []
+        self.modules: list[types.ModuleType] = []
+        self.sets = False
         self.left_out: dict[str, str] = {}
         self._within: tuple[Any, ...] = ()
         numpy = sys.modules.get("numpy")
@@ -670,6 +683,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
                 if "__slotnames__" in vars(kind):
                     type.__delattr__(kind, "__slotnames__")
 
+    def may_have_sets(self, stream: bytes) -> bool:
+        """Whether a set was written; `stream` is what came of it."""
+        return self.sets or _NEW_SET.search(stream) is not None
+
     def has_own_hashes(self) -> bool:
         """Whether a class was written whose instances have a hash of the notebook's."""
         return any(map(keys.hashes_its_own_way, self._classes))
@@ -701,6 +718,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             if kind.__module__ == "sqlite3":
                 self.databases.append(obj)
             return reducer(obj)
+        if issubclass(kind, set):
+            self.sets = True
         if kind is caches.LruCache and not by_reference(obj):
             return caches.reduce_lru_cache(obj)
         if self._pandas_types and isinstance(obj, self._pandas_types):
@@ -787,6 +806,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_module(self, module: types.ModuleType) -> Any:
         """By name; what nobody could import, or what has values of its own, with those."""
+        self.modules.append(module)
         if not beside.keeps_state(module):
             return NotImplemented
         if modules.is_made_here(module):
@@ -897,20 +917,20 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return make_view, (*made, array.flags.writeable), *attributes
 
 
-def meets_constants(stream: bytes, memo: Mapping[int, Any]) -> bool:
+def meets_constants(stream: bytes) -> bool:
     """Whether something written by a `NamespacePickler` may hold one of `constants`.
 
     It was written by its value then, and is to be written again by a `SeededPickler`.
     """
-    found = constants()
-    numbers = [value for value in map(_constant, found.values()) if type(value) is float]
-    if any(key in memo for key in found):
-        return True
-    return any(pickle.BINFLOAT + struct.pack(">d", number) in stream for number in numbers)
+    return any(trace in stream for trace in map(_trace, constants().values()))
 
 
-def _constant(place: tuple[str, str]) -> Any:
-    return getattr(sys.modules[place[0]], place[1])
+def _trace(place: tuple[str, str]) -> bytes:
+    """Answer a part of what a constant is written as; it is a number, a text or a dict."""
+    value = getattr(sys.modules[place[0]], place[1])
+    if type(value) is float:
+        return pickle.BINFLOAT + struct.pack(">d", value)
+    return (value if isinstance(value, str) else max(value, key=len)).encode()
 
 
 class SeededPickler(NamespacePickler):
@@ -926,25 +946,18 @@ class SeededPickler(NamespacePickler):
     Attributes
     ----------
     flats : FlatWriter
-    sets : dict of int to set
-        Those that were written, by their ``id``.
     """
 
     def __init__(
         self, file: Any, namespace: dict[str, Any], seeds: Mapping[int, Any], **kwargs: Any
     ):
         self._tokens = {**constants(), **seeds}
-        self.sets: dict[int, set[Any]] = {}
         self.flats = FlatWriter()
         super().__init__(file, namespace, **kwargs)
 
     def persistent_id(self, obj: Any) -> Any:
         token = self._tokens.get(id(obj))
-        if token is FLAT:
-            token = self.flats.token(obj)
-        if token is None and issubclass(type(obj), set):
-            self.sets[id(obj)] = obj
-        return token
+        return self.flats.token(obj) if token is FLAT else token
 
 
 _SET_VALUES = modules.__name__, modules.set_module_state.__name__
@@ -976,6 +989,8 @@ class NamespaceUnpickler(pickle.Unpickler):
     Attributes
     ----------
     flats : FlatReader
+    recalled : set of int
+        ``id`` of what was there for a token that a call asked for; it is kept alive.
     """
 
     _OURS: ClassVar[str] = __name__
@@ -1019,6 +1034,7 @@ class NamespaceUnpickler(pickle.Unpickler):
         self._keep_classes = keep_classes
         self._known_classes: set[type] = set()
         self.flats = FlatReader()
+        self.recalled: set[int] = set()
 
     def load(self) -> Any:
         """Load one more object, with a frame of the namespace below it.
@@ -1040,6 +1056,8 @@ class NamespaceUnpickler(pickle.Unpickler):
         if module == self._OURS:
             if name == "loading_namespace":
                 return lambda: self._namespace
+            if name == "recall":
+                return self._recall
             if name == "make_class" and self._keep_classes:
                 return self._find_or_make_class
             if name == "set_class_state" and self._keep_classes:
@@ -1051,6 +1069,8 @@ class NamespaceUnpickler(pickle.Unpickler):
         return super().find_class(module, name)
 
     def persistent_load(self, token: Any) -> Any:
+        if self._resolve is not None and type(token[0]) is int and len(token) == 2:
+            return self._resolve(token)  # the most of them, by far
         match token:
             case (str() as module, name):
                 return getattr(modules.find_module(module), name)
@@ -1062,6 +1082,11 @@ class NamespaceUnpickler(pickle.Unpickler):
             case (section, index, "vars"):
                 return vars(self._resolve((section, index)))
         return self._resolve(token)
+
+    def _recall(self, token: Any) -> Any:
+        obj = self.persistent_load(token)
+        self.recalled.add(id(obj))
+        return obj
 
     def _find_or_make_class(self, maker: Callable[..., type], args: tuple[Any, ...]) -> type:
         # The tracker id comes before an unused argument and the qualified name.

@@ -1,12 +1,13 @@
 """Results: what a cell did to its namespace, written there and loaded here.
 
 A result is a row of items, dumped one after another with one memo, in which
-objects that went in stand as tokens (`track.Token`):
+objects that went in stand as tokens (`track.Token`), or as `seeds`:
 
 ============================  ==============================================
 ``("bind", n, v)``            a name that the cell bound or rebound
 ``("delete", n)``             a name that it deleted
-``("update", t, kind, s)``    an object that went in has a new own state
+``("updates", list)``         objects that went in have a new own state: of each
+                              a token, the name of its kind, the state
 ``("changed", names)``        names of inputs that can see such a change
 ``("out", (v, …))``           values that it displayed, the last ones
 ``("surroundings", dict)``    what it changed of what surrounds it
@@ -34,13 +35,17 @@ import pickle
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cache
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import keys, kinds, opaque, order
 from dask_async_run.namespace.classify import children_of, kind_of
-from dask_async_run.namespace.containers import DICT, SET
+from dask_async_run.namespace.containers import COMMONEST, DICT, SET
 from dask_async_run.namespace.counts import Again, tell_again, told_among
 from dask_async_run.namespace.cursors import CURSOR
 from dask_async_run.namespace.databases import CONNECTION
@@ -61,10 +66,12 @@ from dask_async_run.namespace.pickling import (
     NamespaceUnpickler,
     SeededPickler,
     deeply,
+    meets_constants,
     quietly,
     uncollected,
 )
 from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
+from dask_async_run.namespace.seeds import Named, RecallingPickler, Seeds, held_elsewhere
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
 from dask_async_run.namespace.views import MEMORYVIEW
@@ -75,6 +82,7 @@ Resolve = Callable[[Any], Any]
 Item = tuple[Any, ...]
 
 _MISSING: Any = object()
+_NONE = Seeds((), {})
 _TELLING = (CONNECTION.name, CURSOR.name)
 _ARRAYS = (opaque.ARRAY.name, opaque.OWN_ARRAY.name)
 
@@ -188,7 +196,9 @@ class Loaded:
                 lend(name, value)
             case ("delete", name):
                 self.deleted.append(name)
-            case ("update", token, kind, state):
+            case ("updates", updates):
+                self.updates += updates
+            case ("update", token, kind, state):  # each for itself, as earlier versions wrote it
                 self.updates.append((token, kind, state))
             case ("changed", names):
                 self.changed = names
@@ -234,6 +244,7 @@ def _has_plain_dict(cls: type) -> bool:
 
 
 _FEW = 3
+_MANY = 1000
 
 
 def _is_librarys(obj: Any) -> bool:
@@ -245,6 +256,20 @@ def _is_librarys(obj: Any) -> bool:
 
 
 # -- writing: in the cell process ---------------------------------------------------
+
+
+class _Dicts:
+    """Has the ``id`` of each dict that the user has; asked for few, of perhaps very many."""
+
+    def __init__(self, baseline: Baseline, namespace: Mapping[str, Any]) -> None:
+        self._tracked = baseline.tracked
+        self._namespace = namespace
+
+    def __contains__(self, key: object) -> bool:
+        found = self._tracked.get(key)  # type: ignore[call-overload]
+        if found is not None:
+            return type(found.obj) is dict
+        return any(id(v) == key for v in self._namespace.values() if type(v) is dict)
 
 
 class ResultWriter:
@@ -281,6 +306,7 @@ class ResultWriter:
         self._full = full
         self._namespace = namespace
         self._before = before
+        self._named = {id(value): name for name, value in reversed(list(before.items()))}
         self._baseline = baseline
         self._atoms = dict(atoms)
         self._hidden = hidden
@@ -313,6 +339,7 @@ class ResultWriter:
         asked : iterable of objects
             Of which `Collected.sent` says whether they travel.
         """
+        self._exact = self._may_hold_numbers()
         self._asked, self._sent, self._futures = list(asked), set[int](), list[Any]()
         self._words = words or set()
         self._sources = sources
@@ -417,17 +444,15 @@ class ResultWriter:
         return [(n, rebound[id(v)]) for n, v in now.items() if id(v) in rebound]
 
     def _label(self, tracked: Tracked) -> str:
-        for name, value in self._before.items():
-            if value is tracked.obj:
-                return name
-        return f"a {type(tracked.obj).__name__}"
+        return self._named.get(id(tracked.obj)) or f"a {type(tracked.obj).__name__}"
 
     def _seeing(self, changed: set[int], names: Mapping[str, Any]) -> list[str]:
         """Answer the names from which a changed object can be reached."""
         holders: dict[int, list[int]] = {}
         for key, tracked in self._baseline.tracked.items():
             for child in tracked.kind.children(tracked.obj):
-                holders.setdefault(id(child), []).append(key)
+                if type(child) not in kinds.ATOMS:
+                    holders.setdefault(id(child), []).append(key)
         reached = set()
         pending = list(changed)
         while pending:
@@ -442,8 +467,9 @@ class ResultWriter:
         named = {n: self._before[n] for n in moved if _shows_its_end(self._before.get(n))}
         found = [f"what {name} was before" for name in named]
         known = set(map(id, named.values()))
-        held = (self._baseline.tracked[key].obj for key in self._baseline.held)
-        seen_to = [obj for obj in held if _shows_its_end(obj)]
+        tracked = self._baseline.tracked
+        held = (tracked[key].obj for key in self._baseline.held)
+        seen_to = [obj for obj in held if type(obj) not in COMMONEST and _shows_its_end(obj)]
         where = f" that {' or '.join(mutated[:_FEW])} held" if mutated else ""
         for obj in self._unreached([obj for obj in seen_to if id(obj) not in known]):
             found.append(f"a {type(obj).__name__}{where}")
@@ -467,13 +493,13 @@ class ResultWriter:
     def _portable(self, error: BaseException) -> Any:
         error.__traceback__ = None
         try:
-            self._pickle([("error", error)], {})
+            self._pickle([("error", error)], _NONE)
         except Exception:  # noqa: BLE001 - whatever the exception's own pickling raises
             return RemoteError(type(error).__name__, str(error))
         try:
             # An exception that pickles may still fail to load:
             # class E(Exception): def __init__(self, a, b): super().__init__(a)
-            stream, buffers = self._pickle([("error", error)], {})
+            stream, buffers = self._pickle([("error", error)], _NONE)
             unpickler = NamespaceUnpickler(
                 io.BytesIO(stream), {}, buffers, lambda token: None, keep_classes=True
             )
@@ -482,19 +508,45 @@ class ResultWriter:
             return RemoteError(type(error).__name__, str(error))
         return error
 
-    def _seeds(self) -> dict[int, Any]:
+    def _may_hold_numbers(self) -> bool:
+        """Whether a number that went in is held by more than names: by the result, perhaps.
+
+        To be asked before anything here refers to one.
+        """
+        numbers = {id(v): v for v in self._before.values() if id(v) in self._atoms}
+        return held_elsewhere(numbers.values(), (numbers, self._before, self._namespace))
+
+    def _is_bare(self, value: Any, depth: int = 4) -> bool:
+        """Whether nothing that went in is a part of something, as far as is seen at once."""
+        if id(value) in self._atoms or id(value) in self._baseline.tracked:
+            return False
+        if type(value) in kinds.ATOMS:
+            return True
+        if type(value) not in (tuple, list, dict) or len(value) > _MANY or not depth:
+            return False
+        parts = [*value, *value.values()] if type(value) is dict else value
+        return all(self._is_bare(part, depth - 1) for part in parts)
+
+    def _seeds(self, without: Mapping[int, str]) -> Seeds:
         tracked = [t for t in self._baseline.tracked.values() if t.token is not None]
-        seeds: dict[int, Any] = {id(t.obj): t.token for t in tracked}
+        tokens: dict[int, Any] = {**self._atoms, **{id(t.obj): t.token for t in tracked}}
+        objects = [t.obj for t in tracked]
+        objects += [value for value in self._before.values() if id(value) in self._atoms]
         if not self._words.isdisjoint(("vars", "__dict__")):
             # To ask every instance would make a dict of each.
-            theirs = (t for t in tracked if t.kind is INSTANCE and _has_plain_dict(type(t.obj)))
-            seeds |= {id(vars(t.obj)): (*t.token, "vars") for t in theirs if t.token is not None}
-        return self._atoms | seeds
+            theirs = [t for t in tracked if t.kind is INSTANCE and _has_plain_dict(type(t.obj))]
+            objects += [vars(t.obj) for t in theirs]
+            tokens |= {id(vars(t.obj)): (*t.token, "vars") for t in theirs if t.token is not None}
+        if without:
+            objects = [obj for obj in objects if id(obj) not in without]
+            tokens = {key: token for key, token in tokens.items() if key not in without}
+        return Seeds(objects, tokens)
 
     def _dump(
         self, items: list[tuple[str, Item]], collected: Collected, without: Mapping[int, str]
     ) -> None:
-        seeds = {key: token for key, token in self._seeds().items() if key not in without}
+        bare = all(self._is_bare(item) for _, item in items)
+        seeds = _NONE if bare else self._seeds(without)
         while True:
             try:
                 stream, buffers = self._pickle([item for _, item in items], seeds)
@@ -512,7 +564,7 @@ class ResultWriter:
         items: list[tuple[str, Item]],
         bad: Mapping[int, tuple[str, str]],
         collected: Collected,
-        seeds: Mapping[int, Any],
+        seeds: Seeds,
     ) -> list[tuple[str, Item]]:
         """Answer the items that can be pickled.
 
@@ -532,23 +584,25 @@ class ResultWriter:
             collected.failed[label] = bad[index][1]
         return kept
 
-    def _failing(
-        self, items: list[tuple[str, Item]], seeds: Mapping[int, Any]
-    ) -> dict[int, tuple[str, str]]:
+    def _failing(self, items: list[tuple[str, Item]], seeds: Seeds) -> dict[int, tuple[str, str]]:
         bad = {}
-        for index, (label, item) in enumerate(items):
+        pending = [(0, len(items))]
+        while pending:
+            first, end = pending.pop()
             try:
-                self._pickle([item], seeds)
+                self._pickle([item for _, item in items[first:end]], seeds)
             except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-                bad[index] = label, f"{type(error).__name__}: {error}"
+                if end - first == 1:
+                    bad[first] = items[first][0], f"{type(error).__name__}: {error}"
+                elif end - first > 1:
+                    middle = (first + end) // 2
+                    pending += (middle, end), (first, middle)
         return bad
 
-    def _pickle(
-        self, items: Sequence[Item], seeds: Mapping[int, Any]
-    ) -> tuple[bytes, list[memoryview]]:
+    def _pickle(self, items: Sequence[Item], seeds: Seeds) -> tuple[bytes, list[memoryview]]:
         shared = SharedMemory()
         for tracked in self._baseline.tracked.values():
-            if id(tracked.obj) in seeds:
+            if type(tracked.obj) not in COMMONEST and id(tracked.obj) in seeds.tokens:
                 shared.owner(tracked.obj)
         for item in items:
             if item[0] == "update" and item[2] in _ARRAYS:
@@ -556,10 +610,14 @@ class ResultWriter:
         while True:
             with quietly():
                 written = deeply(lambda: self._write(items, seeds, shared))
-            if not shared.found():
+            if written is None:
+                self._exact = True
+            elif not shared.found():
                 return written
 
-    def _write_keys(self, pickler: NamespacePickler) -> dict[str, str]:
+    def _write_keys(
+        self, pickler: NamespacePickler, written: Callable[[], Sequence[Any]]
+    ) -> dict[str, str]:
         """Name dicts and sets that are to be filled again; answer what `Loaded.lost_keys` is."""
         known = self._baseline.tracked.values()
         if not pickler.has_own_hashes() and not any(
@@ -567,8 +625,7 @@ class ResultWriter:
         ):
             return {}
         changed = {id(tracked.obj) for tracked in self._changed}
-        made = [obj for _, obj in pickler.memo.copy().values()]
-        made += [tracked.obj for tracked in self._changed]
+        made = [*written(), *(tracked.obj for tracked in self._changed)]
         there = [tracked.obj for tracked in known] if changed else []
         lost = keys.lost([*made, *there])
         refilled = [*keys.with_own_keys(made), *keys.with_keys_of(changed, there)]
@@ -580,13 +637,10 @@ class ResultWriter:
         now = {n: v for n, v in self._namespace.items() if not self._hidden(n)}
         return keys.held_by(lost, now, children_of) if lost else {}
 
-    def _dicts(self) -> set[int]:
-        found = {key for key, t in self._baseline.tracked.items() if type(t.obj) is dict}
-        return found | {id(v) for v in self._namespace.values() if type(v) is dict}
-
     def _write(
-        self, items: Sequence[Item], seeds: Mapping[int, Any], shared: SharedMemory
-    ) -> tuple[bytes, list[memoryview]]:
+        self, items: Sequence[Item], seeds: Seeds, shared: SharedMemory
+    ) -> tuple[bytes, list[memoryview]] | None:
+        """Answer a stream and its buffers; None if it must be written exactly, and was not."""
         file = io.BytesIO()
         buffers: list[memoryview] = []
 
@@ -606,33 +660,57 @@ class ResultWriter:
             files.add(function.__code__.co_filename)
             words.update(identifiers(function.__code__))
 
-        pickler = SeededPickler(
-            file,
-            self._namespace,
-            seeds,
-            buffer_callback=out_of_band,
-            on_code=met,
-            on_file=files.add,
-            shared=shared,
-            known_globals=self._dicts(),
-        )
+        exact = self._exact or not seeds.fit
+        options: dict[str, Any] = {
+            "buffer_callback": out_of_band,
+            "on_code": met,
+            "on_file": files.add,
+            "shared": shared,
+            "known_globals": _Dicts(self._baseline, self._namespace),
+        }
+        pickler: NamespacePickler
+        if exact:
+            pickler = SeededPickler(file, self._namespace, seeds.tokens, **options)
+        else:
+            pickler = RecallingPickler(file, self._namespace, seeds, **options)
         values: list[Any] = []
-        for item in items:
-            pickler.dump(item)
-            values += item[2:3]
-        pickler.dump(("order", order.recipes(pickler.sets.values())))
+        for label, parts in groupby(items, itemgetter(0)):
+            if label == "update":
+                pickler.dump(("updates", [part[1:] for part in parts]))
+                continue
+            for item in parts:
+                pickler.dump(self._with_numbers(item))
+                values += item[2:3]
+        if not exact and meets_constants(file.getvalue()):
+            return None
+
+        @cache  # to copy the memo is dear
+        def written() -> list[Any]:
+            first = 0 if exact else seeds.count
+            return [obj for place, obj in pickler.memo.copy().values() if place >= first]
+
+        sets = written() if pickler.may_have_sets(file.getvalue()) else ()
+        pickler.dump(("order", order.recipes(sets)))
         if pickler.databases:
             pickler.dump(("counts", *told_among(pickler.databases)))
         pickler.dump(("modules", mentioned_submodules(values, words)))
         pickler.dump(("surroundings", {"sources": self._sources(files)}))
-        for name, kind in self._write_keys(pickler).items():
+        for name, kind in self._write_keys(pickler, written).items():
             pickler.dump(("lost key", name, kind))
         pickler.dump(("end",))
-        if self._asked:  # copying the memo is dear
-            there = {*pickler.memo.copy(), *self._baseline.tracked}
+        if self._asked:
+            there = {*map(id, written()), *self._baseline.tracked}
             self._sent = there.intersection(map(id, self._asked))
         self._futures = pickler.futures
-        return file.getvalue(), buffers
+        stream = file.getvalue()
+        return (stream if exact else seeds.before(stream) + stream), buffers
+
+    def _with_numbers(self, item: Item) -> Item:
+        """Have a name that is bound to a number that went in refer to that one."""
+        if item[0] != "bind" or type(item[2]) not in (int, float):
+            return item
+        token = self._atoms.get(id(item[2]))
+        return item if token is None else (*item[:2], Named(token))
 
 
 # -- loading: in a kernel, or in the cell process of a later job -----------------------
@@ -682,9 +760,11 @@ def salvage_result(
     finalisers: bool = True,
 ) -> Loaded:
     """Load what of a result can be loaded; `Loaded.lost` has the rest. As `load_result` else."""
-    items = Items(stream, buffers, namespace, resolve, keep_classes, keep_modules, finalisers)
     loaded = Loaded()
-    with uncollected(), items.lending() as lend:
+    with ExitStack() as stack:
+        stack.enter_context(uncollected())
+        items = Items(stream, buffers, namespace, resolve, keep_classes, keep_modules, finalisers)
+        lend = stack.enter_context(items.lending())
         for item, why in items:
             if why is None:
                 loaded.take(item, lend)

@@ -23,11 +23,14 @@ from __future__ import annotations
 import io
 import pickle
 import pickletools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.pickling import NamespaceUnpickler
+from dask_async_run.namespace.seeds import Recalled
 
 CHANGE = "a change in place"
 """What an item is called that gives an object of the inputs a new state."""
@@ -84,9 +87,20 @@ class Items:
     ) -> None:
         self._data = data
         self._buffers = buffers
-        self._file = io.BytesIO(data)
+        self._seeds = Recalled.read(data)
+        self._filling = self._seeds.filling() if self._seeds.count else b""
+        self._file = io.BytesIO(
+            b"".join((self._filling, data[self._seeds.end :])) if self._filling else data
+        )
+        self._known: list[Any] = []
         self._strict = NamespaceUnpickler(
-            self._file, namespace, _given(buffers), resolve, keep_classes, keep_modules, finalisers
+            self._file,
+            namespace,
+            chain(_then(self._known), _given(buffers)),
+            resolve,
+            keep_classes,
+            keep_modules,
+            finalisers,
         )
         self._lenient: _LenientUnpickler | None = None
         self.lending = self._strict.lending
@@ -97,6 +111,7 @@ class Items:
 
     def __iter__(self) -> Iterator[tuple[Any, Exception | None]]:
         """Yield each item, and what kept it from being whole."""
+        self._recall()
         while True:
             item, why = self._next()
             if why is None and item[0] == "end":
@@ -104,6 +119,26 @@ class Items:
             if why is not None and not (type(item) is tuple and type(item[0]) is str):
                 raise why
             yield item, why
+            if self._lenient is not None and item[0] == "updates":
+                for lost in self._lenient.parts_lost:
+                    yield ("update",), lost
+
+    def _recall(self) -> None:
+        """Have the memo hold what stands in the stream as something that is here already."""
+        lacking = {}
+        for place, token in self._seeds.tokens.items():
+            try:
+                self._known.append(self._strict.persistent_load(token))
+            except Exception as error:  # noqa: BLE001 - whatever loading an earlier job raises
+                lacking[place] = error
+                self._known.append(None)
+        if lacking:
+            known = dict(zip(self._seeds.tokens, self._known, strict=True))
+            self._lenient = _LenientUnpickler(
+                self._strict, self._data, self._buffers, self._seeds, 0, known, lacking
+            )
+        elif self._filling:
+            self._strict.load()
 
     def _next(self) -> tuple[Any, Exception | None]:
         if self._lenient is None:
@@ -111,16 +146,26 @@ class Items:
             try:
                 return self._strict.load(), None
             except Exception:  # noqa: BLE001 - whatever unpickling the user's objects raises
-                self._lenient = _LenientUnpickler(self._strict, self._data, self._buffers, start)
+                self._lenient = _LenientUnpickler(
+                    self._strict,
+                    self._data,
+                    self._buffers,
+                    self._seeds,
+                    start - len(self._filling),
+                    self._strict.memo.copy(),
+                )
         return self._lenient.load_item()
 
     def objects(self) -> dict[int, Any]:
-        """Answer memo index to object, of all that is whole; atoms aside."""
+        """Answer memo index to object, of all that is whole; atoms, and what was here, aside."""
         if self._lenient is None:
             memo = self._strict.memo.copy()
             found = {i: obj for i, obj in memo.items() if type(obj) not in ATOMS}
         else:
             found = self._lenient.whole()
+        if before := self._seeds.count:
+            recalled = self._strict.recalled
+            found = {i: obj for i, obj in found.items() if i >= before and id(obj) not in recalled}
         return found | self._strict.flats.objects
 
 
@@ -133,6 +178,11 @@ def _given(buffers: Sequence[Any]) -> Iterable[Any]:
         return buffer
 
     return map(taken, buffers) if any(isinstance(b, Exception) for b in buffers) else buffers
+
+
+def _then(objects: list[Any]) -> Iterator[Any]:
+    """Answer what is in a list by the time when the first one is asked for."""
+    yield from objects
 
 
 class _Lacking:
@@ -156,29 +206,53 @@ _Python: Any = pickle._Unpickler
 class _LenientUnpickler(_Python):  # type: ignore[misc]
     """Goes on where `NamespaceUnpickler` stopped, from the start of the item that it failed at.
 
+    Parameters
+    ----------
+    strict : NamespaceUnpickler
+    data, buffers
+        All of the stream.
+    seeds : Recalled
+    start : int
+        Bytes of whole items, after what stands before the stream.
+    known : mapping of int to object
+        The memo so far; it may have some of the failing item.
+    lacking : mapping of int to Exception
+        Places of seeds that are not here.
+
     Attributes
     ----------
     values : dict of str to Exception
         `Items.lost`.
+    parts_lost : list of Exception
+        What broke those parts of the last item that it has been left without.
     """
 
     dispatch: ClassVar[dict[int, Any]] = dict(_Python.dispatch)
 
     def __init__(
-        self, strict: NamespaceUnpickler, data: Any, buffers: Sequence[Any], start: int
+        self,
+        strict: NamespaceUnpickler,
+        data: Any,
+        buffers: Sequence[Any],
+        seeds: Recalled,
+        start: int,
+        known: Mapping[int, Any],
+        lacking: Mapping[int, Exception] = MappingProxyType({}),
     ) -> None:
-        memoized, taken = _count(memoryview(data)[:start])
-        super().__init__(io.BytesIO(memoryview(data)[start:]), buffers=buffers[taken:])
+        stream = memoryview(data)[seeds.end :]
+        memoized, taken = _count(stream[:start])
+        super().__init__(io.BytesIO(stream[start:]), buffers=buffers[taken:])
         self._strict = strict
-        known = strict.memo.copy()
-        self.memo = {index: known[index] for index in range(memoized)}
+        self.memo = {index: known.get(index) for index in range(seeds.count + memoized)}
         self.values: dict[str, Exception] = {}
+        self.parts_lost: list[Exception] = []
         self._broken: dict[int, Exception] = {}
         self._holders: dict[int, list[Any]] = {}
         self._alive: list[Any] = []  # of what is known by its id
         self._called: tuple[Any, ...] = ()
         self.find_class = strict.find_class
         self.persistent_load = strict.persistent_load
+        self.memo |= {place: self._lack(why) for place, why in lacking.items()}
 
     def load_item(self) -> tuple[Any, Exception | None]:
         """Load one more item; answer it with what kept it from being whole."""
@@ -187,6 +261,11 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
             case ("order" | "beside" | "modules" | "refill" as what, list() as parts):
                 # Each of them stands for itself.
                 return (what, [part for part in parts if self._why(part) is None]), None
+            case ("updates", list() as parts):
+                reasons = [self._why(part) for part in parts]
+                self.parts_lost = [why for why in reasons if why is not None]
+                whole = zip(parts, reasons, strict=True)
+                return ("updates", [part for part, why in whole if why is None]), None
         return item, self._why(item)
 
     def whole(self) -> dict[int, Any]:

@@ -230,9 +230,12 @@ def owners_of(objects: Iterable[Any]) -> dict[int, Any]:
     numpy = sys.modules.get("numpy")
     if numpy is None:
         return {}
+    objects = list(objects)
+    # One look at each type: as a rule there are a few, of a great many objects.
+    kinds = {kind for kind in set(map(type, objects)) if issubclass(kind, numpy.ndarray)}
     found = {}
-    for obj in objects:
-        if issubclass(type(obj), numpy.ndarray):
+    for obj in objects if kinds else ():
+        if type(obj) in kinds:
             root = SharedMemory.root(obj)
             if root is not obj:
                 found[id(root)] = root

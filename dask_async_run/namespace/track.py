@@ -16,11 +16,15 @@ from typing import Any
 
 from dask_async_run.namespace import opaque, weak
 from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.containers import COMMONEST
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import ATOMS, Kind
 from dask_async_run.namespace.opaque import fingerprinting
 from dask_async_run.namespace.patches import Patch, patch_of
 from dask_async_run.namespace.sharing import SharedMemory
+
+_Row = tuple[list[Any], int]
+"""Objects that wait for their turn, and the ``id`` of the nearest one with a token above them."""
 
 Token = tuple[int, int]
 """Section (0: own inputs; further ones: those of parents) and index in its memo."""
@@ -79,37 +83,42 @@ class Baseline:
         self._known = known
         self.tracked: dict[int, Tracked] = {}
         with fingerprinting(namespace, known, by_identity=True):
-            weakly = self._walk([(root, 0) for root in roots], tokens)
+            weakly = self._walk([(list(roots), 0)], tokens)
             self.held: Collection[int] = set(self.tracked) if weakly else self.tracked.keys()
             while weakly:
                 weakly = self._walk(weakly, tokens)
         known.touch()
 
-    def _walk(
-        self, pending: list[tuple[Any, int]], tokens: Mapping[int, Token]
-    ) -> list[tuple[Any, int]]:
+    def _walk(self, pending: list[_Row], tokens: Mapping[int, Token]) -> list[_Row]:
         """Track what objects lead to; answer what there is at the end of weak references."""
         arrays = getattr(sys.modules.get("numpy"), "ndarray", ())
-        weakly: list[tuple[Any, int]] = []
+        weakly: list[_Row] = []
+        tracked, namespace = self.tracked, self._namespace
         while pending:
-            obj, owner = pending.pop()
-            if type(obj) in ATOMS or id(obj) in self.tracked or obj is self._namespace:
+            row, above = pending[-1]
+            if not row:
+                pending.pop()
                 continue
-            kind = kind_of(obj)
+            obj = row.pop()
+            key, cls = id(obj), type(obj)
+            if cls in ATOMS or key in tracked or obj is namespace:
+                continue
+            common = COMMONEST.get(cls)
+            kind = common or kind_of(obj)
             if kind is None:
                 continue
-            token = tokens.get(id(obj))
-            owner = id(obj) if token is not None else owner
-            self.tracked[id(obj)] = Tracked(obj, kind, kind.snapshot(obj), token, owner)
-            if issubclass(type(obj), arrays):
-                # What a view is a view of may have no name, and is one memory with it.
-                root = SharedMemory.root(obj)
-                if id(root) in tokens:
-                    pending.append((root, 0))
-            children = kind.children(obj)
-            if not ATOMS.issuperset(map(type, children)):
-                then = weakly if type(obj) in weak.KINDS else pending
-                then.extend((child, owner) for child in children if type(child) not in ATOMS)
+            token = tokens.get(key)
+            owner = above if token is None else key
+            tracked[key] = Tracked(obj, kind, kind.snapshot(obj), token, owner)
+            children = [child for child in kind.children(obj) if type(child) not in ATOMS]
+            then = pending
+            if common is None:
+                then = weakly if cls in weak.KINDS else pending
+                if issubclass(cls, arrays) and id(root := SharedMemory.root(obj)) in tokens:
+                    # What a view is a view of may have no name, and is one memory with it.
+                    pending.append(([root], 0))
+            if children:
+                then.append((children, owner))
         return weakly
 
     def patch(self, tracked: Tracked) -> Patch | None:
@@ -137,12 +146,13 @@ class Baseline:
         found: dict[int, bool] = {}
         with fingerprinting(self._namespace, self._known, by_identity=True):
             for key, tracked in self.tracked.items():
-                if found.get(tracked.owner):
+                owner = tracked.owner
+                if found and found.get(owner):
                     continue
                 if tracked.token is None and opaque.is_unknown(tracked.snapshot):
                     continue  # a lock that a __setstate__ made: it can't go anywhere
                 if not tracked.kind.unchanged(tracked.obj, tracked.snapshot):
-                    found[tracked.owner] = found.get(tracked.owner, False) or key != tracked.owner
+                    found[owner] = found.get(owner, False) or key != owner
         return [
             (self.tracked[key], whole)
             for key, whole in found.items()

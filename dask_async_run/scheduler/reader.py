@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -349,11 +349,14 @@ class JournalReader:
         )
         return [row["id"] for row in rows]
 
-    def unstored(self, job: str | None = None) -> list[tuple[str, str]]:
-        """Ids of jobs that have ended, or of one, and each place where it is not yet."""
+    def unstored(self, jobs: Collection[str] | None = None) -> list[tuple[str, str]]:
+        """Ids of jobs that have ended, or of these, and each place where one is not yet."""
         sql = "SELECT j.id, s.place FROM stores s JOIN jobs j USING (number) WHERE NOT s.done"
-        sql += " AND j.ended IS NOT NULL" + (" AND j.id = ?" if job else "") + " ORDER BY number"
-        return [tuple(row) for row in self._all(sql, *([job] if job else []))]
+        sql += " AND j.ended IS NOT NULL"
+        if jobs is not None:
+            sql += " AND j.id IN (SELECT value FROM json_each(?))"
+        listed = [] if jobs is None else [json.dumps(list(jobs))]
+        return [tuple(row) for row in self._all(sql + " ORDER BY number", *listed)]
 
     def is_stored(self, job: str, place: str) -> bool:
         """Whether a job lies at a place."""

@@ -423,8 +423,8 @@ class JobRegistry:
     def _saved(self, jobs: list[str], problems: dict[str, str]) -> None:
         for job in jobs:
             self.journal.mark(job, "saved")
-            self.stores.bring(job)
-        for job in self.journal.known(problems):  # others were forgotten meanwhile
+        self.stores.bring(jobs)  # all at once: to read is to write first what is to be written
+        for job in self.journal.known(problems) if problems else ():  # others were forgotten
             logger.warning("job %s is not saved: %s", job, problems[job])
         self.touch()
 

@@ -133,7 +133,7 @@ class Storer:
         there = True
         try:
             journal = self._open()
-            for _, place in journal.unstored(job):
+            for _, place in journal.unstored([job]):
                 there = self._bring_to(journal, job, place) and there
         except Exception:
             logger.exception("job %s is not in its store", job)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from dask_async_run.errors import AsyncRunError, ServerError, StoreError
@@ -58,9 +58,9 @@ class Stores:
         await self._loop.run_in_executor(None, self._storer.close)
         await asyncio.sleep(0)  # its last words
 
-    def bring(self, job: str) -> None:
-        """Bring a job, which is saved here, to where it is to lie too."""
-        if self._journal.unstored(job):
+    def bring(self, jobs: Collection[str]) -> None:
+        """Bring jobs, which are saved here, to where they are to lie too."""
+        for job in {job for job, _ in self._journal.unstored(jobs)}:
             self._storer.store(job)
 
     def tidy(self) -> None:
