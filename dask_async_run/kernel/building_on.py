@@ -12,7 +12,7 @@ from dask_async_run.kernel.session import Session
 from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
-from dask_async_run.namespace.containers import LEAF
+from dask_async_run.namespace.containers import COMMONEST, LEAF
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.sharing import owners_of
 
@@ -51,7 +51,9 @@ def _changeable(captured: Captured, names: Iterable[str]) -> dict[int, Any]:
     pending = [captured.values[name] for name in names if name in captured.values]
     while pending:
         obj = pending.pop()
-        kind = None if type(obj) in ATOMS or id(obj) in found else kind_of(obj)
+        if id(obj) in found:
+            continue
+        kind = COMMONEST.get(type(obj)) or kind_of(obj)
         if kind is None or kind is LEAF or kind is PART or kind is MODULE:  # `in` compares fields
             continue
         found[id(obj)] = obj

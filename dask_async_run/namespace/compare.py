@@ -6,13 +6,57 @@ same place of the inputs stream.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import io
+import pickle
+from collections.abc import Collection, Iterable, Mapping
+from copy import copy
 from typing import Any
 
 from dask_async_run.namespace import opaque
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.kinds import ATOMS
+
+_Objects = Mapping[int, Any]
+"""By memo index."""
+
+
+class _OtherError(Exception):
+    """Something is not written by the pickler itself."""
+
+
+class _Rows(pickle.Pickler):
+    """Writes what containers hold: what stands at a place of the stream as that place."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        raise _OtherError
+
+
+def all_alike(mine: _Objects, sent: _Objects, indices: Iterable[int]) -> bool:
+    """Whether some lists and dicts have the own states of their copies; if so it is soon known.
+
+    False means that nobody knows yet, of none of them.
+
+    Parameters
+    ----------
+    mine, sent : mapping of int to object
+        All that was sent, and the copies, by memo index.
+    indices : iterable of int
+        Of the lists and dicts that are meant.
+    """
+    written = []
+    places = mine.keys() & sent.keys()
+    for objects in (mine, sent):
+        rows = [copy(objects[index]) for index in indices]
+        file = io.BytesIO()
+        pickler = _Rows(file, protocol=5)
+        pickler.memo = {id(objects[place]): (place, objects[place]) for place in places}
+        try:
+            pickler.dump(rows)
+        except (_OtherError, RecursionError):
+            return False
+        written.append(file.getvalue())
+    return written[0] == written[1]
 
 
 class Comparison:

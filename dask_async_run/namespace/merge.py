@@ -28,7 +28,7 @@ from dask_async_run.namespace import archives, files, handlers, threads, weak
 from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
-from dask_async_run.namespace.compare import Comparison
+from dask_async_run.namespace.compare import Comparison, all_alike
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
 from dask_async_run.namespace.generators import GENERATOR_KIND, TYPES
 from dask_async_run.namespace.inputs import Inputs, is_hidden
@@ -47,6 +47,8 @@ _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
 """Types of which a copy that is loaded here is not in the state that was sent."""
 _CHANGED = "was changed in place here since"
+_MANY = 20
+"""Changed objects that are worth to be compared all together first."""
 _ALONE = 2
 """References to an object that a dict holds, and the call that counts them."""
 
@@ -204,6 +206,11 @@ class Kept:
         obj = None if held is None else held()
         return gone if obj is None else obj
 
+    def objects(self) -> dict[int, Any]:
+        """Answer the objects that are still here by their memo index."""
+        large = {index: obj for index, held in self._large.items() if (obj := held()) is not None}
+        return self._objects | large
+
     def value(self, name: str, gone: Any = None) -> Any:
         """Answer a captured name's value, or `gone`."""
         held = self._values.get(name)
@@ -225,8 +232,7 @@ class Kept:
 
     def indices(self) -> dict[int, int]:
         """Answer ``id`` of the objects that are still here to their memo index."""
-        large = {id(obj): i for i, held in self._large.items() if (obj := held()) is not None}
-        return {id(obj): index for index, obj in self._objects.items()} | large
+        return {id(obj): index for index, obj in self.objects().items()}
 
 
 def held_weakly(obj: Any) -> Held:
@@ -443,17 +449,19 @@ class Merger:
                 if name in copies and name not in plan.bind and name not in plan.conflicts:
                     self._plan_name(plan, name, copies[name], overwrite)
             return
-        touched = set()
+        same = frozenset[int]() if overwrite else self._plainly_unchanged()
         with fingerprinting(self._namespace, KnownBuffers()):  # for all: it takes a while to set
             judged = [
                 (update, obj, None if overwrite else self._changed_here(update[0], obj, update[2]))
                 for update in self._loaded.updates
+                if not (update[0][1] in same and update[0][0] == 0)
                 for obj in [self._resolve(update[0])]
             ]
+        if same:
+            plan.updates = [u for u in self._loaded.updates if u[0][1] in same and u[0][0] == 0]
         for update, obj, why in judged:
             if why is None:
                 plan.updates.append(self._whole(update) if overwrite else update)
-                touched.add(id(obj))
                 continue
             names = self._names_of(obj, changed)
             if type(obj) is ModuleType and obj not in self._namespace.values():
@@ -480,6 +488,19 @@ class Merger:
             return update
         sent = self._original().objects[token[1]]
         return token, kind, (whole(sent, state[0]), state[1])
+
+    def _plainly_unchanged(self) -> frozenset[int]:
+        """Answer memo indices of lists and dicts that are as they were sent: of many, or none."""
+        kept = self._kept
+        assert kept is not None
+        indices = [
+            index
+            for (section, index), _, _ in self._loaded.updates
+            if section == 0 and type(kept.object(index)) in (list, dict)
+        ]
+        if len(indices) < _MANY or not all_alike(kept.objects(), self._original().objects, indices):
+            return frozenset()
+        return frozenset(indices)
 
     def _changed_here(self, token: Any, obj: Any, state: Any) -> str | None:
         """Answer why an object is not as it was when it was sent, None if it is."""
