@@ -507,7 +507,8 @@ _NOTHING: Any = object()
 _OF_EVERY_CLASS = {"__module__", "__doc__", "__dict__", "__weakref__", "__slots__", "_abc_impl"}
 
 
-_NEW_SET = re.compile(rb"(?<![JMjr])" + re.escape(pickle.EMPTY_SET + pickle.MEMOIZE))
+_MAKING = re.escape(pickle.EMPTY_SET + pickle.MEMOIZE)
+_NEW_SET = re.compile(_MAKING + rb"(?<![JMjr]" + _MAKING + rb")")
 """The operations that make one, as far as they are not a part of a number."""
 _HEAP_TYPE = 1 << 9
 _DEEP_STACK = 1 << 30
@@ -930,7 +931,9 @@ def _trace(place: tuple[str, str]) -> bytes:
     value = getattr(sys.modules[place[0]], place[1])
     if type(value) is float:
         return pickle.BINFLOAT + struct.pack(">d", value)
-    return (value if isinstance(value, str) else max(value, key=len)).encode()
+    if isinstance(value, str):
+        return value.encode()
+    return str(max((key for key in value if key.startswith("__")), key=len)).encode()
 
 
 class SeededPickler(NamespacePickler):

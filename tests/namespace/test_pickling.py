@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import argparse
+import builtins
 import inspect
 import io
+import math
 import types
 import weakref
 from dataclasses import dataclass
@@ -15,7 +18,11 @@ import cloudpickle
 import pytest
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
+from dask_async_run.namespace.pickling import (
+    NamespacePickler,
+    NamespaceUnpickler,
+    meets_constants,
+)
 from notebook import Notebook
 
 
@@ -144,3 +151,51 @@ def test_an_address_of_another_process_is_no_transforms_place() -> None:
     loaded.translate(1, 0)
     assert loaded_twice.transform((0, 0)).tolist() == [2, 0]
     assert other.transform((0, 0)).tolist() == [1, 0]
+
+
+@pytest.mark.parametrize(
+    ("value", "meets"),
+    [
+        ([1.5, math.nan], True),
+        ({"k": -math.inf}, False),
+        ((math.inf,), True),
+        (argparse.SUPPRESS, True),
+        ([kind for kind in vars(builtins).values() if isinstance(kind, type)], False),
+        (["print", "__name__", "SUPPRESS"], False),
+    ],
+)
+def test_it_is_known_whether_a_constant_may_have_been_written(value: Any, meets: bool) -> None:
+    """Those that are asked for by identity; what merely is near them costs no second writing."""
+    file = io.BytesIO()
+    NamespacePickler(file, {}).dump(value)
+    assert meets_constants(file.getvalue()) is meets
+
+
+def test_the_builtins_are_a_constant() -> None:
+    """`exec` puts them into a dict of the notebook's."""
+    file = io.BytesIO()
+    scope: dict[str, Any] = {}
+    exec("def f(): return 1", scope)
+    NamespacePickler(file, {}, known_globals={id(scope)}).dump(
+        {name: value for name, value in scope["__builtins__"].items() if name.startswith("__b")}
+    )
+    assert meets_constants(file.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ([{1, 2}], True),
+        ({"k": set()}, True),
+        (type("Own", (set,), {})({1}), True),
+        ([38031, frozenset({1}), [], {}], False),
+        ([[] for _ in range(38_100)], False),
+    ],
+)
+def test_it_is_known_whether_a_set_was_written(value: Any, written: bool) -> None:
+    """Numbers, and the places of the memo, may have the bytes of the operations that make one."""
+    file = io.BytesIO()
+    pickler = NamespacePickler(file, {})
+    pickler.dump(value)
+    pickler.dump(list(value) if type(value) is list else value)  # by their places
+    assert pickler.may_have_sets(file.getvalue()) is written
