@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dask_async_run.namespace import caches, enums
-from dask_async_run.namespace.kinds import Kind, Undo, same_items
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, same_items
 
 
 def _contents(cell: types.CellType) -> Any:
@@ -114,27 +114,30 @@ def _registered(cls: type) -> list[type]:
 
 
 def _class_snapshot(cls: type) -> Any:
-    return _class_vars(cls), _registered(cls)
+    return _class_vars(cls), _registered(cls), cls.__bases__
 
 
 def _class_unchanged(cls: type, snapshot: Any) -> bool:
-    now, registered = _class_snapshot(cls)
-    before, old = snapshot
+    now, registered, bases = _class_snapshot(cls)
+    before, old, inherited = snapshot
     same = now.keys() == before.keys() and all(now[k] is before[k] for k in now)
-    return same and set(registered) == set(old)
+    return same and set(registered) == set(old) and same_items(list(inherited), bases)
 
 
 def _class_state(cls: type, snapshot: Any) -> Any:
-    now, registered = _class_snapshot(cls)
-    before, old = snapshot or ({}, [])
+    now, registered, bases = _class_snapshot(cls)
+    before, old, inherited = snapshot or ({}, [], ())
     changed = {k: v for k, v in now.items() if k not in before or before[k] is not v}
     gone = [k for k in before if k not in now]
-    return changed, gone, [kind for kind in registered if kind not in old]
+    others = () if same_items(list(inherited), bases) else bases
+    return changed, gone, [kind for kind in registered if kind not in old], others
 
 
 def _set_class(cls: type, state: Any) -> Undo:
-    before = _class_vars(cls)
-    changed, deleted, registered = state
+    before, inherited = _class_vars(cls), cls.__bases__
+    changed, deleted, registered, bases = state
+    if bases and not same_items(list(bases), inherited):
+        _set_bases(cls, bases)
     members: Any = getattr(cls, "__members__", {})
 
     def put(new: dict[str, Any], gone: Iterable[str]) -> None:
@@ -155,9 +158,20 @@ def _set_class(cls: type, state: Any) -> Undo:
     for kind in registered:  # for good: Python knows no way back
         cls.register(kind)  # type: ignore[attr-defined]
     touched = [*changed, *deleted]
-    return lambda: put(
-        {k: before[k] for k in touched if k in before}, [k for k in touched if k not in before]
-    )
+
+    def undo() -> None:
+        if not same_items(list(inherited), cls.__bases__):
+            cls.__bases__ = inherited
+        put({k: before[k] for k in touched if k in before}, [k for k in touched if k not in before])
+
+    return undo
+
+
+def _set_bases(cls: type, bases: tuple[type, ...]) -> None:
+    try:
+        cls.__bases__ = bases
+    except TypeError as error:  # another layout, or ``object`` alone is what it had
+        raise NotInPlace("it cannot inherit from others here") from error
 
 
 CLASS = Kind(

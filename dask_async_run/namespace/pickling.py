@@ -523,6 +523,7 @@ def by_reference(obj: Any) -> bool:
     """
     if parts.is_notebooks(obj):
         return False
+    modules.load_home(obj)
     return _cp._lookup_module_and_qualname(obj) is not None
 
 
@@ -866,6 +867,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     @staticmethod
     def _reduce_class(kind: type) -> Any:
+        modules.load_home(kind)
         reduced = _cp._class_reduce(kind)
         if isinstance(reduced, tuple) and len(reduced) == 6:
             if not kind.__flags__ & _HEAP_TYPE:
