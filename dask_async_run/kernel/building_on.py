@@ -13,6 +13,7 @@ from dask_async_run.namespace.beside import MODULE, PART
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import COMMONEST, LEAF
+from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.sharing import owners_of
 
@@ -29,7 +30,10 @@ def mutable_objects(captured: Captured, names: Iterable[str]) -> frozenset[Place
 def owners(
     captured: Captured, names: Iterable[str], namespace: Mapping[str, Any]
 ) -> frozenset[str]:
-    """Answer names of arrays that have not been captured, and others are views of.
+    """Answer names of arrays that have not been captured, on the memory of others that are views.
+
+    The array that owns the memory, or, where it has no name (``np.arange(6).reshape(2, 3)``), all
+    that show it: what shows it later is then made a view of the one that was changed.
 
     Parameters
     ----------
@@ -39,11 +43,20 @@ def owners(
     namespace : mapping
     """
     found = owners_of(_changeable(captured, names).values())
+    if not found:
+        return frozenset()
+    values = [(name, value) for name, value in list(namespace.items()) if not is_hidden(name)]
+    named = {id(value) for _, value in values}
     return frozenset(
         name
-        for name, value in (list(namespace.items()) if found else ())
-        if id(value) in found and name not in captured.values
+        for name, value in values
+        if name not in captured.values and (id(value) in found or _shows(value, found, named))
     )
+
+
+def _shows(value: Any, owners: Mapping[int, Any], named: Collection[int]) -> bool:
+    """Whether an array shows the memory of one of those owners that has no name."""
+    return any(key in owners and key not in named for key in owners_of([value]))
 
 
 def _changeable(captured: Captured, names: Iterable[str]) -> dict[int, Any]:

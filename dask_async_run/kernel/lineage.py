@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from dask_async_run.namespace.effects import Effects, Function
+from dask_async_run.namespace.effects import Effects
+from dask_async_run.namespace.functions import Function
 
 Place = int | str | tuple[str, str]
 """``id`` of an object of this kernel, a job's id, or a job's id and a definition's name."""
@@ -114,12 +115,12 @@ def _look(name: str, job: Submitted, found: Followed) -> frozenset[str]:
     lineage = job.lineage
     if name in lineage.imported:
         return frozenset()
+    if name in lineage.streams:
+        found.streams.add(name)
     if name in lineage.effects.definitions:
         found.places.add((job.id, name))
         found.functions |= {f for f in lineage.effects.functions if f.top == name}
         return lineage.effects.needs[name]
-    if name in lineage.streams:
-        found.streams.add(name)
     found.places |= lineage.places
     found.functions |= lineage.functions
     return lineage.needs

@@ -31,7 +31,8 @@ from dask_async_run.kernel.sweep_axes import sweep_axes
 from dask_async_run.namespace.analyse import Analysis, global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.capture import Captured, Wanted, capture
-from dask_async_run.namespace.effects import Effects, Function, functions_behind, learn
+from dask_async_run.namespace.effects import Effects, learn
+from dask_async_run.namespace.functions import Function, functions_behind
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.iterators import moves_on
 from dask_async_run.namespace.remote import on_cluster
@@ -229,9 +230,10 @@ def _with_what_it_calls(
     changes: set[str] = set()
     binds: frozenset[str] = frozenset()
     if effects.runs:
-        streams = {name for name, value in captured.values.items() if moves_on(value)}
-        changes = effects.changes.names(learned.changing) | learned.names
-        changes |= (followed.streams | streams | learned.moving) & analysis.reads.keys()
+        streams = {name for name, value in captured.values.items() if _moves(value)}
+        changes = effects.changes.names(learned.changing, _plain(captured, makers)) | learned.names
+        used = analysis.reads.keys() | followed.needs | _read_by_code(captured)
+        changes |= (followed.streams | streams | learned.moving) & used
         changes &= known | analysis.binds
         binds = learned.binds
     analysis = replace(analysis, mutates=analysis.mutates | changes, binds=analysis.binds | binds)
@@ -251,6 +253,24 @@ def _with_what_it_calls(
         analysis.star,
         _draws(effects, {*called, *effects.functions}),
     )
+
+
+def _moves(value: Any) -> bool:
+    """Whether a value is another one each time that it is used, closures that count included."""
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        return any(function.moves for function in functions_behind([value.__code__]))
+    return moves_on(value)
+
+
+def _plain(captured: Captured, makers: Mapping[str, Sequence[Record]]) -> set[str]:
+    """Answer the names of functions, classes and modules, the pending ones included."""
+    kinds = type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType
+    found = {name for name, value in captured.values.items() if issubclass(type(value), kinds)}
+    for name, jobs in makers.items():
+        lineages = [job.lineage for job in jobs]
+        if all(name in (each.imported | each.effects.definitions) for each in lineages):
+            found.add(name)
+    return found
 
 
 def _draws(effects: Effects, functions: Iterable[Function]) -> bool:

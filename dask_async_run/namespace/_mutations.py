@@ -13,6 +13,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from dask_async_run.namespace._calls import Call, Slot, roots
+from dask_async_run.namespace._operations import has_operations, operations, slots_of
+
 # Statements that only call one of these show something. Nothing that would
 # exhaust an iterator is among them.
 _PURE_FUNCTIONS = set(
@@ -39,50 +42,6 @@ _MUTATORS = set(
 )  # Keywords of what is to be drawn on, or written to.
 _TARGETS = set("ax axs axes out".split())
 
-RECEIVER, ANY = -1, "*"
-"""How a call gives the object whose method it is, and what a callee takes in any number."""
-
-Slot = int | str
-"""How a call gives something: by its place among the arguments, a name, `RECEIVER`, `ANY`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call, and the names whose objects it gives.
-
-    Parameters
-    ----------
-    name : str
-        Of the function or method.
-    receiver : frozenset of str
-        Those of the object whose method it is.
-    arguments : tuple of frozenset of str
-        Those of each argument; all from one with a star on count for all places from there on.
-    starred : int or None
-        The place of the first one with a star.
-    keywords : tuple of (str, frozenset of str)
-        Those of each keyword; the empty one is for ``**``.
-    """
-
-    name: str
-    receiver: frozenset[str]
-    arguments: tuple[frozenset[str], ...]
-    starred: int | None
-    keywords: tuple[tuple[str, frozenset[str]], ...]
-
-    def given(self, slots: Collection[Slot]) -> set[str]:
-        """Answer the names whose objects are given in some way."""
-        found = set(self.receiver) if RECEIVER in slots else set()
-        last = max((slot for slot in slots if isinstance(slot, int)), default=RECEIVER)
-        for place, names in enumerate(self.arguments):
-            open_ = self.starred is not None and place >= self.starred and last >= self.starred
-            if place in slots or open_ or ANY in slots:
-                found |= names
-        for keyword, names in self.keywords:
-            if keyword in slots or ANY in slots or (not keyword and {*slots} - {RECEIVER}):
-                found |= names
-        return found
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Changes:
@@ -96,13 +55,20 @@ class Changes:
         Names that it gives, and those to whose objects.
     calls : frozenset of Call
         Those that give objects which have names.
+    trees : tuple of ast.AST
+        The code.
     """
 
     found: frozenset[str]
     aliases: Mapping[str, frozenset[str]]
     calls: frozenset[Call]
+    trees: tuple[ast.AST, ...]
 
-    def names(self, changing: Mapping[str, Collection[Slot]] | None = None) -> set[str]:
+    def names(
+        self,
+        changing: Mapping[str, frozenset[Slot]] | None = None,
+        without: Collection[str] = (),
+    ) -> set[str]:
         """Answer names, of any scope, whose objects the code may change in place.
 
         A name counts as well when its object gets another name here which is then
@@ -112,10 +78,15 @@ class Changes:
         ----------
         changing : mapping of str to collection of Slot, optional
             Functions and methods that change what they get, and how they get that.
+        without : collection of str, optional
+            Names of functions, classes and modules: these have no operations of a notebook's.
         """
         found = set(self.found)
         for call in self.calls if changing else ():
             found |= call.given((changing or {}).get(call.name, ()))
+        if changing and has_operations(changing):
+            for call in operations(self.trees):
+                found |= call.given(slots_of(call, changing)) - {*without}
         waiting = list(found)
         while waiting:
             new = self.aliases.get(waiting.pop(), frozenset()) - found
@@ -134,6 +105,7 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
         It is a function's body. ``model.fit(x)`` there counts as a change of ``model`` alone, or
         no two cells that train something on ``x`` could run side by side.
     """
+    trees = tuple(trees)
     found: set[str] = set()
     aliases: dict[str, set[str]] = defaultdict(set)
     calls: set[Call] = set()
@@ -142,24 +114,24 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
             calls.update(_call(node))
             for keyword in node.keywords:
                 if keyword.arg in _TARGETS:
-                    found |= _roots(keyword.value)
+                    found |= roots(keyword.value)
         match node:
             case ast.AugAssign(target=target):
-                found |= _roots(target)
+                found |= roots(target)
             case ast.Assign(targets=targets, value=value):
                 found |= _items(targets)
-                _alias(aliases, targets, _roots(value, deep=False))
+                _alias(aliases, targets, roots(value, deep=False))
             case ast.AnnAssign(target=target, value=ast.expr() as value):
                 found |= _items([target])
-                _alias(aliases, [target], _roots(value, deep=False))
+                _alias(aliases, [target], roots(value, deep=False))
             case ast.NamedExpr(target=target, value=value):
-                _alias(aliases, [target], _roots(value, deep=False))
+                _alias(aliases, [target], roots(value, deep=False))
             case ast.For() | ast.AsyncFor() | ast.comprehension():
                 found |= _items([node.target])
-                _alias(aliases, [node.target], _roots(node.iter))
+                _alias(aliases, [node.target], roots(node.iter))
             case ast.withitem(context_expr=value, optional_vars=ast.expr() as target):
                 found |= _items([target])
-                _alias(aliases, [target], _roots(value, deep=False))
+                _alias(aliases, [target], roots(value, deep=False))
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
                 for decorator in node.decorator_list:
                     found |= _decorated(decorator)
@@ -168,15 +140,16 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
             case ast.Expr(value=value):
                 for call in _calls(value):
                     is_method = of_function and isinstance(call.func, ast.Attribute)
-                    found |= _touched(call) & _roots(call.func) if is_method else _touched(call)
+                    found |= _touched(call) & roots(call.func) if is_method else _touched(call)
             case ast.Call(func=ast.Attribute(value=receiver, attr=attr)) if attr in _MUTATORS:
-                found |= _roots(receiver)
+                found |= roots(receiver)
             case ast.Call(func=ast.Name(id="next" | "setattr" | "delattr"), args=[first, *_]):
-                found |= _roots(first)
+                found |= roots(first)
     return Changes(
         frozenset(found),
         {name: frozenset(roots) for name, roots in aliases.items()},
         frozenset(calls),
+        trees,
     )
 
 
@@ -186,7 +159,7 @@ def _decorated(decorator: ast.expr) -> set[str]:
         case ast.Call():
             return _touched(decorator)
         case ast.Attribute(value=receiver):
-            return _roots(receiver)
+            return roots(receiver)
         case _:
             return set()
 
@@ -196,16 +169,16 @@ def _call(call: ast.Call) -> Iterator[Call]:
         case ast.Name(id=name):
             receiver: set[str] = set()
         case ast.Attribute(value=value, attr=name):
-            receiver = _roots(value)
+            receiver = roots(value)
         case _:
             return
     starred = (n for n, each in enumerate(call.args) if isinstance(each, ast.Starred))
     found = Call(
         name,
         frozenset(receiver),
-        tuple(frozenset(_roots(each)) for each in call.args),
+        tuple(frozenset(roots(each)) for each in call.args),
         next(starred, None),
-        tuple((each.arg or "", frozenset(_roots(each.value))) for each in call.keywords),
+        tuple((each.arg or "", frozenset(roots(each.value))) for each in call.keywords),
     )
     if found.receiver or any(found.arguments) or any(names for _, names in found.keywords):
         yield found
@@ -226,7 +199,7 @@ def _flat(targets: Iterable[ast.expr]) -> Iterator[ast.expr]:
 def _items(targets: Iterable[ast.expr]) -> set[str]:
     """Names whose items or attributes are assigned or deleted."""
     items = (t for t in _flat(targets) if isinstance(t, ast.Attribute | ast.Subscript))
-    return {name for target in items for name in _roots(target)}
+    return {name for target in items for name in roots(target)}
 
 
 def _alias(aliases: dict[str, set[str]], targets: Iterable[ast.expr], roots: set[str]) -> None:
@@ -262,59 +235,17 @@ def _touched(call: ast.Call) -> set[str]:
     found: set[str] = set()
     match call.func:
         case ast.Name(id=name) if name in _PURE_FUNCTIONS:
-            return {n for k in call.keywords if k.arg == "file" for n in _roots(k.value)}
+            return {n for k in call.keywords if k.arg == "file" for n in roots(k.value)}
         case ast.Attribute(attr=attr) if attr in _PURE_METHODS:
             if not any(keyword.arg == "inplace" for keyword in call.keywords):
                 return found
-            found |= _roots(call.func)
+            found |= roots(call.func)
         case ast.Attribute(value=receiver):
-            found |= _roots(receiver)
+            found |= roots(receiver)
         case ast.Name():
             pass
         case other:
-            found |= _roots(other)
+            found |= roots(other)
     for argument in [*call.args, *(keyword.value for keyword in call.keywords)]:
-        found |= _roots(argument)
+        found |= roots(argument)
     return found
-
-
-def _roots(value: ast.expr, *, deep: bool = True) -> set[str]:
-    """Names whose objects `value` may be, or be a part or view of.
-
-    With `deep`, arguments of calls are among them: right for a call's own
-    arguments (``shuffle(view(x))``). Without, only receivers of method calls:
-    ``r = simulate(p); r[0] = 1`` shall not say that ``p`` has changed.
-    """
-    parts: list[ast.expr]
-    match value:
-        case ast.Name(id=name):
-            return {name}
-        case ast.Attribute(value=inner) | ast.Subscript(value=inner):
-            parts = [inner]
-        case ast.Starred(value=inner) | ast.Await(value=inner):
-            parts = [inner]
-        case ast.Call(func=func, args=arguments, keywords=keywords):
-            parts = [func.value] if isinstance(func, ast.Attribute) else []
-            if deep:
-                parts += [*arguments, *(keyword.value for keyword in keywords)]
-        case ast.IfExp(body=body, orelse=orelse):
-            parts = [body, orelse]
-        case ast.BoolOp(values=parts):
-            pass
-        case ast.Tuple(elts=parts) | ast.List(elts=parts) | ast.Set(elts=parts):
-            pass
-        case ast.Dict(values=parts):
-            pass
-        case ast.BinOp(left=left, right=right):
-            parts = [left, right] if deep else []
-        case ast.NamedExpr(target=target, value=inner):
-            parts = [target, inner]
-        case ast.ListComp() | ast.SetComp() | ast.GeneratorExp():
-            parts = [value.elt, *(g.iter for g in value.generators)]
-        case ast.DictComp():
-            parts = [value.value, *(g.iter for g in value.generators)]
-        case ast.Lambda(body=body):
-            parts = [body]
-        case _:  # constants, comparisons, f-strings: new objects
-            parts = []
-    return {name for part in parts for name in _roots(part, deep=deep)}

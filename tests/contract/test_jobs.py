@@ -203,6 +203,61 @@ QUEUES = {
         "[a, b] == [(r := random.Random(1)).random(), r.random()]",
         True,
     ),
+    "views of an array without a name": (
+        ["flat += 1", "seen = top.tolist(); top[0] = 7", "last = flat.tolist()"],
+        "seen, last, flat.tolist()",
+        ([1, 2], [[7, 2], [3, 4]], [[7, 2], [3, 4]]),
+    ),
+    "what a decorator remembers": (
+        [
+            "a = square(3)",
+            "def again(x): return square(x)",
+            "b = again(4)",
+            "c = sorted(square.seen)",
+        ],
+        "c, sorted(square.seen)",
+        ([3, 4], [3, 4]),
+    ),
+    "properties": (
+        [
+            "class A:\n  n = 0\n  @property\n  def next(self): self.n += 1; return self.n\na = A()",
+            "first = a.next",
+            "second = a.next",
+            "last = a.n",
+        ],
+        "first, second, last, a.n",
+        (1, 2, 2, 2),
+    ),
+    "operators": (
+        [
+            "class P(list):\n  def __contains__(self, x): self.append(x); return True\np = P()",
+            "1 in p",
+            "2 in p",
+            "seen = list(p)",
+        ],
+        "seen, p",
+        ([1, 2], [1, 2]),
+    ),
+    "missing keys": (
+        [
+            "class Memo(dict):\n  def __missing__(self, k): self[k] = -k; return -k\nm = Memo()",
+            "a = m[1]",
+            "b = m[2]",
+            "seen = dict(m)",
+        ],
+        "seen, m",
+        ({1: -1, 2: -2}, {1: -1, 2: -2}),
+    ),
+    "what a class knows of its instances": (
+        [
+            "class A:\n  all = []\n  def __init__(self): self.all.append(self)\nclass B(A): pass",
+            "a = B()",
+            "b = B()",
+            "seen = len(A.all)",
+        ],
+        "seen, A.all[0] is a, A.all[1] is b",
+        (2, True, True),
+    ),
 }
 
 
@@ -218,7 +273,15 @@ def test_queued_cells_are_as_if_run_one_after_another(
         "def count():\n    global counted\n    counted += 1\n"
         "def note(text): notes.append(text)\n"
         "import numpy as np\ngrid = np.zeros((2, 2), int); row = grid[1]\n"
-        "held = {'column': grid[:, 1]}",
+        "held = {'column': grid[:, 1]}\nflat = np.arange(4).reshape(2, 2); top = flat[0]\n"
+        "def memo(f):\n"
+        "    seen = {}\n"
+        "    def remembering(x):\n"
+        "        seen[x] = seen[x] if x in seen else f(x)\n"
+        "        return seen[x]\n"
+        "    remembering.seen = seen\n"
+        "    return remembering\n"
+        "@memo\ndef square(x): return x * x",
     )
     for number, cell in enumerate(cells):
         submit(kernel, f"queued{number}", cell)

@@ -8,7 +8,8 @@ import pytest
 
 from dask_async_run.namespace._mutations import changes
 from dask_async_run.namespace.analyse import analyse
-from dask_async_run.namespace.effects import functions_of, learn
+from dask_async_run.namespace.effects import learn
+from dask_async_run.namespace.functions import functions_of
 
 LEARNED = [
     ("def f(x): x.append(1)", "f", ""),
@@ -21,6 +22,19 @@ LEARNED = [
     ("class A:\n  def go(self): return self.n", "", ""),
     ("class A:\n  def __init__(self, all): all.append(self)", "A __init__", ""),
     ("class A:\n  def __init__(self): self.x = 1", "__init__", ""),
+    ("class A:\n  all = []\n  def __init__(self): self.all.append(self)", "__init__", "A"),
+    ("class A:\n  n = 0\n  def __init__(self): type(self).n += 1", "__init__", "A"),
+    ("class A:\n  def __init__(self): self.all = []; self.all.append(1)", "__init__", ""),
+    ("class A:\n  n = 0\n  def __init__(self): self.n += 1", "__init__", ""),
+    ("class A:\n  one = None\n  def __new__(cls): cls.one = 1", "__new__", "A"),
+    ("class A:\n  @property\n  def x(self): self.n += 1", ".x", ""),
+    ("class A:\n  @property\n  def x(self): return self.n", "", ""),
+    ("class A:\n  @cached_property\n  def x(self): return 1\n  def y(self): self.x", ".x y", ""),
+    (
+        "class A:\n  def __len__(self): self.n += 1\ndef f(a): return len(a)",
+        "(shown) __len__ f",
+        "",
+    ),
 ]
 
 
@@ -76,6 +90,62 @@ def test_which_arguments_are_changed(call: str, changed: str) -> None:
     """Cells that only read the others may run side by side."""
     learned = learn(functions_of(ast.parse(DEFINED).body))
     assert changes(ast.parse(call).body).names(learned.changing) == set(changed.split())
+
+
+OPERATIONS = """\
+class A:
+    def __contains__(self, x): self.n += 1
+    def __call__(self): self.n += 1
+    def __getitem__(self, x): self.n += 1
+    def __enter__(self): self.n += 1
+    def __add__(self, x): self.n += 1
+    def __getattr__(self, x): self.n += 1
+    def __iter__(self): self.n += 1
+    def __lt__(self, x): self.n += 1
+    def __neg__(self): self.n += 1
+    def __eq__(self, x): return self is x
+"""
+OPERATED = [
+    ("y = 5 in a", "a"),
+    ("y = a()", "a"),
+    ("y = a[b]", "a"),
+    ("with a as y: pass", "a"),
+    ("y = a + b", "a"),
+    ("y = a.x", "a"),
+    ("y = [0 for x in a]", "a"),
+    ("y = list(a)", "a"),
+    ("y = b > a", "a"),
+    ("y = -a", "a"),
+    ("f'{a}'", "a"),
+    ("y = a == b", ""),
+    ("y = a - b", ""),
+    ("y = f(a)", "f"),
+]
+
+
+@pytest.mark.contract(12)
+@pytest.mark.parametrize(("code", "changed"), OPERATED)
+def test_what_operations_change(code: str, changed: str) -> None:
+    """As far as a class of the notebook has such a method, and that changes its object."""
+    found = changes(ast.parse(code).body)
+    learned = learn(functions_of(ast.parse(OPERATIONS).body))
+    assert found.names(learned.changing) == set(changed.split())
+    assert found.names(learned.changing, without={"a", "f"}) == set()
+    assert found.names(learn(()).changing) == set()
+
+
+@pytest.mark.contract(12)
+def test_functions_that_change_what_is_around_them() -> None:
+    """What a decorator remembers counts like what it counts."""
+    source = "def memo(f):\n  seen = {}\n  def g(x):\n    seen[x] = f(x)\n  return g\n"
+    found = {function.name: function for function in functions_of(ast.parse(source).body)}
+    assert found["g"].moves
+    assert found["memo"].keeps
+    assert not found["memo"].moves
+    effects = analyse(f"{source}@memo\ndef f(x): return x").effects
+    assert effects.streams(learn(effects.functions).keepers) == {"f"}
+    own = "def memo(f):\n  seen = {}\n  def g(x):\n    seen = {}\n    seen[x] = 1\n  return g\n"
+    assert not any(function.moves for function in functions_of(ast.parse(own).body))
 
 
 @pytest.mark.contract(12)
