@@ -39,6 +39,8 @@ class Lineage:
         Names that it binds to what moves on with each use.
     binds_more : bool
         It may bind names that nobody knows before it has run (``exec``, a star import).
+    rebinds : bool
+        Names that are here already may be among them: it runs code that nobody knows here.
     star : bool
         Names of builtins may be among them, for it imports all that a module has.
     draws : bool
@@ -53,6 +55,7 @@ class Lineage:
     needs: frozenset[str] = frozenset()
     streams: frozenset[str] = frozenset()
     binds_more: bool = False
+    rebinds: bool = False
     star: bool = False
     draws: bool = False
 

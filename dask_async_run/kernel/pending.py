@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import builtins
+import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dask_async_run.job import State
 from dask_async_run.kernel.building_on import to_build_on
@@ -66,15 +68,29 @@ def pending_names(session: Session) -> dict[str, PendingName]:
 
 
 def perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingName]:
-    """Answer names that nobody has, and the jobs that may bind any name before they have ended."""
-    missing = [name for name in names if name not in session.namespace and name not in PROVIDED]
+    """Answer names that jobs may bind of which nobody knows what they bind before they have ended.
+
+    Names that nobody has; those that are here, too, where a job runs code that is not known here.
+    """
     candidates = [record for record in session.waiting() if record.lineage.binds_more]
-    if not missing or not candidates:
+    if not candidates:
         return {}
     jobs = [r for r in to_build_on(session, candidates) if r.ended is None]
     stars = [record for record in jobs if record.lineage.star]
-    makers = {name: stars if hasattr(builtins, name) else jobs for name in missing}
-    return {name: PendingName(list(found), False) for name, found in makers.items() if found}
+    running = [record for record in jobs if record.lineage.rebinds]
+
+    def makers(name: str) -> list[Record]:
+        if name in session.namespace:
+            return [] if _is_lasting(session.namespace[name]) else running
+        return stars if hasattr(builtins, name) else jobs
+
+    found = {name: makers(name) for name in names if name not in PROVIDED}
+    return {name: PendingName(list(jobs), False) for name, jobs in found.items() if jobs}
+
+
+def _is_lasting(value: Any) -> bool:
+    """Whether a value is what a name is hardly given another one for: ``np``."""
+    return isinstance(value, types.ModuleType)
 
 
 def stale_names(

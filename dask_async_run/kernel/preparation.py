@@ -250,6 +250,7 @@ def _with_what_it_calls(
         frozenset(needs),
         effects.streams(learned.keepers),
         analysis.dynamic or analysis.star or analysis.opaque,
+        analysis.rebinds,
         analysis.star,
         _draws(effects, {*called, *effects.functions}),
     )

@@ -41,6 +41,7 @@ _EVERYTHING = set(
     run edit ed who whos who_ls psearch reset reset_selective rerun recall rep
     """.split()
 )
+_RUNNING = {"run", "rerun", "recall", "rep", "edit", "ed"}
 _INFO = {"pinfo", "pinfo2", "pdef", "pdoc", "psource", "pfile", "page"}
 # IPython leaves the lines of these as they are (`no_var_expand`).
 _LITERAL = {"time", "timeit", "prun", "debug"}
@@ -91,6 +92,8 @@ class Effect:
         It may bind any name.
     star : bool
         It binds all that a module exports.
+    runs : bool
+        It runs code that is not known here.
     """
 
     codes: tuple[Code, ...] = ()
@@ -102,6 +105,7 @@ class Effect:
     dynamic: bool = False
     opaque: bool = False
     star: bool = False
+    runs: bool = False
 
 
 def magic_effect(name: str, line: str, body: str | None = None) -> Effect:
@@ -112,7 +116,7 @@ def magic_effect(name: str, line: str, body: str | None = None) -> Effect:
     if name in _INERT or name in _TEXTS:
         return Effect(expressions=expanded)
     if name in _EVERYTHING:
-        return Effect(expressions=expanded, dynamic=True)
+        return Effect(expressions=expanded, dynamic=True, runs=name in _RUNNING)
     if name in _INFO:
         return Effect(expressions=expanded, texts=(line,)) if body else _info(line, expanded)
     if name in _SCRIPTS:

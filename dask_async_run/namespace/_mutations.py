@@ -216,6 +216,8 @@ def _calls(value: ast.expr) -> Iterator[ast.Call]:
             yield value
         case ast.Await(value=inner) | ast.Starred(value=inner):
             yield from _calls(inner)
+        case ast.Attribute(value=inner) | ast.Subscript(value=inner):
+            yield from _calls(inner)
         case ast.BoolOp(values=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
             for part in parts:
                 yield from _calls(part)

@@ -17,11 +17,11 @@ _CALLS = set(
     chdir putenv setrecursionlimit setlocale setcontext seterr init_printing
     simplefilter filterwarnings resetwarnings basicConfig setLevel captureWarnings
     use rc rcdefaults rc_file switch_backend set_theme set_style set_context set_palette
-    set_matplotlib_formats enable
+    set_matplotlib_formats enable for_type for_type_by_name
     """.split()
 )
 _FOLDER_MAGICS = set("cd pushd popd".split())
-_PLACES = set("environ path rcParams options getcontext DefaultContext".split())
+_PLACES = set("environ path rcParams options getcontext DefaultContext display_formatter".split())
 _MAGICS = set(
     """
     cd pushd popd env set_env config matplotlib precision load_ext reload_ext colors xmode alias

@@ -76,6 +76,8 @@ class Analysis:
     dynamic : bool
         It may reach any name without mentioning it: ``globals()``, ``exec``,
         ``eval`` of something that is no literal, ``%run``.
+    rebinds : bool
+        It runs code that is not known here and may bind any name anew: ``%run``, ``exec``.
     star : bool
         It binds all that some module exports.
     awaits : bool
@@ -100,6 +102,7 @@ class Analysis:
     mutates: frozenset[str]
     sets_up: bool
     dynamic: bool
+    rebinds: bool
     star: bool
     awaits: bool
     opaque: bool
@@ -209,6 +212,7 @@ class _Cell:
     implicit: set[str] = field(default_factory=lambda: {*_IMPLICIT})
     flags: int = _FLAGS
     dynamic: bool = False
+    rebinds: bool = False
     star: bool = False
     opaque: bool = False
 
@@ -338,6 +342,7 @@ class _Cell:
         self.found.deletes |= effect.deletes
         self.weak |= words(effect.texts)
         self.dynamic |= effect.dynamic
+        self.rebinds |= effect.runs
         self.opaque |= effect.opaque
         self.star |= effect.star
         return State(state.past | effect.binds) if effect.certain else state
@@ -415,6 +420,7 @@ class _Cell:
             mutates=frozenset(mutates & (found.loads | found.binds)),
             sets_up=settings,
             dynamic=self.dynamic or found.dynamic,
+            rebinds=self.rebinds or "exec" in found.reads,
             star=self.star,
             awaits=awaits,
             opaque=self.opaque,

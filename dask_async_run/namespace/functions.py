@@ -25,6 +25,7 @@ plot bar barh scatter hist imshow contour contourf legend twinx twiny add_subplo
 add_patch add_artist add_collection add_line annotate text axhline axvline axhspan axvspan
 fill_between errorbar pie boxplot pcolormesh quiver stem colorbar suptitle set_title
 read readline readlines write step get_nowait fetchone fetchmany fetchall
+execute executemany executescript
 """.split()
 """Methods that change their object, and have an answer that is used: random generators move on with
 each number, axes get what is drawn on them."""

@@ -429,12 +429,13 @@ def restore(
     tokens.update(_tokens(0, loaded.objects))
     before = dict(namespace)
     roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
+    around: list[Any] = []
     for inherited in chain.inherited:
-        roots += [*place(inherited.submitted), *place(inherited.changed)]
-    roots += place(loaded.late)
+        around += [*place(inherited.submitted), *place(inherited.changed)]
+    around += place(loaded.late)
     for each in [*chain.inputs.values(), loaded]:
         roots += each.beside
-    baseline = Baseline(roots, tokens, namespace, known)
+    baseline = Baseline(roots, tokens, namespace, known, around)
     atoms = {
         id(value): (-1, number)
         for number, name in enumerate(loaded.numbers)

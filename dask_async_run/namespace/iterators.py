@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
+import functools
 import itertools
 import operator
 import random
+import re
 import types
 from typing import Any
 
@@ -101,6 +103,24 @@ def _advance(iterator: Any, state: Any) -> Undo:
     steps = iterator if how == "exhaust" else itertools.islice(iterator, count)
     collections.deque(steps, maxlen=0)
     return lambda: None
+
+
+_MATCHES = type(re.finditer("", ""))
+_SCANNER = type(re.compile("").scanner(""))  # type: ignore[attr-defined]
+
+
+def matches_left(iterator: Any) -> Any:
+    """Answer an iterator over what is left of ``re.finditer``, which cannot be pickled.
+
+    The old one is at its end then. None where it is something else.
+    """
+    if type(iterator) is not _MATCHES:
+        return None
+    function = (*iterator.__reduce__()[1], None)[0]
+    if type(getattr(function, "__self__", None)) is not _SCANNER:
+        return None
+    # Of the same type: what it calls until there is None is `next`.
+    return iter(functools.partial(next, iter(list(iterator)), None), None)
 
 
 ENDED = "ended"

@@ -27,6 +27,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import copyreg
+import datetime
 import decimal
 import functools
 import gc
@@ -254,6 +255,18 @@ def _reduce_match(match: re.Match[str]) -> Any:
     return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
 
 
+_DAY = datetime.date(2000, 1, 1)
+
+
+def make_week(year: int, week: int, day: int) -> Any:
+    """Make a date of an ISO calendar, which Python pickles as a bare tuple."""
+    return datetime.date.fromisocalendar(year, week, day).isocalendar()
+
+
+def _reduce_week(date: Any) -> Any:
+    return make_week, tuple(date)
+
+
 def _reduce_pattern(pattern: re.Pattern[str]) -> Any:
     if pattern.pattern is None:  # what `re.Scanner` has put together
         raise TypeError("cannot pickle a pattern that was not made of a text")
@@ -351,6 +364,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.MemberDescriptorType: parts.reduce_descriptor,
     types.BuiltinFunctionType: parts.reduce_builtin,
     re.Match: _reduce_match,
+    type(_DAY.isocalendar()): _reduce_week,
     memoryview: views.reduce_memoryview,
     re.Pattern: _reduce_pattern,
     re.Scanner: _reduce_scanner,  # type: ignore[attr-defined]

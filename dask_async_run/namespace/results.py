@@ -52,7 +52,7 @@ from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.generators import GENERATOR_KIND, REPLACED
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
-from dask_async_run.namespace.iterators import inner
+from dask_async_run.namespace.iterators import inner, matches_left
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.modules import (
     find_module,
@@ -350,6 +350,7 @@ class ResultWriter:
         with opaque.fingerprinting(self._namespace, KnownBuffers(), by_identity=True):
             updates, rebound = self._updates(collected)
         bound = [n for n, v in now.items() if before.get(n, _MISSING) is not v or n in also]
+        now |= {n: rest for n in bound if (rest := matches_left(now[n])) is not None}
         for name, reason in self._rebound_names(rebound, now):
             if name not in bound:
                 bound.append(name)

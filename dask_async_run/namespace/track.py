@@ -63,13 +63,16 @@ class Baseline:
         ``id(obj)`` of the objects that have a token.
     namespace : dict
     known : KnownBuffers
+    surroundings : iterable of objects
+        What is tracked, too, though no name leads to it.
 
     Attributes
     ----------
     tracked : dict of int to Tracked
         By the ``id`` of the objects.
     held : collection of int
-        ``id`` of those that are there for more than weak references.
+        ``id`` of those that names lead to, not weak references alone. What only a library holds
+        (a handler of `logging`) no cell can let go.
     """
 
     def __init__(
@@ -78,13 +81,17 @@ class Baseline:
         tokens: Mapping[int, Token],
         namespace: dict[str, Any],
         known: KnownBuffers,
+        surroundings: Iterable[Any] = (),
     ) -> None:
         self._namespace = namespace
         self._known = known
         self.tracked: dict[int, Tracked] = {}
         with fingerprinting(namespace, known, by_identity=True):
             weakly = self._walk([(list(roots), 0)], tokens)
-            self.held: Collection[int] = set(self.tracked) if weakly else self.tracked.keys()
+            others = list(surroundings)
+            apart = weakly or others
+            self.held: Collection[int] = set(self.tracked) if apart else self.tracked.keys()
+            weakly += self._walk([(others, 0)], tokens)
             while weakly:
                 weakly = self._walk(weakly, tokens)
         known.touch()

@@ -248,6 +248,21 @@ QUEUES = {
         "seen, m",
         ({1: -1, 2: -2}, {1: -1, 2: -2}),
     ),
+    "code that nobody knows here": (
+        ["exec('base = 5')", "seen = base", "%run other.py", "last = base"],
+        "seen, last, base",
+        (5, 6, 6),
+    ),
+    "a database": (
+        [
+            "import sqlite3; db = sqlite3.connect(':memory:'); db.execute('create table t (a)')",
+            "db.execute('insert into t values (1)').rowcount",
+            "count = db.execute('update t set a = a + 1').rowcount; db.commit()",
+            "seen = db.execute('select a from t').fetchall()",
+        ],
+        "count, seen, db.execute('select a from t').fetchall()",
+        (1, [(2,)], [(2,)]),
+    ),
     "what a class knows of its instances": (
         [
             "class A:\n  all = []\n  def __init__(self): self.all.append(self)\nclass B(A): pass",
@@ -281,7 +296,8 @@ def test_queued_cells_are_as_if_run_one_after_another(
         "        return seen[x]\n"
         "    remembering.seen = seen\n"
         "    return remembering\n"
-        "@memo\ndef square(x): return x * x",
+        "@memo\ndef square(x): return x * x\n"
+        "with open('other.py', 'w') as file: file.write('base = 6')",
     )
     for number, cell in enumerate(cells):
         submit(kernel, f"queued{number}", cell)
@@ -303,6 +319,16 @@ def test_jobs_that_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -
     do(kernel, "%async_gather one two")
     assert value(kernel, "a == b") is True
     assert told not in submit(kernel, "three", "d = draw()")
+
+
+@pytest.mark.contract(12, 23)
+def test_how_things_are_shown_is_waited_for(kernel: RemoteKernel) -> None:
+    """A formatter that a queued cell registers shows what the next one answers."""
+    do(kernel, "class Odd: pass")
+    way = "get_ipython().display_formatter.formatters['text/plain']"
+    submit(kernel, "formats", f"{way}.for_type(Odd, lambda obj, p, cycle: p.text('<odd>'));")
+    submit(kernel, "shows", "Odd()")
+    assert "<odd>" in do(kernel, "%async_gather formats shows")
 
 
 @pytest.mark.contract(11, 12)

@@ -335,9 +335,25 @@ def test_cell(case: Case) -> None:
 
 
 def test_fields() -> None:
-    """The table looks at every field that there is; three have tables of their own."""
-    elsewhere = {"imported", "sets_up", "effects"}
+    """The table looks at every field that there is; four have tables of their own."""
+    elsewhere = {"imported", "rebinds", "sets_up", "effects"}
     assert {f.name for f in fields(Analysis)} - elsewhere <= {f.name for f in fields(Case)}
+
+
+@pytest.mark.parametrize(
+    ("source", "rebinds"),
+    [
+        ("%run a.py", True),
+        ("exec(text)", True),
+        ("%who", False),
+        ("eval(text)", False),
+        ("globals()['x'] = 1", False),
+        ("from math import *", False),
+    ],
+)
+def test_code_that_nobody_knows_here(source: str, rebinds: bool) -> None:
+    """It may bind names anew that are there; the others are found by what they say."""
+    assert analyse(transform(source), transform).rebinds is rebinds
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from dataclasses import dataclass
 
@@ -237,3 +238,50 @@ def test_a_copy_of_a_coroutine_says_nothing_of_its_end(notebook: Notebook) -> No
         notebook.here("gc.collect()")
     assert [str(warning.message) for warning in told] == []
     notebook.here("coroutine.close()")
+
+
+@pytest.mark.contract(17, 20)
+def test_matches_that_are_left_come_back(notebook: Notebook) -> None:
+    """``re.finditer`` goes on where a cell left it, in the next one and here."""
+    notebook.there("import re\nit = re.finditer('[a-z]', 'a1b2c3d4'); first = next(it)[0]")
+    notebook.there("second = next(it)[0]")
+    assert notebook.here("first, second, next(it)[0], type(it).__name__") == (
+        "a",
+        "b",
+        "c",
+        "callable_iterator",
+    )
+    assert notebook.here("[match[0] for match in it]") == ["d"]
+
+
+@pytest.mark.contract(5, 17)
+def test_other_base_classes_come_back(notebook: Notebook) -> None:
+    """Also where the cell makes them, and they stay in later cells."""
+    notebook.here(
+        "class A:\n    def who(self): return 'A'\n"
+        "class B(A): pass\n"
+        "class C(A):\n    def who(self): return 'C'\n"
+        "b = B()"
+    )
+    notebook.there("B.__bases__ = (C,)")
+    assert notebook.here("b.who(), B.__bases__ == (C,)") == ("C", True)
+    notebook.there("B.x = 1")
+    assert notebook.here("b.who(), B.__bases__ == (C,)") == ("C", True)
+    notebook.there("class D(C):\n    def who(self): return 'D'\nB.__bases__ = (D, A)")
+    assert notebook.here("b.who(), B.__bases__ == (D, A)") == ("D", True)
+
+
+@pytest.mark.contract(5)
+def test_a_librarys_class_whose_module_nobody_has_imported(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is that class on either side, not one that was made at run time."""
+    monkeypatch.delitem(sys.modules, "numpy.rec", raising=False)
+    notebook.here(
+        "import numpy as np\n"
+        "table = np.zeros(2, [('x', 'i4'), ('y', 'f8')]); rec = table.view(np.recarray)"
+    )
+    notebook.there("rec.y = [1, 2]; other = np.rec.array([(1, 2.0)])")
+    notebook.here("rec.x[0] = 9")
+    assert notebook["table"].tolist() == [(9, 1.0), (0, 2.0)]
+    assert notebook.here("type(rec) is type(other) is np.recarray")
