@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from typing import Any
 
 from dask_async_run import surroundings
@@ -23,6 +24,14 @@ def analyse_cell(shell: Any, code: str) -> Analysis:
 def _transform(shell: Any, code: str) -> str:
     text: str = shell.transform_cell(code) if shell is not None else code
     return text
+
+
+def shows(shell: Any, code: str) -> bool:
+    """Whether a cell ends with an expression that IPython displays, as far as its text tells."""
+    if code.rstrip().endswith(";"):
+        return False
+    body = ast.parse(_transform(shell, code)).body
+    return bool(body) and isinstance(body[-1], ast.Expr)
 
 
 def numbered(line: str, cell: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from dask_async_run.namespace.inputs import is_hidden
 
+_NUMBERED = re.compile(r"\b(?:Out|_oh)\s*\[\s*(\d+)\s*\]")
 PROVIDED = frozenset({"get_ipython", "exit", "quit", "open", "display", "__name__"})
 """Names that a shell has of its own."""
 
@@ -91,6 +93,33 @@ def perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingNam
 def _is_lasting(value: Any) -> bool:
     """Whether a value is what a name is hardly given another one for: ``np``."""
     return isinstance(value, types.ModuleType)
+
+
+def last_results(session: Session, names: Iterable[str]) -> dict[str, PendingName]:
+    """Answer which of some names (``_``, ``_7``) stand for what pending jobs are to show.
+
+    Of several jobs the last one counts that shows something, which only these know.
+    """
+    handles = {id(r.handle): r for r in session.waiting() if r.handle is not None}
+    found: dict[str, PendingName] = {}
+    for name in names:
+        record = handles.get(id(session.namespace.get(name))) if is_hidden(name) else None
+        if record is None:
+            continue
+        if name == "_":
+            makers = [each for each in handles.values() if each.lineage.shows]
+        else:
+            makers = [record] if name == f"_{record.spec.execution_count}" else []
+        if makers := to_build_on(session, makers):
+            found[name] = PendingName(makers, True)
+    return found
+
+
+def results_in(session: Session, code: str) -> list[Record]:
+    """Answer the pending jobs whose results some code reads by their numbers: ``Out[7]``."""
+    numbers = {int(number) for number in _NUMBERED.findall(code)}
+    waiting = session.waiting() if numbers else []
+    return to_build_on(session, [r for r in waiting if r.spec.execution_count in numbers])
 
 
 def stale_names(

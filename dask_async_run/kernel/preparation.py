@@ -22,9 +22,16 @@ from dask_async_run.kernel.building_on import (
     seeds_for,
     to_build_on,
 )
-from dask_async_run.kernel.cell_text import analyse_cell
+from dask_async_run.kernel.cell_text import analyse_cell, shows
 from dask_async_run.kernel.lineage import Followed, Lineage, follow
-from dask_async_run.kernel.pending import PROVIDED, PendingName, pending_names, perhaps_made
+from dask_async_run.kernel.pending import (
+    PROVIDED,
+    PendingName,
+    last_results,
+    pending_names,
+    perhaps_made,
+    results_in,
+)
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_axes import sweep_axes
@@ -93,8 +100,9 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     given = {name for axis in axes for name in axis.names}
     pending = {name: made for name, made in pending.items() if name not in given}
     if not options.independent:
-        pending |= perhaps_made(session, analysis.reads.keys() - pending.keys() - given)
-        _refuse_handles(session, analysis)
+        asked_for = analysis.reads.keys() - pending.keys() - given
+        pending |= perhaps_made(session, asked_for) | last_results(session, asked_for)
+        _refuse_handles(session, analysis, pending)
     wanted = _wanted(session, analysis, code, pending)
     if axes:
         wanted = replace(wanted, axes=axes, not_here=wanted.not_here | given)
@@ -115,10 +123,12 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     elsewhere = sorted(captured.elsewhere & pending.keys())
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
     analysis, lineage = _with_what_it_calls(analysis, captured, followed, set(elsewhere), makers)
+    lineage = replace(lineage, shows=shows(session.shell, code))
     if not options.independent:
         parents |= {record.id: record for record in jobs_setting_up(session)}
         if analysis.opaque:  # an earlier one may make its magic
             parents |= {record.id: record for record in to_build_on(session, session.waiting())}
+        parents |= {record.id: record for record in results_in(session, code)}
         sharing = jobs_sharing(session, captured, followed)
         parents |= {record.id: record for record in sharing}
         ordered = in_order(session, parents)
@@ -163,12 +173,15 @@ def _importable(module: str, attribute: str) -> Any:
     return getattr(found, attribute, sys.modules.get(f"{module}.{attribute}", _MISSING))
 
 
-def _refuse_handles(session: Session, analysis: Analysis) -> None:
-    """Refuse a cell that reads the last results (``_``), of which one is to be gathered yet."""
+def _refuse_handles(session: Session, analysis: Analysis, pending: Collection[str]) -> None:
+    """Refuse a cell that reads a last result (``__``) which is to be gathered yet.
+
+    Which one that is depends on what the jobs before it show.
+    """
     handles = {id(r.handle): r for r in session.waiting() if r.handle is not None}
     for name, line in analysis.reads.items():
         record = handles.get(id(session.namespace.get(name))) if is_hidden(name) else None
-        if record is not None:
+        if record is not None and name not in pending:
             job = record.spec.name
             raise NotPickledError(
                 name,

@@ -83,12 +83,15 @@ class Parent:
     parents : sequence of str
         Ids of the jobs that it builds on itself; they come before it.
     inputs, result : Stream
+    count : int or None
+        ``n`` of ``Out[n]`` in its kernel.
     """
 
     id: str
     parents: Sequence[str]
     inputs: Stream
     result: Stream
+    count: int | None = None
 
 
 @dataclass(slots=True)
@@ -362,6 +365,22 @@ class Restored:
     lost: dict[str, str]
 
 
+def _show(
+    namespace: dict[str, Any],
+    shown: Iterable[tuple[int | None, tuple[Any, ...]]],
+    names: Mapping[str, Any],
+) -> None:
+    """Give a namespace what earlier jobs have shown: ``_``, ``_n`` and ``Out[n]``."""
+    for count, values in shown:
+        for value in values:
+            if "_" not in names:
+                namespace["_"] = value
+            if count is not None:
+                namespace[f"_{count}"] = value
+                if isinstance(names.get("Out"), dict):
+                    names["Out"][count] = value
+
+
 @uncollected()
 def restore(
     inputs: Stream,
@@ -402,11 +421,11 @@ def restore(
     """
     chain = Chain(namespace)
     parents = list(parents)
-    for parent in parents:
-        chain.merge(parent, prepare)
+    shown = [(parent.count, chain.merge(parent, prepare).out) for parent in parents]
     loaded = chain.load(inputs, [parent.id for parent in parents], prepare)
     chain.fall_back(loaded)
     namespace.update(loaded.names)
+    _show(namespace, shown, loaded.names)
     if member is not None:
         namespace.update(parameters(loaded.axes, member))
     lost = {name: why for name, why in chain.lost(loaded).items() if name not in namespace}
@@ -428,7 +447,8 @@ def restore(
     _know(known, inputs)
     tokens.update(_tokens(0, loaded.objects))
     before = dict(namespace)
-    roots = [value for name, value in before.items() if name in loaded.names or not is_hidden(name)]
+    read = {*loaded.names, *needed}
+    roots = [value for name, value in before.items() if name in read or not is_hidden(name)]
     around: list[Any] = []
     for inherited in chain.inherited:
         around += [*place(inherited.submitted), *place(inherited.changed)]

@@ -82,6 +82,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
                 parent.parents,
                 _stream(store, parent.payload),
                 _stream(store, result.values),
+                parent.execution_count,
             )
         )
 

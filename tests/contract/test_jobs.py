@@ -402,15 +402,35 @@ def test_last_results_after_a_queue(kernel: RemoteKernel) -> None:
     assert value(kernel, "_, __, ___") == ("three", 1, "before")
 
 
+@pytest.mark.contract(11, 21)
+def test_a_queued_cell_has_the_last_result_of_a_pending_job(kernel: RemoteKernel) -> None:
+    """The last one that shows something, also by its number; objects are the same ones."""
+    do(kernel, "'before'")
+    submit(kernel, "shows", "[6 * 7]")
+    submit(kernel, "quiet", "a = 1; a;")
+    submit(kernel, "none", "print(a)")
+    number = value(kernel, "len(In) - 4")
+    submit(kernel, "last", "x = _; x.append(a)")
+    submit(kernel, "numbered", f"y = Out[{number}], _{number}")
+    do(kernel, "%async_gather last numbered")
+    assert value(kernel, f"x, y[0] is x, y[1] is x, Out[{number}] is x") == (
+        [42, 1],
+        True,
+        True,
+        True,
+    )
+
+
 @pytest.mark.contract(21)
-def test_the_last_result_of_a_job_cannot_be_queued(kernel: RemoteKernel) -> None:
-    """It is refused, with the job that is to be gathered first."""
+def test_the_result_before_the_last_one_cannot_be_queued(kernel: RemoteKernel) -> None:
+    """Which one it is only shows when all jobs before it have run: it is refused."""
     submit(kernel, "shows", "6 * 7")
-    refused = kernel.execute("%%async_run --name last\nx = _")
+    submit(kernel, "later", "8")
+    refused = kernel.execute("%%async_run --name last\nx = __")
     assert "the result of shows" in refused.error
     assert "%async_gather shows" in refused.error
-    do(kernel, "%async_gather shows")
-    submit(kernel, "last", "x = _")
+    do(kernel, "%async_gather shows later")
+    submit(kernel, "last", "x = __")
     do(kernel, "%async_gather last")
     assert value(kernel, "x") == 42
 
