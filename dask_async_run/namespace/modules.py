@@ -5,9 +5,6 @@ What goes with those that nobody could import elsewhere is in `beside`.
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import importlib
 import site
 import sys
 import sysconfig
@@ -47,24 +44,17 @@ def find_module(name: str, file: str | None = None) -> types.ModuleType:
     return sys.modules[name]
 
 
-def load_home(obj: Any) -> None:
-    """Import the module that a library's class or function names, if nobody has yet.
+def package_with(obj: Any) -> types.ModuleType | None:
+    """Answer the package that has a class or function whose own module nobody has imported.
 
     ``numpy.recarray`` says that it is of ``numpy.rec``, which numpy imports when it is asked for:
     until then it would look like a class that was made at run time.
     """
     name = getattr(obj, "__module__", None)
     if not isinstance(name, str) or name in sys.modules:
-        return
+        return None
     package = sys.modules.get(name.partition(".")[0])
-    if is_installed(getattr(package, "__file__", None) or ""):
-        _try_import(name)
-
-
-@functools.lru_cache(maxsize=256)  # what is not there is not looked for again and again
-def _try_import(name: str) -> None:
-    with contextlib.suppress(Exception):  # whatever a library's module raises
-        importlib.import_module(name)
+    return package if getattr(package, getattr(obj, "__qualname__", ""), None) is obj else None
 
 
 def module_globals(name: str) -> dict[str, Any]:

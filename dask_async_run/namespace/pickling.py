@@ -537,8 +537,8 @@ def by_reference(obj: Any) -> bool:
     """
     if parts.is_notebooks(obj):
         return False
-    modules.load_home(obj)
-    return _cp._lookup_module_and_qualname(obj) is not None
+    known = _cp._lookup_module_and_qualname(obj) is not None
+    return known or modules.package_with(obj) is not None
 
 
 class ModuleGlobals:
@@ -881,7 +881,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     @staticmethod
     def _reduce_class(kind: type) -> Any:
-        modules.load_home(kind)
+        if (package := modules.package_with(kind)) is not None:
+            return making.get_attribute, (package, kind.__qualname__)
         reduced = _cp._class_reduce(kind)
         if isinstance(reduced, tuple) and len(reduced) == 6:
             if not kind.__flags__ & _HEAP_TYPE:
