@@ -244,7 +244,9 @@ def _with_what_it_calls(
     binds: frozenset[str] = frozenset()
     if effects.runs:
         streams = {name for name, value in captured.values.items() if _moves(value)}
-        changes = effects.changes.names(learned.changing, _plain(captured, makers)) | learned.names
+        plain = _plain(captured, makers)
+        changes = effects.changes.names(learned.changing, plain)
+        changes |= learned.names | (learned.operated - plain)
         used = analysis.reads.keys() | followed.needs | _read_by_code(captured)
         changes |= (followed.streams | streams | learned.moving) & used
         changes &= known | analysis.binds

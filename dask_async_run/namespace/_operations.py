@@ -76,6 +76,16 @@ def has_operations(changing: Mapping[str, object]) -> bool:
 _OF_MAKING = {"__init__", "__post_init__", "__new__", "__setattr__", "__setitem__", "__delitem__"}
 
 
+def without_operations(changing: Mapping[str, frozenset[Slot]]) -> dict[str, frozenset[Slot]]:
+    """Leave out what only operations call."""
+    kept = changing.keys() & _OF_MAKING
+    return {
+        name: slots
+        for name, slots in changing.items()
+        if name in kept or not name.startswith((ATTRIBUTE, "__", _SHOWN))
+    }
+
+
 def slots_of(call: Call, changing: Mapping[str, frozenset[Slot]]) -> frozenset[Slot]:
     """Answer how an operation gives what it changes."""
     if call.name.startswith(ATTRIBUTE):

@@ -30,7 +30,7 @@ from dask_async_run.namespace._mutations import changes
 from dask_async_run.namespace._rewrite import Magic, names_of, rewrite
 from dask_async_run.namespace._setting_up import sets_up
 from dask_async_run.namespace._strings import words
-from dask_async_run.namespace.effects import Effects
+from dask_async_run.namespace.effects import Definition, Effects
 
 __all__ = ["Analysis", "CodeNames", "analyse", "global_names"]
 
@@ -240,7 +240,8 @@ class _Cell:
         code = compile(ast.Module([statement], []), "<cell>", "exec", self.flags, dont_inherit=True)
         nested, end = scan(code, state, self.found, module=True)
         self.effects.note(statement)
-        if needs := _needs(statement, code):
+        needs = _needs(statement, code)
+        if needs or isinstance(statement, Definition):
             self.effects.need(statement, needs)
         for child, made in nested:
             if calm:

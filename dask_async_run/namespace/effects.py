@@ -13,7 +13,7 @@ from functools import lru_cache
 
 from dask_async_run.namespace._calls import Slot
 from dask_async_run.namespace._mutations import Changes, changes
-from dask_async_run.namespace._operations import ATTRIBUTE, with_operations
+from dask_async_run.namespace._operations import ATTRIBUTE, with_operations, without_operations
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.draws import used_of_random
@@ -50,6 +50,9 @@ class Learned:
         Functions and methods that change what they get, and how they get that.
     names : frozenset of str
         Names that are not their own whose objects they change.
+    operated : frozenset of str
+        Those that they change by operations alone, if these are no functions, classes, modules:
+        ``scale(x)`` calls an instance, or a function.
     binds : frozenset of str
         Names that they bind.
     keepers : frozenset of str
@@ -60,6 +63,7 @@ class Learned:
 
     changing: Mapping[str, frozenset[Slot]]
     names: frozenset[str]
+    operated: frozenset[str]
     binds: frozenset[str]
     keepers: frozenset[str]
     moving: frozenset[str]
@@ -182,10 +186,13 @@ def _learn(functions: frozenset[Function]) -> Learned:
         if with_operations(changing) == before:
             break
     changing = before
-    names = {n for f in functions for n in f.changes.names(changing) - f.own}
+    spelled = without_operations(changing)
+    names = {n for f in functions for n in f.changes.names(spelled) - f.own}
+    every = {n for f in functions for n in f.changes.names(changing) - f.own}
     return Learned(
         changing,
         frozenset(names),
+        frozenset(every - names),
         frozenset(name for function in functions for name in function.binds),
         frozenset(function.name for function in functions if function.keeps),
         frozenset(

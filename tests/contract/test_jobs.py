@@ -438,9 +438,17 @@ def test_the_result_before_the_last_one_cannot_be_queued(kernel: RemoteKernel) -
 @pytest.mark.contract(11, 12)
 def test_a_queued_cell_waits_for_no_other_objects(kernel: RemoteKernel) -> None:
     """What an earlier cell imports and defines is changed by nobody who only uses it."""
-    submit(kernel, "setup", "import math\ndef double(x): return 2 * x")
-    submit(kernel, "left", "a = []\n" + WAIT.format("go") + "a.append(math.sqrt(double(8)))")
-    submit(kernel, "right", "b = [math.sqrt(double(2))]; b.append(1)")
+    submit(
+        kernel,
+        "setup",
+        "import math\ndef double(x): return 2 * twin(x, math.sin)\ndef twin(x, f): return x\n"
+        "class Counted:\n  def __call__(self): self.n = 1\n  def __len__(self): self.n = 2",
+    )
+    count = "counted = Counted(); counted(); del counted\n"
+    submit(
+        kernel, "left", f"a = []\n{count}" + WAIT.format("go") + "a.append(math.sqrt(double(8)))"
+    )
+    submit(kernel, "right", f"b = [math.sqrt(double(2))]; {count}b.append(1)")
     do(kernel, "%async_gather right")  # while the other one has not ended
     assert value(kernel, "b") == [2.0, 1]
     let_go(kernel, "go")

@@ -44,7 +44,7 @@ def test_what_functions_change(source: str, changing: str, names: str) -> None:
     """Their arguments, those of functions that they call, and what they have from elsewhere."""
     learned = learn(functions_of(ast.parse(source).body))
     assert learned.changing.keys() - learn(()).changing.keys() == set(changing.split())
-    assert learned.names == set(names.split())
+    assert learned.names | learned.operated == set(names.split())
 
 
 DEFINED = """\
@@ -132,6 +132,15 @@ def test_what_operations_change(code: str, changed: str) -> None:
     assert found.names(learned.changing) == set(changed.split())
     assert found.names(learned.changing, without={"a", "f"}) == set()
     assert found.names(learn(()).changing) == set()
+
+
+@pytest.mark.contract(12)
+def test_functions_called_in_functions_are_not_what_is_changed() -> None:
+    """Or all cells that call the same one would wait for one another."""
+    source = "class A:\n  def __call__(self): self.n += 1\ndef f(): return g(), h.append(1)"
+    learned = learn(functions_of(ast.parse(source).body))
+    assert learned.names == {"h"}
+    assert learned.operated == {"g"}
 
 
 @pytest.mark.contract(12)
