@@ -92,7 +92,7 @@ def perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingNam
 
 def _is_lasting(value: Any) -> bool:
     """Whether a value is what a name is hardly given another one for: ``np``."""
-    return isinstance(value, types.ModuleType)
+    return issubclass(type(value), types.ModuleType)
 
 
 def last_results(session: Session, names: Iterable[str]) -> dict[str, PendingName]:

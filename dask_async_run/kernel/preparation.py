@@ -273,7 +273,7 @@ def _with_what_it_calls(
 
 def _moves(value: Any) -> bool:
     """Whether a value is another one each time that it is used, closures that count included."""
-    if isinstance(value, types.FunctionType) and value.__closure__:
+    if type(value) is types.FunctionType and value.__closure__:  # a proxy's class may be gone
         return any(function.moves for function in functions_behind([value.__code__]))
     return moves_on(value)
 
