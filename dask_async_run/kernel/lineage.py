@@ -43,8 +43,6 @@ class Lineage:
         Names that are here already may be among them: it runs code that nobody knows here.
     star : bool
         Names of builtins may be among them, for it imports all that a module has.
-    shows : bool
-        It ends with an expression, whose value may be ``_`` for the next cell.
     draws : bool
         It draws from the random numbers of ``random`` or numpy, from where they are here.
     """
@@ -60,7 +58,6 @@ class Lineage:
     rebinds: bool = False
     star: bool = False
     draws: bool = False
-    shows: bool = False
 
 
 class Submitted(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 
 from dask_async_run.job import State
 from dask_async_run.kernel.building_on import to_build_on
+from dask_async_run.kernel.cell_text import shows
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from dask_async_run.namespace.inputs import is_hidden
@@ -107,7 +108,7 @@ def last_results(session: Session, names: Iterable[str]) -> dict[str, PendingNam
         if record is None:
             continue
         if name == "_":
-            makers = [each for each in handles.values() if each.lineage.shows]
+            makers = [each for each in handles.values() if shows(session.shell, each.spec.code)]
         else:
             makers = [record] if name == f"_{record.spec.execution_count}" else []
         if makers := to_build_on(session, makers):

@@ -22,7 +22,7 @@ from dask_async_run.kernel.building_on import (
     seeds_for,
     to_build_on,
 )
-from dask_async_run.kernel.cell_text import analyse_cell, shows
+from dask_async_run.kernel.cell_text import analyse_cell
 from dask_async_run.kernel.lineage import Followed, Lineage, follow
 from dask_async_run.kernel.pending import (
     PROVIDED,
@@ -123,7 +123,6 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     elsewhere = sorted(captured.elsewhere & pending.keys())
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
     analysis, lineage = _with_what_it_calls(analysis, captured, followed, set(elsewhere), makers)
-    lineage = replace(lineage, shows=shows(session.shell, code))
     if not options.independent:
         parents |= {record.id: record for record in jobs_setting_up(session)}
         if analysis.opaque:  # an earlier one may make its magic

@@ -206,7 +206,7 @@ class Notebook:
         found = analyse(code)
         return Wanted(
             reads=found.reads,
-            mentions=found.weak,
+            mentions=found.weak | (found.deletes & self.namespace.keys()),
             attributes=frozenset(
                 word.id if isinstance(word, ast.Name) else word.attr
                 for word in ast.walk(ast.parse(code))
