@@ -199,6 +199,8 @@ class JobSpec(_Record):
         it needless. Empty: it is run.
     store : str
         URL of a store where the job is to lie too once it has ended; empty: none.
+    rerun_of : str
+        Id of the job that it runs again, the very first one where that was a rerun; empty: none.
     """
 
     id: str
@@ -240,6 +242,7 @@ class JobSpec(_Record):
     of: str = ""
     cache: str = ""
     store: str = ""
+    rerun_of: str = ""
 
     @property
     def payload(self) -> Payload:
@@ -267,6 +270,7 @@ class JobSpec(_Record):
             submitted=time.time(),
             sweep=sweep,
             cache="",
+            rerun_of=self.rerun_of or self.id,
         )
 
 

@@ -362,7 +362,8 @@ WAIT.add_argument("--timeout", type=duration, metavar="TIME", help="wait no long
 RERUN = _with_jobs(
     "%async_rerun",
     "Run jobs again with the inputs they had: a lost one, for instance.",
-    "%async_rerun train\n%async_rerun lr --failed",
+    "%async_rerun train\n%async_rerun one two      two builds on one, which was lost\n"
+    "%async_rerun lr --failed",
     needed=True,
 )
 RERUN.add_argument(

@@ -27,17 +27,19 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
     Raises
     ------
     JobStateError
-        One of its inputs is gone.
+        One of its inputs is gone, or there is no good run of a job that it comes after.
     """
     old = Gatherer(session).record(view.id)
     spec = old.read_spec().again(session.notebook)
     if failed:
         spec = only_unfinished(spec, view.id)
-    record = Record(spec, session.store, session.namespace, old.kept, look_up=session.registry.spec)
-    record.lineage, record.sets_up = old.lineage, old.sets_up
     try:
         again = session.registry.create(spec)
     except FrameError as error:
         raise not_again(view.label, error) from error
+    if spec.after:  # new runs may have taken the place of some of them
+        spec = session.registry.spec(spec.id)
+    record = Record(spec, session.store, session.namespace, old.kept, look_up=session.registry.spec)
+    record.lineage, record.sets_up = old.lineage, old.sets_up
     session.records[spec.id] = record
     return Job(session, again)

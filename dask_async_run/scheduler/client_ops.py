@@ -18,6 +18,7 @@ from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, Ser
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, Payload
 from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.bells import Bell
+from dask_async_run.scheduler.chains import mended
 from dask_async_run.scheduler.events import (
     CancelAsked,
     Created,
@@ -103,6 +104,8 @@ class ClientOps:
         await self._registry.stores.at_hand(d for d in job.payload.digests if not coming(d))
         job = self._with_names(job)  # what was coming may have come meanwhile
         self._check(job)
+        if job.rerun_of and job.after:
+            job = mended(job, self._journal.ended(job.after), self._journal)
         if job.futures:
             await self._keep(job)
             job = self._with_names(job)
@@ -398,7 +401,7 @@ class ClientOps:
             sweep = spec.name.partition("[")[0]
             advice = f"%async_rerun {sweep} --failed runs those again that did not finish"
             raise JobStateError(spec.name, "part of a sweep", advice)
-        self._check_exist([*spec.after, *spec.parents])
+        self._check_exist([*spec.after, *spec.parents], spec.name if spec.rerun_of else "")
         for digest in spec.payload.digests:
             store, holders = self._registry.store, self._registry.holders
             if not (store.has(digest) or holders.is_coming(digest)):
@@ -413,8 +416,11 @@ class ClientOps:
                 "prune). Nothing was submitted"
             )
 
-    def _check_exist(self, jobs: Sequence[str]) -> None:
+    def _check_exist(self, jobs: Sequence[str], rerun: str = "") -> None:
         unknown = set(jobs) - self._journal.known(jobs) if jobs else None
+        if unknown and rerun:
+            gone = "a job that it comes after was forgotten. Submit its cell again."
+            raise JobStateError(rerun, "not run again", gone)
         if unknown:
             raise NoSuchJobError(min(unknown), self._journal.names())
 

@@ -353,8 +353,12 @@ class Machine:
 
 def not_run(name: str, state: State) -> str:
     """Why a job is not run that comes after the job `name`, which ended in `state`."""
-    how = {State.FAILED: "failed", State.TIMED_OUT: "timed out"}.get(state, f"was {state}")
-    return f"not run: {name!r} {how}"
+    return f"not run: {name!r} {came_to_nothing(state)}"
+
+
+def came_to_nothing(state: State) -> str:
+    """How a job that ended in `state`, and did not finish, came to nothing."""
+    return {State.FAILED: "failed", State.TIMED_OUT: "timed out"}.get(state, f"was {state}")
 
 
 def _stopped_by(ended: Mapping[str, tuple[str, State]], after: Iterable[str]) -> str:
