@@ -6,6 +6,7 @@ An interrupt ends the wait, and nothing else.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
@@ -54,6 +55,7 @@ class SyncRegistry:
         self._registry = Registry.of_client(client, patience, alive)
         self._carrier = FrameCarrier(self._registry)
         self._marking: asyncio.Task[None] | None = None
+        self._process = os.getpid()
 
     def hello(self) -> Message:
         return self._sync(self._registry.hello)
@@ -204,6 +206,12 @@ class SyncRegistry:
         self._sync(self._registry.stopping, reason, lose)
 
     def _sync(self, operation: Callable[P, Awaitable[T]], *args: P.args, **kwargs: P.kwargs) -> T:
+        if os.getpid() != self._process:
+            # A fork has no thread but its own: the client's event loop never answers here.
+            raise errors.ServerError(
+                f"this process is a fork of the one that is connected to the server "
+                f"({self._process}), and has no connection. Submit and gather there."
+            )
         if self._client.status in ("closing", "closed"):
             raise errors.ServerError(
                 "the connection to the server is closed. %async_run_server makes a new one."
