@@ -81,6 +81,7 @@ from dask_async_run.namespace.named import (
     library_name,
     shells_parts,
 )
+from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
 from dask_async_run.namespace.rows import is_row, take_row
 from dask_async_run.namespace.sharing import (
@@ -692,7 +693,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             As `deeply` wants it; cloudpickle's own `dump` raises another error.
         """
         try:
-            pickle.Pickler.dump(self, obj)
+            with as_exceptions():
+                pickle.Pickler.dump(self, obj)
         finally:
             # Python notes in a class how its instances are pickled; the notebook did not ask.
             for kind in self._classes:

@@ -70,6 +70,7 @@ from dask_async_run.namespace.pickling import (
     quietly,
     uncollected,
 )
+from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
 from dask_async_run.namespace.seeds import Named, RecallingPickler, Seeds, held_elsewhere
 from dask_async_run.namespace.sharing import SharedMemory
@@ -401,7 +402,8 @@ class ResultWriter:
                 if not whole and (patch := self._baseline.patch(tracked)) is not None:
                     states[id(tracked.obj)] = tracked, (patch, tracked.obj.flags.writeable)
                     continue
-                states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, snapshot)
+                with as_exceptions():
+                    states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, snapshot)
             except NotInPlace as reason:
                 rebound[id(tracked.obj)] = str(reason)
             except Exception as error:  # noqa: BLE001 - a user's __getstate__
@@ -504,7 +506,8 @@ class ResultWriter:
             unpickler = NamespaceUnpickler(
                 io.BytesIO(stream), {}, buffers, lambda token: None, keep_classes=True
             )
-            unpickler.load()
+            with as_exceptions():
+                unpickler.load()
         except Exception:  # noqa: BLE001 - as above, when it is loaded
             return RemoteError(type(error).__name__, str(error))
         return error

@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.pickling import NamespaceUnpickler
+from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.seeds import Recalled
 
 CHANGE = "a change in place"
@@ -144,7 +145,8 @@ class Items:
         if self._lenient is None:
             start = self._file.tell()
             try:
-                return self._strict.load(), None
+                with as_exceptions():
+                    return self._strict.load(), None
             except Exception:  # noqa: BLE001 - whatever unpickling the user's objects raises
                 self._lenient = _LenientUnpickler(
                     self._strict,
@@ -311,7 +313,8 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
         """Have an object take some parts, if it and they are whole."""
         if self._why(holder, *parts) is None:
             try:
-                do()
+                with as_exceptions():
+                    do()
             except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
                 self._break(holder, error)
         self._hold(holder, *parts)
@@ -321,7 +324,8 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
         why = self._why(*parts)
         if why is None:
             try:
-                made = make()
+                with as_exceptions():
+                    made = make()
             except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
                 why = error
         if why is not None:
@@ -333,7 +337,8 @@ class _LenientUnpickler(_Python):  # type: ignore[misc]
 
     def _load_found(self, load: Callable[[Any], None]) -> None:
         try:
-            load(self)
+            with as_exceptions():
+                load(self)
         except Exception as error:  # noqa: BLE001 - whatever importing a module raises
             self.append(self._lack(error))
 

@@ -27,7 +27,13 @@ from dask_async_run.messages import pack, plain
 from dask_async_run.scheduler import taking_over
 from dask_async_run.scheduler.events import Members, Record
 from dask_async_run.scheduler.reader import JournalReader
-from dask_async_run.scheduler.schema import advice, open_to_read, open_to_write, unreadable
+from dask_async_run.scheduler.schema import (
+    LOCK_PATIENCE,
+    advice,
+    open_to_read,
+    open_to_write,
+    unreadable,
+)
 from dask_async_run.sweeps import COLLECTING_RETRIES
 
 _BRIEF = (
@@ -57,6 +63,7 @@ class Journal(JournalReader):
         self._lock: int | None = lock
         self._file = _file(path)
         self._writes: list[tuple[str, Sequence[Any]]] = []
+        self._patient = True
 
     @classmethod
     def open(cls, path: Path) -> Journal:
@@ -136,10 +143,25 @@ class Journal(JournalReader):
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+                self._be_patient(False)
             raise ServerError(
                 f"the journal {self.path} cannot be written: {error}. {advice(error)}"
             ) from error
         self._writes.clear()
+        self._be_patient(True)
+
+    def _be_patient(self, patient: bool) -> None:
+        """Wait, or not, for another process that has the journal locked.
+
+        A checkpoint is over soon. Who has had it for longer than that is asked after and not waited
+        for, until a write succeeds: every question tries to write first, and nobody else hears
+        of the scheduler meanwhile.
+        """
+        if patient is not self._patient:
+            milliseconds = round(LOCK_PATIENCE * 1000) if patient else 0
+            self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            self._patient = patient
 
     def next_version(self, notebook: str, name: str) -> int:
         """Version that the next job of this name gets."""

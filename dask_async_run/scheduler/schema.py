@@ -93,6 +93,9 @@ CREATE INDEX frames_of_job ON frames (job);
 DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError)
 """What reading a damaged journal raises: SQLite itself, and what decodes texts and messages."""
 
+LOCK_PATIENCE = 10.0
+"""Seconds that SQLite waits for who has the journal locked."""
+
 _LONGEST_PATH = 500  # of SQLite's files, -journal and -wal included: 512
 
 _MIGRATIONS: dict[int, str] = {
@@ -176,7 +179,7 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Connect with transactions left to the caller; `mode` is SQLite's, ``ro`` or ``rw``."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=10.0)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
     except sqlite3.OperationalError as error:
         length = len(os.fsencode(path.absolute()))
         if length < _LONGEST_PATH:

@@ -217,7 +217,8 @@ def _collect(
     ename, evalue = error_text(error)
     try:
         result, changes = payloads.collect(inputs, spec, shell, error, keep)
-    except Exception as failure:  # noqa: BLE001 - no space left, a user's __reduce__
+    except BaseException as failure:  # noqa: BLE001 - no space left; a user's __reduce__, who may
+        # raise KeyboardInterrupt: nobody else does here, see `Interrupts`.
         return lost_result(failure, ename, evalue), {}
     full = {
         name: said

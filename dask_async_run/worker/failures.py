@@ -77,16 +77,17 @@ def traceback_to(frame: FrameType | None) -> TracebackType | None:
     return traceback
 
 
-def lost_result(failure: Exception, ename: str, evalue: str) -> Message:
+def lost_result(failure: BaseException, ename: str, evalue: str) -> Message:
     """Say why a result could not be saved, and answer the end of its cell.
 
     `ename` and `evalue` are those of the exception that had ended the cell, or empty.
     """
     name, text = error_text(failure)
-    print(f"The cell has run, but its result could not be saved: {name}: {text}", file=sys.stderr)
+    why = f"its result could not be saved: {name}: {text}".rstrip(": ")
+    print(f"The cell has run, but {why}", file=sys.stderr)
     result = JobResult(ename=ename or name, evalue=evalue or text)
     return {
         "outcome": str(State.FAILED),
-        "reason": f"its result could not be saved: {name}: {text}",
+        "reason": why,
         "result": result.to_message(),
     }

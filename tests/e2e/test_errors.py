@@ -75,6 +75,38 @@ def test_an_exception(shared_kernel: RealKernel, shared_server: Any) -> None:
     assert shared_kernel.value("x") == 2
 
 
+def test_a_result_whose_pickling_interrupts(shared_kernel: RealKernel) -> None:
+    """Nobody interrupts a cell that has ended: it is the object's own doing, and told as such."""
+    shared_kernel.do(
+        "%%async_run --name refusing\n"
+        "class Refuses:\n    def __reduce__(self): raise KeyboardInterrupt\n"
+        "refuses = Refuses()"
+    )
+    told = shared_kernel.run("%async_gather refusing").text
+    assert "its result could not be saved: KeyboardInterrupt. It brought nothing back" in told
+    assert "Traceback" not in told
+
+
+def test_a_fork_of_the_kernel_has_no_connection(shared_kernel: RealKernel) -> None:
+    """It is told so at once; the kernel's own goes on."""
+    shared_kernel.do("%async_run --name before x = 1")
+    ran = shared_kernel.do(
+        "import multiprocessing\n"
+        "def ask(magic, line):\n"
+        "    try:\n"
+        "        get_ipython().run_line_magic(magic, line)\n"
+        "    except Exception as error:\n"
+        "        return str(error)\n"
+        "with multiprocessing.get_context('fork').Pool(1) as pool:\n"
+        "    for call in [('async_run', 'y = 1'), ('async_gather', 'before')]:\n"
+        "        print(pool.apply_async(ask, call).get(20))",
+        60,
+    )
+    assert ran.stdout.count("is a fork of the one that is connected to the server") == 2
+    shared_kernel.do("%async_gather before")
+    assert shared_kernel.value("x") == 1
+
+
 def test_wrong_usage(shared_kernel: RealKernel, shared_server: Any) -> None:
     """An unknown option and a misspelt job say so in a line; nothing is submitted."""
     before = len(shared_server.observer.jobs())

@@ -185,3 +185,17 @@ def test_a_buffer_that_is_not_there_takes_what_is_made_of_it() -> None:
     assert [str(why) for _, why in found if why is not None] == ["gone", "gone too"]
     assert found[3][0][2][0] is found[0][0][2]
     assert found[4][0][2].tolist() == [*range(7)]
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "type('PanicException', (BaseException,), {})"])
+def test_what_is_raised_need_not_be_an_exception(notebook: Notebook, kind: str) -> None:
+    """A library in Rust that panics, or a ``__reduce__`` that exits, loses its object only."""
+    notebook.here(
+        f"Kind = {kind}\n"
+        "class Panics:\n    def __reduce__(self): raise Kind('no')\n"
+        "class Late:\n    x = 1\n    def __setstate__(self, state): raise Kind('no')\n"
+        "panics = Panics(); late = Late(); late.x = 2"
+    )
+    notebook.there("there = [n for n in ('panics', 'late') if n in globals()]; made = Panics()")
+    assert notebook["there"] == []
+    assert "made" not in notebook

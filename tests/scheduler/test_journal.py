@@ -377,6 +377,27 @@ def test_a_journal_that_is_locked_is_no_full_disk(journal: Journal) -> None:
     assert [v.name for v in journal.views()] == ["after"]
 
 
+def test_who_keeps_the_journal_locked_is_waited_for_once(journal: Journal) -> None:
+    """All else that is asked of the scheduler is answered meanwhile, with what is there."""
+    _, record = add(journal)
+    journal._connection.execute("PRAGMA busy_timeout = 2000")
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    finish(journal, record)
+    begun = time.monotonic()
+    with pytest.raises(ServerError, match="is locked"):
+        journal.flush()
+    assert time.monotonic() - begun > 1.9
+    begun = time.monotonic()
+    for _ in range(10):
+        assert journal.views()[0].state == "pending"
+    assert time.monotonic() - begun < 1.9
+    other.close()
+    assert journal.views()[0].state == "finished"
+    (patience,) = journal._connection.execute("PRAGMA busy_timeout").fetchone()
+    assert patience == 10_000
+
+
 def test_on_a_full_disk_a_new_job_is_refused_and_leaves_nothing(
     journal: Journal, full: Callable[[bool], None]
 ) -> None:
