@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,8 +52,8 @@ def read_program(path: Path) -> Program:
         At the line that the user sees.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = _read(path)
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
         problem = getattr(error, "strerror", None) or str(error)
         raise OptionError(str(path), f"it cannot be read: {problem}.") from error
     name = re.sub(r"[^\w.-]+", "-", path.stem).strip("-.")[:100] or "script"
@@ -63,6 +64,14 @@ def read_program(path: Path) -> Program:
         raise OptionError(str(path), "it is no .py, .ipy or .ipynb file.")
     code = _transform()(text) if path.suffix == ".ipy" else text
     return Program(name, text, unshown(code, str(path)), rich=False)
+
+
+def _read(path: Path) -> str:
+    """Read a file; a script in the encoding that its first lines tell, as Python does."""
+    if path.suffix == ".ipynb":
+        return path.read_text(encoding="utf-8-sig")
+    with tokenize.open(path) as file:
+        return file.read()
 
 
 def code_cells(text: str, path: str) -> list[str]:

@@ -66,9 +66,10 @@ def _submitted(given: argparse.Namespace, path: Path, program: Program) -> JobVi
     session = open_session(None, namespace, connection)
     session.notebook = notebook_at(path)
     try:
+        of_script = {} if program.rich else {"script": str(path)}
         facts: dict[str, Any] = {
             "filename": f"<{path.name}>" if program.rich else str(path),
-            "shell": {"class": "", "kernel": program.rich, "colors": None},
+            "shell": {"class": "", "kernel": program.rich, "colors": None, **of_script},
         }
         return submit(session, program.source, program.code, options, **facts)[1]
     finally:

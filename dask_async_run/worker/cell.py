@@ -26,7 +26,7 @@ from dask_async_run.content import alone
 from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.salvage import NotLoadedError
-from dask_async_run.worker import inside, payloads, processes, running
+from dask_async_run.worker import inside, payloads, processes, running, script
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
 from dask_async_run.worker.failures import lost_inputs, lost_result, traceback_to
@@ -214,6 +214,8 @@ def _collect(
     keep: Callable[[list[Any]], object],
 ) -> tuple[Message, dict[str, Any]]:
     """Collect what the cell leaves; the body of ``result``, and the changed surroundings."""
+    if shell.script and script.went_well(error):
+        error = None
     ename, evalue = error_text(error)
     try:
         result, changes = payloads.collect(inputs, spec, shell, error, keep)
@@ -227,7 +229,8 @@ def _collect(
         if error in why
     }
     outcome = State.FAILED if error is not None or full else State.FINISHED
-    reason = f"the cell called sys.exit({error})" if isinstance(error, SystemExit) else ""
+    who = "script" if shell.script else "cell"
+    reason = f"the {who} called sys.exit({error})" if isinstance(error, SystemExit) else ""
     if full and not reason:
         names = list(full)
         reason = f"{full[names[0]]}: there was no space for {', '.join(names[:5])}"
@@ -256,6 +259,9 @@ def _fit(shell: CellShell, wanted: Mapping[str, Any]) -> None:
         for handler in (shell.InteractiveTB, shell.SyntaxTB):
             if hasattr(handler, "set_colors"):  # IPython 8; later ones follow the shell
                 handler.set_colors(colors)
+    shell.script = script.PATH in wanted
+    if shell.script:
+        shell.user_ns.update(script.names(wanted[script.PATH]))
 
 
 def _tell_of(shell: CellShell, spec: JobSpec) -> None:

@@ -15,7 +15,7 @@ from dask_async_run.worker.displays import error_output, error_text
 from dask_async_run.worker.shell import CellShell
 
 _PACKAGE = str(Path(__file__).parents[1])
-_RUN_CODE = InteractiveShell.run_code.__code__
+_RUN_CODE = InteractiveShell.run_code.__code__, CellShell.run_code.__code__
 
 
 def lost_inputs(
@@ -71,7 +71,7 @@ def _without_our_frames(traceback: TracebackType | None) -> TracebackType | None
 def traceback_to(frame: FrameType | None) -> TracebackType | None:
     """Answer the traceback that an exception raised in this frame of the cell would have."""
     traceback = None
-    while frame is not None and frame.f_code is not _RUN_CODE:
+    while frame is not None and frame.f_code not in _RUN_CODE:
         traceback = TracebackType(traceback, frame, frame.f_lasti, frame.f_lineno)
         frame = frame.f_back
     return traceback

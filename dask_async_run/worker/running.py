@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from dask_async_run.namespace.loops import loop_of_this_process
+from dask_async_run.worker import script
 from dask_async_run.worker.shell import CellShell
 
 LINGER = 5.0
@@ -42,7 +43,7 @@ def run(shell: CellShell, code: str) -> BaseException | None:
         _await_tasks(loop)
     else:
         result = untyped.run_cell(code, store_history=True)
-    _await_threads()
+    _await_threads(shell.script)
     shell.widgets.refresh()
     error: BaseException | None = result.error_before_exec or result.error_in_exec
     return error
@@ -130,7 +131,7 @@ def _await_tasks(loop: asyncio.AbstractEventLoop) -> None:
         _say(f"asyncio tasks ({names})")
 
 
-def _await_threads() -> None:
+def _await_threads(is_script: bool) -> None:
     """Let the cell's own threads end; daemons and those of libraries are left alone."""
     deadline = time.monotonic() + LINGER
     pending = [
@@ -138,6 +139,8 @@ def _await_threads() -> None:
         for thread in threading.enumerate()
         if not thread.daemon and thread is not threading.main_thread() and _is_cells_own(thread)
     ]
+    if is_script:
+        script.await_threads(pending)
     for thread in pending:
         thread.join(max(0.0, deadline - time.monotonic()))
     if names := [thread.name for thread in pending if thread.is_alive()]:

@@ -30,7 +30,7 @@ from traitlets.config import Config
 
 from dask_async_run.job import NEXT_INPUT, PAGER
 from dask_async_run.surroundings import hide_stand_in
-from dask_async_run.worker import absent
+from dask_async_run.worker import absent, script
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
 from dask_async_run.worker.questions import refusal, refuse_questions
@@ -107,6 +107,8 @@ class CellShell(InteractiveShell):
         Whether the cell's code has begun to run.
     absent : mapping of str to str
         Names of the notebook that did not come along, and why.
+    script : bool
+        Whether the cell is a script, and exits as one does.
     """
 
     display_pub_class = Type(CellDisplayPublisher)
@@ -115,6 +117,7 @@ class CellShell(InteractiveShell):
     kernel = AnyTrait(None, allow_none=True)
     asked_exit = False
     started = False
+    script = False
     absent: Mapping[str, str] = MappingProxyType({})
     keepkernel_on_exit: bool | None = None
     rich = True
@@ -251,6 +254,29 @@ class CellShell(InteractiveShell):
         # IPython keeps a copy of all that is printed, for a history that ends with
         # this process, at the cost of a Python call and memory for each write.
         yield
+
+    async def run_code(self, code_obj: Any, result: Any = None, *, async_: bool = False) -> bool:
+        """Execute code; a script's exit is none of an IPython user's, who gets advice on it."""
+        untyped: Any = super()
+        if not self.script or async_:
+            failed: bool = await untyped.run_code(code_obj, result, async_=async_)
+            return failed
+        error: BaseException
+        try:
+            exec(code_obj, self.user_global_ns, self.user_ns)
+            return False
+        except SystemExit as exited:
+            script.tell(exited)
+            error = exited
+        except BaseException as raised:  # noqa: BLE001 - as IPython does with whatever code raises
+            if raised.__traceback__ is not None:
+                raised.__traceback__ = raised.__traceback__.tb_next  # it begins in the script
+            shown = type(raised), raised, raised.__traceback__
+            self.showtraceback(shown, tb_offset=0, running_compiled_code=True)
+            error = raised
+        if result is not None:
+            result.error_in_exec = error
+        return True
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
         """Show an exception; one about a name that did not come along says why."""

@@ -253,6 +253,53 @@ def complete(line: str, folder: Path) -> set[str]:
     return {word.strip() for word in done.stdout.split("\n") if word.strip()}
 
 
+def _ends(folder: Path, name: str, code: str) -> subprocess.CompletedProcess[str]:
+    (folder / f"{name}.py").write_text(code)
+    return shell(f"dask-async-run run {name}.py --follow", folder)
+
+
+@pytest.mark.timeout(300)
+def test_a_script_ends_as_python_ends_it(
+    server: Connection, folder: Path, command: Command
+) -> None:
+    """It exits well or badly, without advice on IPython, and waits for the threads it started."""
+    ran = _ends(folder, "well", "import sys\nx = 1\nif __name__ == '__main__':\n    sys.exit(0)")
+    assert (ran.returncode, ran.stdout) == (cli.OK, "")
+    assert ran.stderr.endswith("/well: finished\n")
+    assert command("gather", "well") == "x = 1\n"
+    ran = _ends(folder, "quits", "print(1)\nquit()\nprint(2)")
+    assert (ran.returncode, ran.stdout) == (cli.OK, "1\n")
+    ran = _ends(folder, "badly", "import sys\nsys.exit(3)")
+    assert (ran.returncode, ran.stdout) == (cli.NOT_FINISHED, "")
+    assert ran.stderr.endswith("/badly: failed: SystemExit: 3\n")
+    assert len(ran.stderr.splitlines()) == 2
+    ran = _ends(folder, "says", "raise SystemExit('no such file')")
+    assert ran.stderr.splitlines()[1] == "no such file"
+    ran = _ends(folder, "raises", "def f():\n    1 / 0\nf()")
+    assert "----> 3 f()" in ran.stdout
+    assert "dask_async_run" not in ran.stdout
+    late = "import threading, time\nrows = []\ndef f():\n    time.sleep(6)\n    rows.append(1)\n"
+    ran = _ends(folder, "late", f"{late}threading.Thread(target=f).start()")
+    assert ran.returncode == cli.OK
+    assert "rows = [1]\n" in command("gather", "late")
+
+
+@pytest.mark.timeout(300)
+def test_a_script_is_found_by_the_processes_that_it_spawns(
+    server: Connection, folder: Path
+) -> None:
+    """Also where it does not read ``__file__``, and is written in an encoding of its own."""
+    code = (
+        "# -*- coding: latin-1 -*-\nimport multiprocessing\n\ndef f(x):\n    return x * 2\n\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.map_async(f, ['\xe9']).get(60))\n"
+    )
+    (folder / "spawns.py").write_bytes(code.encode("latin-1"))
+    ran = shell("dask-async-run run spawns.py --follow", folder)
+    assert ran.stdout == "['\xe9\xe9']\n", ran.stderr
+
+
 @pytest.mark.timeout(300)
 def test_bash_completes_commands_options_and_jobs(server: Connection, folder: Path) -> None:
     """In a real shell; names come from the journal, also those of an ended server."""
