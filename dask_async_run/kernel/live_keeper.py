@@ -1,4 +1,6 @@
-"""The keeper of a live card: a script in the page that puts the summary into the notebook.
+"""The keeper of a live card: a script in the page that has it show what is so.
+
+It puts the summary into the notebook, and takes away the buttons of a kernel that has gone.
 
 JupyterLab lets a kernel change an output by its display id, but forgets the ids when the
 page is loaded again. A widget's script reaches the page's notebook in any case. It shows
@@ -35,8 +37,21 @@ async function keep(model, anew) {
     }
   }
 }
+async function lose(model) {
+  const card = await model.widget_manager.get_model(model.get('card'));
+  // All widgets of a kernel that goes are told so, one after the other.
+  await new Promise(done => setTimeout(done, 100));
+  if (card.comm_live || model.get('last')) return;
+  const [top] = card.get('children');
+  const [head] = top.get('children');
+  if (head.get('value').endsWith(model.get('lost'))) return;
+  card.set('_dom_classes', [model.get('mark')]);
+  head.set('value', head.get('value') + model.get('lost'));
+  top.set('children', [head]);
+}
 export default {
   initialize({model}) {
+    model.on('comm_live_update', () => lose(model));
     const again = () => keep(model, false);
     // A cell that was deleted, and is put back, has what its card was then.
     const cells = model.widget_manager?.context?.model?.cells?.changed;
@@ -47,6 +62,17 @@ export default {
   },
 };
 """
+)
+
+
+_MARK = "dask-async-run-lost"
+# The page marks each part of a card whose kernel has gone with a broken link, and says no more.
+_LOST = (
+    f"<style>.{_MARK}::before, .{_MARK} .jupyter-widgets-disconnected::before "
+    "{display: none !important}</style>"
+    '<div style="font-size:90%;line-height:1.45"><i>as it was when the kernel ended, which ends no '
+    "job:</i> <code>%load_ext dask_async_run</code> <i>and</i> <code>%async_run_server</code> "
+    "<i>show it again</i></div>"
 )
 
 
@@ -75,6 +101,8 @@ def _kind() -> Any:
         _esm = _SCRIPT
         card = Unicode().tag(sync=True)
         revived = Bool().tag(sync=True)
+        mark = Unicode(_MARK).tag(sync=True)
+        lost = Unicode(_LOST).tag(sync=True)
         last = Dict(default_value=None, allow_none=True).tag(sync=True)
 
     return Keeper

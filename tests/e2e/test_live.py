@@ -156,7 +156,10 @@ def test_lines_appear_and_go_on_after_a_reload(
 def test_a_card_is_there_again_after_a_restart(
     open_notebook: Open, lab: tuple[Path, str], tmp_path: Path
 ) -> None:
-    """Once the new kernel is connected it goes on, in this page and when that is loaded again."""
+    """Once the new kernel is connected it goes on, in this page and when that is loaded again.
+
+    Until then it says what to do, and has no buttons, which would do nothing.
+    """
     go = tmp_path / "go"
     notebook = open_notebook(
         "%%async_run --name lasting\nimport os, time\nn = 0\n"
@@ -167,10 +170,16 @@ def test_a_card_is_there_again_after_a_restart(
     until_shown(notebook, 1, "▶ running", "line ")
     notebook.save(lab[0])
     notebook.restart()
+    until_shown(notebook, 1, "as it was when the kernel ended", "%async_run_server")
+    assert notebook.cell(1).locator("button", has_text="Cancel").count() == 0
+    parts = "nodes => nodes.map(node => getComputedStyle(node, '::before').display)"
+    lost = notebook.cell(1).locator(".jupyter-widgets-disconnected")
+    assert set(lost.evaluate_all(parts)) == {"none"}
     stopped = last_line(notebook.output(1))
     notebook.run(0)
     notebook.finish(0)
     until_line(notebook, 1, stopped + 20)
+    assert "as it was when" not in notebook.output(1)
     before = last_line(notebook.output(1))
     notebook.reload()
     until_line(notebook, 1, before + 20)
