@@ -29,6 +29,8 @@ _NO_CONNECTION = "Timed out trying to connect"
 
 PATIENCE = 60.0
 """Seconds after which a scheduler that is connected, but silent, is said to be so."""
+_DYING = 1.0
+"""Seconds for which a process is waited for whose connections have broken."""
 _UNHURRIED = frozenset(
     ("write_frame", "read_frame", "complete_frame", "check_store", "recall", "restore")
 )
@@ -45,6 +47,8 @@ class Calls:
     patience : float or None
         Seconds that it may take to answer; None: for ever, where somebody's results depend on
         it. What a network, a store or a disk has to do takes as long as it takes.
+    alive : callable or None
+        As of `of_client`.
 
     Raises
     ------
@@ -55,9 +59,15 @@ class Calls:
         write its journal.
     """
 
-    def __init__(self, call: Callable[..., Awaitable[Any]], patience: float | None = None) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Awaitable[Any]],
+        patience: float | None = None,
+        alive: Callable[[], bool] | None = None,
+    ) -> None:
         self._call = call
         self._patience = patience
+        self._alive = alive
 
     @classmethod
     def of_client(
@@ -83,7 +93,7 @@ class Calls:
                     if sent or alive is None or time.monotonic() > until or not alive():
                         raise
 
-        return cls(call, patience)
+        return cls(call, patience, alive)
 
     @classmethod
     def of_worker(cls, worker: Worker) -> Self:
@@ -131,6 +141,11 @@ class Calls:
                     "Jobs go on; try again later."
                     + (" This one may have been submitted." if do == "create" else "")
                 ) from None
+            if await self._has_gone():
+                raise errors.ServerGoneError(
+                    "the server has gone: it died, or was stopped. Start it again with "
+                    "%async_run_server: finished jobs are kept."
+                ) from error
             raise errors.ServerError(
                 f"the scheduler does not answer ({type(error).__name__}: {error}). Is the server "
                 "still running? %async_run_server starts it or connects to it again."
@@ -145,3 +160,14 @@ class Calls:
             name, args = message["error"]
             raise getattr(errors, name, errors.ServerError)(*args)
         return message["answer"]
+
+    async def _has_gone(self) -> bool:
+        """Whether the scheduler's process has ended; its connections may break a moment before."""
+        if self._alive is None:
+            return False
+        until = time.monotonic() + _DYING
+        while self._alive():
+            if time.monotonic() > until:
+                return False
+            await asyncio.sleep(0.05)
+        return True

@@ -206,11 +206,14 @@ class Recovered:
     ----------
     ended
         As in `Created`, for all of `records`.
+    alive : float or None
+        When the server that left them was alive for the last time; None: nobody knows.
     """
 
     records: tuple[Record, ...]
     ended: Mapping[str, tuple[str, State]]
     now: float
+    alive: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

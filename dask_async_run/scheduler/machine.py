@@ -216,7 +216,8 @@ class Machine:
         instructions: list[Instruction] = []
         running = [r.id for r in event.records if r.state is State.RUNNING]
         again = set(running)
-        instructions += self._lose(running, "the server died while it ran", event.now)
+        died = event.now if event.alive is None else min(event.now, event.alive)
+        instructions += self._lose(running, "the server died while it ran", died)
         for record in event.records:
             if record.id in self.records and record.id not in again and not record.submissions:
                 stopped = _stopped_by(event.ended, record.after)

@@ -44,6 +44,7 @@ from dask_async_run.scheduler.events import (
     Withdraw,
     WorkerGone,
 )
+from dask_async_run.scheduler.heartbeat import Heartbeat
 from dask_async_run.scheduler.holders import Holders
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.machine import Machine
@@ -184,6 +185,7 @@ class JobRegistry:
         self.folder = folder
         self.cluster = cluster
         self._loop = asyncio.get_running_loop()
+        self._heartbeat = Heartbeat(folder / "journal.sqlite")  # opening it is a sign of life
         self.journal = Journal.open(folder / "journal.sqlite")
         self.store = FrameStore(folder / FRAMES)
         if memory:
@@ -230,7 +232,8 @@ class JobRegistry:
         named = {parent for record in records for parent in record.after}
         ended = self.journal.ended(named)
         self.arrivals.start()
-        self.apply(Recovered(records, ended, time.time()))
+        self.apply(Recovered(records, ended, time.time(), self._heartbeat.last))
+        self._heartbeat.beat()
         for job in self.journal.unsaved():
             self._to_save.append(job)
         self.stores.start()
@@ -244,6 +247,7 @@ class JobRegistry:
         self.news.close()
         for telling in self._telling:
             telling.cancel()
+        self._heartbeat.close()
         for timer in (self._sweeper, self._collecting, self._saving):
             if timer is not None:
                 timer.cancel()

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 import dask_async_run
-from dask_async_run.errors import ServerError
+from dask_async_run.errors import ServerError, ServerGoneError
+from jobs import cell_spec
 from observer import stop_server
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -52,3 +54,15 @@ def test_a_server_that_died_is_told_at_once(session: Any) -> None:
         error = asked.exception(30)
         assert isinstance(error, ServerError)
         assert "%async_run_server" in str(error)
+
+
+def test_who_waits_when_the_server_dies_is_told_that_it_has_gone(session: Any) -> None:
+    """And not what Dask says of the connection."""
+    job = session.registry.create(cell_spec("import time\ntime.sleep(1000)")).id
+    wait_for(lambda: session.registry.show(job).state == "running")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(session.registry.wait, [job], 60)
+        os.kill(session.connection.pid, signal.SIGKILL)
+        error = waiting.exception(30)
+    assert isinstance(error, ServerGoneError)
+    assert str(error).startswith("the server has gone")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,12 +117,17 @@ def test_a_scheduler_killed_under_everything(state: Path, tmp_path: Path) -> Non
         result = registry.result(done.id)
         os.kill(process.pid, signal.SIGKILL)
         process.wait(60)
+    died = time.time()
+    wait_for(lambda: time.time() > died + 2)
     with Journal.open_readonly(state / "journal.sqlite") as journal:
         assert [v.state for v in journal.views()] == [
             "finished", "running", "running", "pending", "pending", "pending",
         ]  # fmt: skip
     with server(state) as (_, registry):
         views = registry.wait([waiting.id, follower.id], 60)
+        # Not when somebody found out, which may be days later.
+        found = [v.ended or 0.0 for v in registry.jobs() if v.state == "lost"]
+        assert 0 < max(found) < died + 0.1
         assert [v.state for v in views] == ["finished"] * 2
         ends = {v.name: (v.state, v.reason) for v in registry.jobs()}
         lost = ("lost", "the server died while it ran")

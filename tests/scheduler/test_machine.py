@@ -384,8 +384,10 @@ def test_a_new_server_takes_up_what_the_last_one_left() -> None:
             ),
             {"f": ("f", F), "g": ("g", X)},
             9.0,
+            7.0,
         )
     )
+    assert {i.record.ended for i in instructions if isinstance(i, Store)} == {None, 7.0, 9.0}
     assert [said(i) for i in instructions] == [
         "store b lost: the server died while it ran",
         "withdraw c",
