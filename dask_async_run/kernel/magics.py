@@ -590,9 +590,11 @@ class AsyncRun(Magics):
     def _look_ahead(self, info: Any) -> None:
         """Tell, before a cell runs here, which names it reads are still to come."""
         self._submitted = {record.id for record in self._waiting()}
+        code = info.raw_cell or ""
+        if self._session is not None and not self._session.alive:
+            self._tell_without_a_server(self._session, code)
         if not self._has_news() or self._session is None:
             return
-        code = info.raw_cell or ""
         self._gather_finished()
         if audience(self.shell) is Audience.PAGE:
             self._notify(code)
@@ -625,6 +627,26 @@ class AsyncRun(Magics):
                 f"%async_gather {maker} brings it.",
                 file=sys.stderr,
             )
+
+    def _tell_without_a_server(self, session: Session, code: str) -> None:
+        """Tell which names that a cell reads jobs on a server would make that has gone."""
+        if self.pending == "ignore" or _OURS.search(code):
+            return
+        try:
+            pending = pending_names(session, ask=False)
+            reads = self._analysed(code) if pending else None
+        except (SyntaxError, AsyncRunError):
+            return
+        for name, made in sorted(pending.items()):
+            if reads is not None and name in reads.reads.keys() - reads.discarded:
+                has = "its old value" if name in self.shell.user_ns else "no value yet"
+                maker = made.makers[-1].spec.name
+                print(
+                    f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it, "
+                    "and there is no connection to the server. %async_run_server connects again, "
+                    f"then %async_gather {maker} brings what it has made.",
+                    file=sys.stderr,
+                )
 
     def show_job(self, job: Job) -> None:
         """Show a job that is a cell's value, or displayed: live, if somebody looks.

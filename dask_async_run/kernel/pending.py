@@ -37,16 +37,16 @@ class PendingName:
     certain: bool
 
 
-def pending_names(session: Session) -> dict[str, PendingName]:
+def pending_names(session: Session, ask: bool = True) -> dict[str, PendingName]:
     """Answer the names that ungathered jobs of this kernel bind or delete.
 
     A name that was bound or deleted here since a job was submitted is not that job's any more:
-    gathering leaves it alone, too.
+    gathering leaves it alone, too. Without `ask`, of what is known here of the jobs' ends.
     """
     waiting = session.waiting()
     if not waiting:
         return {}
-    endings = session.endings(waiting)
+    endings = session.endings(waiting) if ask else {record.id: record.ended for record in waiting}
     found: dict[str, PendingName] = {}
     for record in waiting:
         end = endings.get(record.id)

@@ -189,6 +189,11 @@ def test_server_killed_and_started_again(open_kernel: OpenKernel, observer: Obse
     unanswered = kernel.run("%async_gather quick")
     assert unanswered.error is not None, unanswered.text
     assert "async_run_server" in unanswered.text
+    # Nobody looks for a name in vain: the job that makes it is known here.
+    reading = kernel.run("y")
+    assert "NameError" in reading.traceback
+    assert "y has no value yet here: slow makes it, and there is no connection" in reading.stderr
+    assert kernel.do("z = 1").stderr == ""
 
     kernel.do("%async_run_server --workers 2 --no-dashboard")
     assert kernel.do("%async_gather quick").stdout == "kept\n"
