@@ -24,6 +24,9 @@ from dask_async_run.sweeps import described, member_id, size, standing
 PUBLICATION = 2.0
 """Seconds that the publication of a job's future takes at most."""
 
+CARDS = 8
+"""Jobs at most of which each has a card of its own where several are submitted at once."""
+
 
 class Job:
     """One job.
@@ -232,3 +235,22 @@ class Job:
 
 def _cut(text: str, width: int = 100) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
+
+
+class Jobs(list[Job]):
+    """Several jobs that were submitted at once: a list, shown as its jobs are."""
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self))
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text(repr(self))
+
+    def _ipython_display_(self) -> None:
+        """Show each as a single one is shown, unless there are so many that nobody looks at all."""
+        from IPython.display import display
+
+        if len(self) > CARDS:
+            raise NotImplementedError  # as text, then
+        for job in self:
+            display(job)

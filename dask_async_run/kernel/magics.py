@@ -29,7 +29,7 @@ from dask_async_run.kernel.cell_text import analyse_cell, as_typed, numbered
 from dask_async_run.kernel.completion import candidates
 from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.gathering import Gatherer
-from dask_async_run.kernel.handle import Job
+from dask_async_run.kernel.handle import Job, Jobs
 from dask_async_run.kernel.job_table import JobTable
 from dask_async_run.kernel.live import MOST, Live
 from dask_async_run.kernel.live_place import widgets_there
@@ -561,7 +561,7 @@ class AsyncRun(Magics):
             if not views:
                 print("There is nothing to run again: all that has ended has finished.")
                 return None
-        again = [rerun(self.session, view, arguments.failed) for view in views]
+        again = Jobs(rerun(self.session, view, arguments.failed) for view in views)
         return again[0] if len(again) == 1 else again
 
     @line_magic

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from dask_async_run.errors import JobStateError
-from dask_async_run.job import JobSpec, State
+from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.scheduler.machine import came_to_nothing
 from dask_async_run.scheduler.reader import JournalReader
 
@@ -43,8 +43,9 @@ def mended(
         parents = [new.get(parent, parent) for parent in spec.parents]
         again = _first_alive(job, name, spec.notebook, parents, job in spec.parents, journal)
         if again is None:
-            why = f"it comes after {name!r}, which {came_to_nothing(state)}"
-            advice = f"Run {name!r} again first, or both together"
+            called = JobView.from_message(journal.rows(jobs=[job])[0]).label
+            why = f"it comes after {called!r}, which {came_to_nothing(state)}"
+            advice = f"Run {called!r} again first, or both together; or submit its cell anew"
             raise JobStateError(spec.name, "not run again", f"{why}. {advice}.")
         new[job] = again
     if not new:

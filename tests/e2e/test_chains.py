@@ -52,7 +52,9 @@ def test_a_chain_of_which_the_first_was_lost_is_run_again(
     (tmp_path / "go").touch()
     alone = kernel.run("%async_rerun three").text
     assert "it comes after 'one', which was lost. Run 'one' again first, or both" in alone
-    kernel.do("%async_rerun three two one")
+    again = kernel.do("%async_rerun three two one")
+    shown = [text["text/plain"].partition(":")[0] for text in again.data]
+    assert shown == ["Job one", "Job two", "Job three"]  # each as one that is alone
     assert kernel.do("%async_gather one two three").stdout.endswith("11 [0, 1, 2, 3]\n")
     assert kernel.value("(n, m, k, rows)") == (5, 6, 11, [0, 1, 2, 3])
 

@@ -51,7 +51,7 @@ def test_new_runs_take_the_place_of_what_came_to_nothing(journal: Journal) -> No
         again(journal, last)
     add(journal, lost.again("nb"), State.FAILED)
     add(journal, job_spec("lost"), State.FINISHED)  # another cell of that name
-    with pytest.raises(JobStateError, match="Run 'lost' again first"):
+    with pytest.raises(JobStateError, match="Run 'lost@1' again first"):
         again(journal, last)
     new = add(journal, lost.again("nb").again("nb"), State.PENDING)
     add(journal, lost.again("nb"), State.FINISHED)
@@ -69,7 +69,7 @@ def test_all_of_a_chain_builds_on_the_same_runs(journal: Journal) -> None:
     add(journal, lost.again("nb"), State.FINISHED)
     assert again(journal, last).parents == [lost_2.id, middle_2.id]
     journal.delete(lost_2.id)  # the next run is another object: middle_2 did not build on it
-    with pytest.raises(JobStateError, match="'middle'"):
+    with pytest.raises(JobStateError, match="'middle@1', which was cancelled"):
         again(journal, last)
 
 
