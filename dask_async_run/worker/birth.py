@@ -67,7 +67,7 @@ def become_cell(shell: CellShell, sock: socket.socket, template: int) -> NoRetur
         sys.excepthook(*sys.exc_info())
         sys.stderr.flush()
     finally:
-        os._exit(70)  # EX_SOFTWARE: cell.main does not return
+        os._exit(processes.SPEECHLESS)  # cell.main does not return
 
 
 def rehearse(shell: CellShell, enough: Callable[[], bool] = lambda: False) -> None:

@@ -47,9 +47,18 @@ def _prctl(option: int, argument: int) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0)
 
 
+SPEECHLESS = 70  # EX_SOFTWARE
+"""Exit code of a cell process that could not say how its cell ended."""
+
+
 def describe_status(status: int) -> str:
     """Say how a process ended, from what `os.waitpid` told."""
     code = os.waitstatus_to_exitcode(status)
+    if code == SPEECHLESS:
+        return (
+            f"exit code {code}, as when it cannot hand over what it has: did the cell close files "
+            "that it had not opened?"
+        )
     if code >= 0:
         return f"exit code {code}"
     return f"killed by signal {-code} ({signal_name(-code)})"

@@ -65,6 +65,11 @@ class Death:
     [
         Death("import os; os._exit(1)", "the cell's process died: exit code 1"),
         Death("import os; os._exit(0)", "the cell's process died: exit code 0"),
+        Death(
+            "import os; os.closerange(3, 1000)",
+            "the cell's process died: exit code 70, as when it cannot hand over what it has: did "
+            "the cell close files that it had not opened?",
+        ),
         Death(SEGFAULT, "the cell's process died: killed by signal 11 (SIGSEGV)"),
         Death("import os; os.abort()", "the cell's process died: killed by signal 6 (SIGABRT)"),
         Death(
