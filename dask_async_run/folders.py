@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +116,25 @@ def private_folder(folder: Path, variable: str) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ServerError(f"the folder {folder} cannot be written to. {way_out}")
     return folder
+
+
+def check_spelling(folder: Path, variable: str) -> None:
+    """Refuse a folder whose name is no text to this process: Dask sends it to workers as one.
+
+    Raises
+    ------
+    ServerError
+        It is named, and what to do.
+    """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError:
+        said = str(folder).encode(errors="backslashreplace").decode()
+        raise ServerError(
+            f"the folder {said} has a name that is no text in {sys.getfilesystemencoding()}, which "
+            "Python uses here for names. Set PYTHONUTF8=1 or LC_ALL=C.UTF-8, or choose another "
+            f"folder with {variable}."
+        ) from None
 
 
 def check_private_folder(folder: Path) -> None:

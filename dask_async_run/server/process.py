@@ -22,7 +22,12 @@ from typing import Any
 
 from dask_async_run import __version__
 from dask_async_run.errors import ServerError
-from dask_async_run.folders import STATE_VARIABLE, private_folder, state_folder
+from dask_async_run.folders import (
+    STATE_VARIABLE,
+    check_spelling,
+    private_folder,
+    state_folder,
+)
 from dask_async_run.job import State
 from dask_async_run.messages import pack
 from dask_async_run.server import cluster as clusters
@@ -74,6 +79,7 @@ def run(options: Options, ready: Callable[[Connection], None]) -> None:
     files = Files.of(options.name)
     files.make_folder()
     state = private_folder(state_folder(options.name), STATE_VARIABLE)
+    check_spelling(state, STATE_VARIABLE)
     try:
         alive = _lock(files, state)
         reaper.become_subreaper()

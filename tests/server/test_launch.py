@@ -374,6 +374,22 @@ def test_a_folder_too_long_for_the_journal_says_so(
         one_worker()
 
 
+def test_a_folder_whose_name_is_no_text_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where Python is held to ASCII; it was Dask's nanny that failed, and did not say of what."""
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "caf\xe9"))
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    command = [sys.executable, "-m", "dask_async_run", "server", "start", "--workers", "1"]
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 1
+    assert r"caf\udcc3\udca9/default has a name that is no text in ascii" in ran.stderr
+    assert "PYTHONUTF8=1" in ran.stderr
+    environment["PYTHONUTF8"] = "1"
+    assert subprocess.run(command, env=environment, timeout=120).returncode == 0
+    assert stop_server()
+
+
 def test_the_dashboards_link_is_made_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Through a hub's proxy in its notebooks, whoever started the server; else directly."""
     template = "{NO_SUCH_VARIABLE}proxy/{port}/status"
