@@ -170,6 +170,21 @@ def test_buttons_ask_and_then_do(page: Any, session: Session, tmp_path: Path) ->
     wait_for(lambda: page.locator(".slick-row", has_text="running").count() == 0, TIMEOUT)
 
 
+def test_a_chain_is_run_again(page: Any, session: Session, tmp_path: Path) -> None:
+    """Each new run builds on the other one, in whatever order they are chosen."""
+    go = tmp_path / "go"
+    first = session.run(f"import os\nn = 5\nassert os.path.exists({str(go)!r})", name="first")
+    session.run("m = n + 1", name="second").wait()
+    assert first.wait().state == "failed"
+    go.touch()
+    row(page, "second", "cancelled").click()
+    row(page, "first", "AssertionError").click(modifiers=["Control"])
+    page.get_by_role("button", name="Run again…").click()
+    page.get_by_role("button", name="Run them again").click()
+    page.get_by_text("submitted again: first, second").wait_for()
+    wait_for(lambda: [v.state for v in session.jobs()[-2:]] == ["finished"] * 2, TIMEOUT)
+
+
 def test_filters_and_keys(page: Any, session: Session) -> None:
     """Rows are chosen by state, notebook and name, and walked through with the keyboard."""
     session.run("1 / 0", name="bad").wait()

@@ -218,7 +218,8 @@ class Page:
 
     async def _run_again(self, ops: ClientOps, jobs: Sequence[str]) -> str:
         names = []
-        for job in jobs:
+        # In order of submission, however they were chosen: one may build on another.
+        for job in [row["id"] for row in await ops.jobs(wanted=jobs)]:
             spec = JobSpec.from_message(await ops.spec(job))
             row = await ops.create(spec.again(spec.notebook).to_message())
             names.append(row["name"])
