@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from copy import copy
 from typing import Any
 
@@ -32,7 +32,7 @@ class _Rows(pickle.Pickler):
         raise _OtherError
 
 
-def all_alike(mine: _Objects, sent: _Objects, indices: Iterable[int]) -> bool:
+def all_alike(mine: _Objects, sent: _Objects, indices: Collection[int]) -> bool:
     """Whether some lists and dicts have the own states of their copies; if so it is soon known.
 
     False means that nobody knows yet, of none of them.
@@ -41,11 +41,13 @@ def all_alike(mine: _Objects, sent: _Objects, indices: Iterable[int]) -> bool:
     ----------
     mine, sent : mapping of int to object
         All that was sent, and the copies, by memo index.
-    indices : iterable of int
+    indices : collection of int
         Of the lists and dicts that are meant.
     """
     written = []
     places = mine.keys() & sent.keys()
+    if not places >= set(indices):
+        return False
     for objects in (mine, sent):
         rows = [copy(objects[index]) for index in indices]
         file = io.BytesIO()

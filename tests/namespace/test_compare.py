@@ -80,3 +80,10 @@ def test_many_that_nobody_touched_get_what_the_cell_gave_them(notebook: Notebook
     plan = notebook.there("for each in x: each.append(0)")
     assert plan.result is not None
     assert notebook.here("all(a is b and a[1] == 0 for a, b in zip(x, kept, strict=True))")
+
+
+def test_what_could_not_be_loaded_again_is_not_known_to_be_alike() -> None:
+    """Nor is it an error."""
+    mine, sent = change("pass")
+    del sent[5]
+    assert not all_alike(mine, sent, [3, 5])
