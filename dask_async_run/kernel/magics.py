@@ -590,7 +590,7 @@ class AsyncRun(Magics):
     def _look_ahead(self, info: Any) -> None:
         """Tell, before a cell runs here, which names it reads are still to come."""
         self._submitted = {record.id for record in self._waiting()}
-        code = info.raw_cell or ""
+        code = getattr(info, "raw_cell", None) or ""  # others trigger the event, too
         if self._session is not None and not self._session.alive:
             self._tell_without_a_server(self._session, code)
         if not self._has_news() or self._session is None:
