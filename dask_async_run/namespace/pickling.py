@@ -950,9 +950,8 @@ def _trace(place: tuple[str, str]) -> bytes:
     value = getattr(sys.modules[place[0]], place[1])
     if type(value) is float:
         return pickle.BINFLOAT + struct.pack(">d", value)
-    if isinstance(value, str):
-        return value.encode()
-    return str(max((key for key in value if key.startswith("__")), key=len)).encode()
+    # The other one is the dict of the builtins: that is in it, and hardly in anything else.
+    return value.encode() if isinstance(value, str) else b"__build_class__"
 
 
 class SeededPickler(NamespacePickler):
