@@ -395,7 +395,7 @@ class JobRegistry:
         self._committed += self._to_save
         self._to_save = []
         if (changed or self._committed) and self._saving is None and not self.closed:
-            self._saving = self._loop.call_later(SAVE_DELAY, self._save)
+            self._saving = self._loop.call_later(self._saver.pace(SAVE_DELAY), self._save)
 
     def _save(self) -> None:
         """Have saved what has been committed."""

@@ -32,6 +32,12 @@ RETRY = 5.0
 SETTLE = 5.0
 """Seconds for which a frame is left in memory if no job is to be saved with it."""
 
+_PART = 5
+"""Times as long as saving takes it is waited for more to save, but no longer than ..."""
+
+_LONGEST = 0.5
+"""... these seconds."""
+
 _CHECKPOINT_FROM = 4 * 1024 * 1024
 _TRUNCATE_FROM = 64 * 1024 * 1024
 
@@ -64,6 +70,7 @@ class Saver:
         self._jobs: list[tuple[str, Sequence[str]]] = []
         self._sync = self._sweep = False
         self._closing = False
+        self._took = 0.0
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="dask-async-run-saver", daemon=True)
         self._thread.start()
@@ -94,6 +101,14 @@ class Saver:
             self._changed.notify()
         self._thread.join()
 
+    def pace(self, delay: float) -> float:
+        """Answer how many seconds to wait for more to save: longer where saving takes long.
+
+        Many jobs that end one after another are saved together, then, and most of the time
+        is the scheduler's.
+        """
+        return max(delay, min(_PART * self._took, _LONGEST))
+
     def _run(self) -> None:
         patience: float | None = 0.0
         while True:
@@ -108,7 +123,9 @@ class Saver:
             again: list[tuple[str, Sequence[str]]] = []
             try:
                 if jobs or sync:
+                    begun = time.monotonic()
                     again = self._save(jobs)
+                    self._took = time.monotonic() - begun
                 if sweep:
                     self._store.sweep()
             except Exception:

@@ -27,6 +27,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
+from operator import is_
 from typing import Any
 
 import cloudpickle
@@ -128,17 +129,23 @@ class Remains:
         for name, value in self._things.items():
             if now[name] != value:
                 return name
-        for name, module in self._modules.items():
-            if sys.modules.get(name) is not module:
-                return f"module {name}"
-        for name in sys.modules.keys() - self._modules.keys():
-            if not _is_librarys(sys.modules[name]):
-                return f"module {name}"
+        if name := self._other_module():
+            return f"module {name}"
         if (context := _context()).keys() != self._context.keys() or any(
             context[variable] is not value for variable, value in self._context.items()
         ):
             return "context variables"
         return "" if processes.is_childless() else "processes"
+
+    def _other_module(self) -> str:
+        """Answer a module that is gone, is another one, or is new and no library's."""
+        there = map(sys.modules.get, self._modules)
+        if not all(map(is_, there, self._modules.values())):
+            return next(n for n, m in self._modules.items() if sys.modules.get(n) is not m)
+        if len(sys.modules) == len(self._modules):
+            return ""
+        new = sys.modules.keys() - self._modules.keys()
+        return next((name for name in new if not _is_librarys(sys.modules[name])), "")
 
     def wipe(self) -> str:
         """Empty the namespace; answer what remains of it nevertheless, as `trace` does."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -247,3 +249,23 @@ def test_what_cannot_be_given_back_does_not_end_the_saver(
     for job in ("first", "second"):
         place.saver.save(job, [place.store.put(job.encode()).digest])
         wait_for(lambda: job in place.saved)  # noqa: B023 - at once
+
+
+def test_where_saving_takes_long_more_is_saved_at_once(folders: Any, monkeypatch: Any) -> None:
+    """It is waited for longer then, and never for long."""
+    store = FrameStore(folders.home / "frames")
+    done = threading.Event()
+
+    def slowly(digests: Any) -> None:
+        time.sleep(0.05 if digests else 0)
+
+    monkeypatch.setattr(store, "sync", slowly)
+    saver = Saver(folders.home / "journal.sqlite", store, lambda jobs, problems: done.set())
+    try:
+        assert saver.pace(0.05) == 0.05
+        saver.save("job", ["frame"])
+        assert done.wait(10)
+        wait_for(lambda: saver.pace(0.05) >= 0.25)
+        assert saver.pace(0.05) <= 0.5
+    finally:
+        saver.close()
