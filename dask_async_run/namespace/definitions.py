@@ -135,7 +135,8 @@ def _class_state(cls: type, snapshot: Any) -> Any:
 
 def _set_class(cls: type, state: Any) -> Undo:
     before, inherited = _class_vars(cls), cls.__bases__
-    changed, deleted, registered, bases = state
+    changed, deleted, registered, *more = state
+    (bases,) = more or ((),)  # results of earlier versions have none
     if bases and not same_items(list(bases), inherited):
         _set_bases(cls, bases)
     members: Any = getattr(cls, "__members__", {})

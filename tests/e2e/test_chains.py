@@ -39,17 +39,23 @@ def queue(kernel: RealKernel) -> None:
     kernel.do("%%async_run --name three\nk = m + n\nrows.append(3)\nprint(k, rows)")
 
 
-@pytest.mark.timeout(300)
-def test_a_chain_of_which_the_first_was_lost_is_run_again(
-    open_kernel: OpenKernel, observer: Observer, tmp_path: Path
-) -> None:
-    """Each new run builds on the others, and what comes back are the notebook's own objects."""
+def with_a_lost_chain(open_kernel: OpenKernel, observer: Observer, folder: Path) -> RealKernel:
+    """Answer a kernel whose three jobs came to nothing, for the first one's worker was killed."""
     kernel = open_kernel()
     kernel.do(SERVE)
     queue(kernel)
     kill_its_worker(observer, "one")
     assert observer.wait("three").state == "cancelled"
-    (tmp_path / "go").touch()
+    (folder / "go").touch()
+    return kernel
+
+
+@pytest.mark.timeout(300)
+def test_a_chain_of_which_the_first_was_lost_is_run_again(
+    open_kernel: OpenKernel, observer: Observer, tmp_path: Path
+) -> None:
+    """Each new run builds on the others, and what comes back are the notebook's own objects."""
+    kernel = with_a_lost_chain(open_kernel, observer, tmp_path)
     alone = kernel.run("%async_rerun three").text
     assert "it comes after 'one', which was lost. Run 'one' again first, or both" in alone
     again = kernel.do("%async_rerun three two one")
@@ -64,12 +70,7 @@ def test_a_chain_is_run_again_link_by_link_after_a_restart(
     open_kernel: OpenKernel, observer: Observer, tmp_path: Path
 ) -> None:
     """By a kernel that submitted none of it."""
-    kernel = open_kernel()
-    kernel.do(SERVE)
-    queue(kernel)
-    kill_its_worker(observer, "one")
-    assert observer.wait("three").state == "cancelled"
-    (tmp_path / "go").touch()
+    kernel = with_a_lost_chain(open_kernel, observer, tmp_path)
     kernel.restart()
     kernel.do(SERVE)
     for name in ("one", "two", "three"):

@@ -205,3 +205,16 @@ def test_a_stream_that_came_to_lead_to_a_file_has_no_place(tmp_path: Path) -> No
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "cannot pickle an open file that cannot be read\n")
+
+
+def test_a_change_of_a_class_as_earlier_versions_wrote_it_is_applied() -> None:
+    """Results are gathered after an upgrade, too: these said nothing of base classes."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("class B: pass\nclass C(B): a = 1; b = 2", namespace)
+    kept = namespace["C"]
+    kind = kind_of(kept)
+    assert kind is not None
+    undo = kind.apply(kept, ({"a": 3}, ["b"], []))
+    assert (kept.a, hasattr(kept, "b"), kept.__bases__) == (3, False, (namespace["B"],))
+    undo()
+    assert (kept.a, kept.b) == (1, 2)
