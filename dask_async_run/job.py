@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from functools import cache
 from typing import Any, Self
@@ -51,7 +51,9 @@ class _Record:
     """
 
     def to_message(self) -> Message:
-        return asdict(self)  # type: ignore[call-overload, no-any-return]
+        """Answer the fields; what they hold is not copied: nobody changes it."""
+        kind: Any = type(self)
+        return {name: getattr(self, name) for name in _ordered_names(kind)}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:
@@ -60,8 +62,13 @@ class _Record:
 
 
 @cache
-def _names(kind: type) -> frozenset[str]:
-    return frozenset(field.name for field in fields(kind))
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(_ordered_names(kind))
+
+
+@cache
+def _ordered_names(kind: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
 
 
 @dataclass(frozen=True, slots=True)

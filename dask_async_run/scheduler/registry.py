@@ -200,6 +200,7 @@ class JobRegistry:
         self._changed: set[str] = set()
         self._to_save: list[str] = []  # as soon as it is committed
         self._committed: list[str] = []  # to be saved
+        self._to_bring: list[str] = []  # saved, as soon as that is committed
         self._awaited: list[str] = []  # to be saved when their frames have come
         self._saving: asyncio.TimerHandle | None = None
         self.closed = False
@@ -260,6 +261,7 @@ class JobRegistry:
             except RuntimeError:  # the interpreter is ending
                 self._saver.close()
             await asyncio.sleep(0)  # the saver's last word
+            self._flush()
             await self.stores.close()
         finally:
             self.journal.close()
@@ -396,6 +398,9 @@ class JobRegistry:
         self._to_save = []
         if (changed or self._committed) and self._saving is None and not self.closed:
             self._saving = self._loop.call_later(self._saver.pace(SAVE_DELAY), self._save)
+        if self._to_bring:
+            saved, self._to_bring = self._to_bring, []
+            self.stores.bring(saved)
 
     def _save(self) -> None:
         """Have saved what has been committed."""
@@ -427,7 +432,7 @@ class JobRegistry:
     def _saved(self, jobs: list[str], problems: dict[str, str]) -> None:
         for job in jobs:
             self.journal.mark(job, "saved")
-        self.stores.bring(jobs)  # all at once: to read is to write first what is to be written
+        self._to_bring += jobs
         for job in self.journal.known(problems) if problems else ():  # others were forgotten
             logger.warning("job %s is not saved: %s", job, problems[job])
         self.touch()

@@ -21,7 +21,6 @@ import sys
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from operator import is_
 from typing import Any
 
 from dask_async_run.namespace import modules, parts
@@ -232,13 +231,23 @@ def _pandas_members() -> Iterator[Place]:
 
 def _put_on(kind: type) -> list[str]:
     """Answer which attributes of one of its classes others than pandas made."""
-    members = dict(vars(kind))
     seen, found = _seen_on.get(kind, ({}, []))
-    # Hundreds that never change, looked at before and after each cell.
-    if list(members) != list(seen) or not all(map(is_, members.values(), seen.values())):
+    if not _is_as(seen, kind):
+        members = dict(vars(kind))
         found = [attribute for attribute, value in members.items() if not _is_pandas_own(value)]
         _seen_on[kind] = members, found
     return found
+
+
+def _is_as(seen: dict[str, Any], kind: type) -> bool:
+    """Whether a class has the members that it had: hundreds, looked at before and after each cell.
+
+    It is C that compares them, and asks nothing of what is the same object.
+    """
+    try:
+        return vars(kind) == seen
+    except Exception:  # noqa: BLE001 - somebody's own members, such as arrays
+        return False
 
 
 _seen_on: dict[type, tuple[dict[str, Any], list[str]]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import re
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -68,7 +69,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
     Exception
         Whatever a pickle's own code raises, a module that is not there included.
     """
-    store = FrameStore(Path(task["frames"]))
+    store = _store(task["frames"])
     surroundings.freshen()
     parents = []
     parent_specs = []
@@ -212,6 +213,12 @@ def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent
     members = [member_of(message, result(message["result"])) for message in task["members"]]
     loader = MemberLoader(parents, _stream(store, spec.payload))
     return table(members, loader, spec.only, spec.sweep["frame"])
+
+
+@functools.cache
+def _store(folder: str) -> FrameStore:
+    """Answer a frame store; one for all cells of this process."""
+    return FrameStore(Path(folder))
 
 
 def _finalisers() -> frozenset[Any]:
