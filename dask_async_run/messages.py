@@ -11,6 +11,9 @@ from typing import Any
 
 import msgpack
 
+CLAIM = "async-run-claim"
+"""Name of the message from scheduler to worker that is a claim which comes ahead of its task."""
+
 
 def pack(value: Any) -> bytes:
     """Encode a value made of None, bool, int, float, str, bytes, list, tuple and dict."""

@@ -67,8 +67,7 @@ def test_both_sides_have_the_same_operations() -> None:
         for name in operations.NAMES:
             there = inspect.signature(getattr(operations, name)).parameters
             here = inspect.signature(getattr(Registry, name)).parameters
-            own = {"token"} if name == "claim" else set()  # made by the client's side
-            assert set(here) == set(there) - own, name
+            assert set(here) == set(there), name
     for name in ClientOps.NAMES:
         ours = inspect.signature(getattr(Registry, name)).parameters
         assert list(inspect.signature(getattr(SyncRegistry, name)).parameters) == list(ours), name

@@ -102,6 +102,28 @@ class Claim:
     parents: list[Parent]
     members: list[Message] = field(default_factory=list)
 
+    @property
+    def job(self) -> str:
+        """The job's id, if granted."""
+        return self.spec.id if self.spec is not None else ""
+
+    @classmethod
+    def from_message(cls, answer: Message) -> Claim:
+        """Make one of what the registry answers."""
+        spec = answer["spec"]
+        return cls(
+            granted=answer["granted"],
+            reason=answer["reason"],
+            state=answer["state"],
+            attempt=answer["attempt"],
+            spec=JobSpec.from_message(spec) if spec else None,
+            parents=[
+                Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
+                for p in answer["parents"]
+            ],
+            members=answer.get("members", []),  # an older server has no sweeps
+        )
+
 
 def outputs_of(rows: Iterable[tuple[int, float, bytes]]) -> list[Output]:
     """Make outputs of what the journal has of them."""

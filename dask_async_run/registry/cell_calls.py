@@ -6,19 +6,18 @@ import uuid
 from collections.abc import Iterable
 from typing import Any
 
-from dask_async_run.job import JobResult, JobSpec, Message, State
+from dask_async_run.job import JobResult, Message, State
 from dask_async_run.messages import pack
-from dask_async_run.registry.answers import (
-    Claim,
-    Parent,
-)
+from dask_async_run.registry.answers import Claim
 from dask_async_run.registry.calls import Calls
 
 
 class CellCalls(Calls):
     """Operations on a job whose cell runs; see `Calls`."""
 
-    async def claim(self, job: str, worker: str, host: str, task: str = "") -> Claim:
+    async def claim(
+        self, job: str, worker: str, host: str, task: str = "", token: str = ""
+    ) -> Claim:
         """Ask to run a job's cell; granted once per attempt.
 
         Parameters
@@ -29,23 +28,12 @@ class CellCalls(Calls):
             Name of its machine.
         task : str
             Key of the Dask task that asks, if it is one.
+        token : str
+            Of a claim that was asked for already, and may have been granted.
         """
         arguments = {"job": job, "worker": worker, "host": host, "task": task}
-        arguments["token"] = uuid.uuid4().hex
-        answer = await self._ask_again("claim", **arguments)
-        spec = answer["spec"]
-        return Claim(
-            granted=answer["granted"],
-            reason=answer["reason"],
-            state=answer["state"],
-            attempt=answer["attempt"],
-            spec=JobSpec.from_message(spec) if spec else None,
-            parents=[
-                Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
-                for p in answer["parents"]
-            ],
-            members=answer.get("members", []),  # an older server has no sweeps
-        )
+        arguments["token"] = token or uuid.uuid4().hex
+        return Claim.from_message(await self._ask_again("claim", **arguments))
 
     async def record(
         self,
@@ -118,6 +106,10 @@ class CellCalls(Calls):
             last=last and {**last, "outputs": [pack(output) for output in last["outputs"]]},
         )
         return answer
+
+    async def give_back(self, job: str, token: str) -> None:
+        """Give back a claim that came ahead, and by which no cell has run or will run."""
+        await self._ask_again("give_back", job=job, token=token)
 
     async def keep(self, job: str, keys: Iterable[Any]) -> None:
         """Keep the data of some Dask keys on the cluster until a job is forgotten."""

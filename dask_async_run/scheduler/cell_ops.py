@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -13,9 +15,12 @@ from typing import Any
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.messages import dask_key
-from dask_async_run.scheduler.events import Claimed, Ended, Refused
+from dask_async_run.scheduler.events import Claimed, Ended, GivenBack, Refused
 from dask_async_run.scheduler.registry import JobRegistry
 from dask_async_run.sweeps import collecting_spec
+
+RECENT = 1.0
+"""Seconds for which a worker is taken to be alive that has said something."""
 
 _TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the journal
 
@@ -23,7 +28,7 @@ _TAIL_EVERY = 5.0  # seconds between two writes of a running cell's tail to the 
 class CellOps:
     """Operations for the worker that runs a job's cell."""
 
-    NAMES = ("claim", "record", "keep", "finish")
+    NAMES = ("claim", "give_back", "record", "keep", "finish")
 
     def __init__(self, registry: JobRegistry) -> None:
         self._registry = registry
@@ -39,12 +44,12 @@ class CellOps:
             return self._refusal(job, f"{worker} does not belong to the cluster")
         if task and not cluster.is_current(job, task):
             return self._refusal(job, "its task was taken back")
+        await self._registry.call_back(job, unless=worker)
         claimed = Claimed(job, worker, host, token, time.time(), places)
         for instruction in self._registry.apply(claimed):
             if isinstance(instruction, Refused):
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
-        self._registry.live[job].batch = 0  # each attempt counts its own
         try:
             await self._registry.committed()
         except ServerError as error:
@@ -57,11 +62,19 @@ class CellOps:
             reason = f"not run: an input {missing}. Submit the cell again"
             self._registry.apply(Ended(job, State.LOST, reason, attempt, time.time()))
             return self._refusal(job, reason)
+        return self._grant(job, spec)
+
+    async def give_back(self, job: str, token: str) -> None:
+        self._registry.apply(GivenBack(job, token, time.time()))
+        await self._committed()
+
+    def _grant(self, job: str, spec: JobSpec) -> Message:
+        self._registry.live[job].batch = 0  # each attempt counts its own
         return {
             "granted": True,
             "reason": "",
             "state": State.RUNNING,
-            "attempt": attempt,
+            "attempt": self._registry.machine.records[job].attempt,
             "spec": (collecting_spec(spec) if spec.has_members else spec).to_message(),
             "parents": [
                 {"spec": self._spec(parent).to_message(), "result": self._result(parent)}
@@ -85,12 +98,16 @@ class CellOps:
 
     async def _at_hand(self, job: str, spec: JobSpec) -> None:
         """Bring back what the cell needs and only a store has; who misses a frame says so."""
+        with suppress(AsyncRunError):
+            await self._registry.stores.at_hand(self._needed(job, spec))
+
+    def _needed(self, job: str, spec: JobSpec) -> list[str]:
+        """Answer the frames that a cell starts from."""
         needed = spec.payload.digests
         for parent in self._registry.live[job].parents:
             result = JobResult.from_message(self._result(parent))
             needed += self._spec(parent).payload.digests + result.values.digests
-        with suppress(AsyncRunError):
-            await self._registry.stores.at_hand(needed)
+        return needed
 
     async def record(
         self,
@@ -128,6 +145,7 @@ class CellOps:
         if batch is not None and batch <= live.batch:
             return True, record.stopping  # its answer was lost
         live.batch = batch or live.batch
+        record.ahead = ""  # it has begun
         now = time.time()
         self._journal.append(job, live.outputs + 1, outputs, now)
         for number, packed in enumerate(outputs, live.outputs + 1):
@@ -168,6 +186,7 @@ class CellOps:
         if last is not None:
             self._record(job, attempt=attempt, **last)
         now = time.time()
+        before = self._registry.machine.records.get(job)
         for instruction in self._registry.apply(Ended(job, end, reason, attempt, now)):
             if isinstance(instruction, Refused):
                 await self._registry.committed()
@@ -176,12 +195,43 @@ class CellOps:
                     "state": self._state(job),
                     "reason": instruction.reason,
                 }
+        if before is not None:
+            self._registry.heard[before.worker] = before.host, time.monotonic()
         # A lost attempt that is followed by another leaves nothing behind.
         if result is not None and job not in self._registry.machine.records:
             self._journal.store_result(job, JobResult.from_message(result), now)
         await self._committed()
         record = self._registry.machine.records.get(job)
         return {"accepted": True, "state": str(record.state if record else end), "reason": ""}
+
+    def claim_ahead(self, job: str, worker: str, task: str) -> tuple[str, Message] | None:
+        """Claim a job for the worker that Dask is sending its task to; token and grant.
+
+        None: the task has to ask, as any does whose worker has not just ended a cell. A worker
+        that is dead, and nobody knows it yet, must not get a claim: its job would be lost
+        though nothing of it had run.
+        """
+        registry = self._registry
+        record = registry.machine.records.get(job)
+        host, heard = registry.heard.get(worker, ("", -math.inf))
+        recent = time.monotonic() - heard < RECENT
+        if record is None or record.state is not State.PENDING or not recent or registry.arrivals:
+            return None
+        spec = self._spec(job)
+        if spec.has_members:
+            return None
+        if not all(map(registry.store.has, self._needed(job, spec))) or self._lost_input(spec):
+            return None
+        token, places = uuid.uuid4().hex, registry.cluster.places(worker)
+        claimed = Claimed(job, worker, host, token, time.time(), places, ahead=task)
+        if any(isinstance(each, Refused) for each in registry.apply(claimed)):
+            return None
+        try:
+            registry.commit()
+        except ServerError:
+            registry.apply(GivenBack(job, token, time.time()))
+            return None
+        return token, self._grant(job, spec)
 
     async def _committed(self) -> None:
         # On a full disk the cell goes on: what it said is kept here, and written when there

@@ -57,6 +57,9 @@ class Record:
         Dask tasks it has had since the last claim.
     stopping : bool
         A cancel was asked for while it ran.
+    ahead : str
+        Key of the Dask task that it was claimed for before that began, if it has not been heard
+        of since.
     sweep : str
         Of a member: id of the sweep.
     members : Members or None
@@ -79,6 +82,7 @@ class Record:
     ended: float | None = None
     submissions: int = 0
     stopping: bool = False
+    ahead: str = ""
     sweep: str = ""
     members: Members | None = None
 
@@ -133,6 +137,8 @@ class Claimed:
     ----------
     places : int
         How many cells the worker may run side by side.
+    ahead : str
+        Key of the task, if it has not begun: the claim may be given back.
     """
 
     job: str
@@ -141,6 +147,24 @@ class Claimed:
     token: str
     now: float
     places: int
+    ahead: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenBack:
+    """A worker says that no cell has run by a claim that came ahead, and none will.
+
+    Its task is still to come, or is another worker's now.
+
+    Parameters
+    ----------
+    token : str
+        The claim's.
+    """
+
+    job: str
+    token: str
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +259,7 @@ Event = (
     Created
     | SweepCreated
     | Claimed
+    | GivenBack
     | Ended
     | CancelAsked
     | WorkerGone

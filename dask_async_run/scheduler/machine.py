@@ -9,7 +9,8 @@ A job is *pending* until its cell has been claimed. A pending job whose `after` 
 all finished is *ready*: it has a Dask task, and whatever happens to that task, the
 job gets another one or an end. A job is *running* from the claim on, which is
 granted once per attempt; what Dask's task does then is of no interest unless it ends
-without the job having ended.
+without the job having ended. A member of a sweep may be claimed *ahead*, when the one before
+it on a worker ends: as long as its task has not begun, the worker can give that back.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from dask_async_run.scheduler.events import (
     CrowdOut,
     Ended,
     Event,
+    GivenBack,
     Granted,
     Instruction,
     Members,
@@ -87,6 +89,8 @@ class Machine:
                 return self._sweep_created(event)
             case Claimed():
                 return self._claimed(event)
+            case GivenBack():
+                return self._given_back(event)
             case Ended():
                 return self._ended(event)
             case CancelAsked():
@@ -132,6 +136,7 @@ class Machine:
             return [Refused(event.job, "it has ended, or does not exist")]
         if record.state is State.RUNNING and event.token and event.token == record.token:
             # The answer to this very claim was lost on its way.
+            record.ahead = event.ahead
             return [Granted(record.id)]
         if record.state is not State.PENDING:
             return [Refused(record.id, f"it runs on {record.worker} already")]
@@ -141,11 +146,14 @@ class Machine:
             return [Refused(record.id, self._stopping)]
         if len(self._on_worker.get(event.worker, ())) >= event.places:
             # One of its cells waits for Dask, and its thread is for that work.
+            if event.ahead:
+                return [Refused(record.id, f"{event.worker} has no place left")]
             return [Refused(record.id, f"{event.worker} has no place left"), CrowdOut(record.id)]
         record.state, record.reason = State.RUNNING, ""
         record.attempt += 1
         record.submissions = 0
         record.token, record.worker, record.host = event.token, event.worker, event.host
+        record.ahead = event.ahead
         if record.members is None or record.started is None:
             record.started = event.now
         self._on_worker[event.worker].add(record.id)
@@ -155,6 +163,16 @@ class Machine:
             sweep.started = event.now
             instructions.append(Store(sweep))
         return instructions
+
+    def _given_back(self, event: GivenBack) -> list[Instruction]:
+        record = self.records.get(event.job)
+        if record is None or not record.ahead or record.token != event.token:
+            return [Refused(event.job, "it is not claimed ahead")]
+        if record.stopping:
+            return self._end(record, State.CANCELLED, "cancelled before it ran", event.now)
+        self._unclaim(record)
+        record.attempt -= 1
+        return [Store(record), Granted(record.id)]
 
     def _ended(self, event: Ended) -> list[Instruction]:
         record = self.records.get(event.job)
@@ -298,12 +316,8 @@ class Machine:
                 end = f"{reason} while it was being stopped"
                 instructions += self._end(record, State.CANCELLED, end, now)
             elif record.attempt <= record.retries:
-                self._leave_worker(record)
-                record.state = State.PENDING
+                self._unclaim(record)
                 record.reason = f"attempt {record.attempt} was lost: {reason}"
-                record.token = record.worker = record.host = ""
-                if record.members is None:
-                    record.started = None
                 instructions += [Store(record), *self._submit_if_ready(record, now)]
             else:
                 tried = f" (attempt {record.attempt})" if record.retries else ""
@@ -337,6 +351,13 @@ class Machine:
                 else:
                     ends.append((waiting, State.CANCELLED, not_run(record.name, state)))
         return instructions
+
+    def _unclaim(self, record: Record) -> None:
+        self._leave_worker(record)
+        record.state, record.ahead = State.PENDING, ""
+        record.token = record.worker = record.host = ""
+        if record.members is None:
+            record.started = None
 
     def _leave_worker(self, record: Record) -> None:
         jobs = self._on_worker.get(record.worker)

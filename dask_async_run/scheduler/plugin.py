@@ -19,7 +19,7 @@ from distributed.scheduler import Scheduler, WorkerState
 from dask_async_run import folders
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobSpec, State
-from dask_async_run.messages import pack, unpack
+from dask_async_run.messages import CLAIM, pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
 from dask_async_run.scheduler.frame_ops import FrameOps
@@ -106,7 +106,7 @@ class RegistryPlugin(SchedulerPlugin):
         **kwargs: Any,
     ) -> None:
         if self.host is not None:
-            self.host.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
+            self.host.worker_gone(worker)
             self.host.look_again()
 
     def update_graph(
@@ -128,6 +128,8 @@ class RegistryPlugin(SchedulerPlugin):
     def transition(self, key: Any, start: str, finish: str, *args: Any, **kwargs: Any) -> None:
         if self.host is not None and ("no-worker" in (start, finish) or finish == "queued"):
             self.host.placed(key)
+        if self.host is not None and finish == "processing":
+            self.host.sent(key)
 
     def valid_workers_downscaling(
         self, scheduler: Scheduler, workers: list[WorkerState]
@@ -165,14 +167,13 @@ class RegistryHost:
             self._workers, self.registry.machine.cells, self.registry.machine.is_pending
         )
         self._kept = KeptKeys(scheduler)
+        self._cells = CellOps(self.registry)
+        self._asking: set[asyncio.Task[None]] = set()
+        self._takers: dict[str, bool] = {}  # workers, and whether they take claims ahead
         client_ops = ClientOps(self.registry)
         self._operations = {
             name: getattr(operations, name)
-            for operations in (
-                client_ops,
-                CellOps(self.registry),
-                FrameOps(self.registry),
-            )
+            for operations in (client_ops, self._cells, FrameOps(self.registry))
             for name in operations.NAMES
         }
         scheduler.extensions[NAME] = self
@@ -218,6 +219,8 @@ class RegistryHost:
         self._looking.cancel()
         del self._scheduler.extensions[NAME]
         del self._scheduler.handlers["async_run"]
+        for asking in self._asking:
+            asking.cancel()
         if self._page is not None:
             self._page.remove()
         self._end_metrics()
@@ -291,6 +294,12 @@ class RegistryHost:
             return f"{type(error).__name__}: {error}"
         return "" if known else "it does not know the job"
 
+    async def call_back(self, worker: str, task: str) -> bool:
+        call = self._scheduler.rpc(worker).async_run_cell(do="drop", task=task)
+        with suppress(Exception):  # one that does not answer has it, or is gone
+            return bool(await asyncio.wait_for(call, TELL_TIMEOUT))
+        return False
+
     async def warm(self, modules: Sequence[str]) -> None:
         async def tell(worker: str) -> None:
             # A hint: a worker that does not take it will import what a cell imports.
@@ -315,6 +324,36 @@ class RegistryHost:
             record = records.get(record.sweep)
         if record is not None and record.state is State.PENDING:
             self._say(record.id)
+
+    def sent(self, key: Any) -> None:
+        """Have a job's claim go ahead of its task, which Dask is about to send to a worker."""
+        job = self.tasks.job_of(key)
+        if job is None:
+            return
+        place = self._scheduler.tasks[key].processing_on
+        if place is None or len(place.processing) - len(place.long_running) > place.nthreads:
+            return  # it waits there for another task, which comes first
+        worker = place.address
+        if worker not in self._takers:
+            self._takers[worker] = False
+            self._asking.add(asking := asyncio.create_task(self._ask(worker)))
+            asking.add_done_callback(self._asking.discard)
+        elif self._takers[worker] and (granted := self._cells.claim_ahead(job, worker, key)):
+            token, claim = granted
+            message = {"op": CLAIM, "task": key, "token": token, "claim": pack(claim)}
+            self._scheduler.worker_send(worker, message)
+
+    async def _ask(self, worker: str) -> None:
+        """Find out whether a worker takes claims ahead: older ones do not."""
+        call = self._scheduler.rpc(worker).async_run_cell(do="claims")
+        with suppress(Exception):
+            takes = await asyncio.wait_for(call, TELL_TIMEOUT)
+            if worker in self._takers:
+                self._takers[worker] = bool(takes)
+
+    def worker_gone(self, worker: str) -> None:
+        self._takers.pop(worker, None)
+        self.registry.worker_gone(worker, f"its worker {worker} died or was stopped")
 
     def _say(self, job: str) -> None:
         live = self.registry.live.get(job)

@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,6 +32,7 @@ from dask_async_run.scheduler.collector import Collector
 from dask_async_run.scheduler.events import (
     CrowdOut,
     Event,
+    GivenBack,
     Granted,
     Instruction,
     Recovered,
@@ -112,6 +113,9 @@ class Cluster(Protocol):
     def places(self, worker: str) -> int:
         """How many cells a worker may run side by side; 0: it is not of the cluster now."""
 
+    async def call_back(self, worker: str, task: str) -> bool:
+        """Take back a worker's claim that came ahead; whether the task has not begun there."""
+
     def is_current(self, job: str, task: str) -> bool:
         """Whether a job's Dask task is this one, by its key."""
 
@@ -163,6 +167,8 @@ class JobRegistry:
         How many jobs have ended in each state since the start, members of sweeps left out.
     page : str
         The jobs' page among the pages of Dask's dashboard; empty: there is none.
+    heard : dict of str to (str, float)
+        By address, the workers that have told a cell's end: their host, and when (monotonic).
     holders : Holders
         The workers that have copies of large frames.
     arrivals : Arrivals
@@ -186,6 +192,7 @@ class JobRegistry:
         self.cluster = cluster
         self._loop = asyncio.get_running_loop()
         self._heartbeat = Heartbeat(folder / "journal.sqlite")  # opening it is a sign of life
+        self.heard: dict[str, tuple[str, float]] = {}
         self.journal = Journal.open(folder / "journal.sqlite")
         self.store = FrameStore(folder / FRAMES)
         if memory:
@@ -269,6 +276,7 @@ class JobRegistry:
     # --- what the cluster tells ---
 
     def worker_gone(self, worker: str, reason: str) -> None:
+        self.heard.pop(worker, None)
         self.holders.gone(worker)
         self.frames_came()
         self.apply(WorkerGone(worker, reason, time.time()))
@@ -283,10 +291,36 @@ class JobRegistry:
         return self.holders.nearest(digests)
 
     def task_ended(self, job: str, problem: str) -> None:
-        self.apply(TaskEnded(job, problem, time.time()))
+        self._end_of_task(job, TaskEnded(job, problem, time.time()))
 
     def task_vanished(self, job: str) -> None:
-        self.apply(TaskVanished(job, time.time()))
+        self._end_of_task(job, TaskVanished(job, time.time()))
+
+    def _end_of_task(self, job: str, event: TaskEnded | TaskVanished) -> None:
+        record = self.machine.records.get(job)
+        if record is not None and record.ahead:
+            self._keep(self._after_call_back(job, event))
+        else:
+            self.apply(event)
+
+    async def _after_call_back(self, job: str, event: TaskEnded | TaskVanished) -> None:
+        await self.call_back(job)
+        self.apply(event)
+
+    async def call_back(self, job: str, unless: str = "") -> None:
+        """Take back a claim that came ahead, if its worker has not begun the job's task.
+
+        Parameters
+        ----------
+        unless : str
+            The address of the worker that may keep it.
+        """
+        record = self.machine.records.get(job)
+        if record is None or not record.ahead or record.worker == unless:
+            return
+        token = record.token
+        if await self.cluster.call_back(record.worker, record.ahead):
+            self.apply(GivenBack(job, token, time.time()))
 
     # --- carrying out ---
 
@@ -314,9 +348,7 @@ class JobRegistry:
                 case Withdraw(job=job):
                     self.cluster.withdraw(job)
                 case TellWorker(job=job, worker=worker):
-                    telling = asyncio.create_task(self._tell(job, worker))
-                    self._telling.add(telling)
-                    telling.add_done_callback(self._telling.discard)
+                    self._keep(self._tell(job, worker))
                 case Granted() | Refused():
                     pass
         if instructions:
@@ -344,6 +376,12 @@ class JobRegistry:
         if record is not None and record.state is State.PENDING and not self.closed:
             self.cluster.submit(self._spec(job))
 
+    def _keep(self, call: Coroutine[Any, Any, None]) -> None:
+        """Make a call beside others, until the registry is closed."""
+        telling = asyncio.create_task(call)
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
     async def _tell(self, job: str, worker: str) -> None:
         # The worker may not know the job yet, on its way from the claim to the cell.
         for attempt in range(60):
@@ -363,6 +401,18 @@ class JobRegistry:
             else:
                 self._loop.call_soon(self._flush)
         return self._commit
+
+    def commit(self) -> None:
+        """Commit this turn's writes now.
+
+        Raises
+        ------
+        ServerError
+            They cannot be written, and are kept.
+        """
+        self._flush()
+        if self.problem:
+            raise ServerError(self.problem)
 
     async def committed(self) -> None:
         # Shared by all operations of this turn: one that is cancelled must not take the

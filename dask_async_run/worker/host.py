@@ -15,7 +15,10 @@ from dask.system import CPU_COUNT
 from distributed import Worker
 
 from dask_async_run.credentials import for_clients
+from dask_async_run.errors import AsyncRunError
 from dask_async_run.job import Message
+from dask_async_run.registry import Registry
+from dask_async_run.worker.ahead import Advances
 from dask_async_run.worker.frames_here import FramesHere
 from dask_async_run.worker.idle import IdleCells
 from dask_async_run.worker.template_handle import TemplateHandle
@@ -76,6 +79,7 @@ class CellHost:
     ----------
     template : TemplateHandle
     idle : IdleCells
+    advances : Advances
     surroundings : Surroundings or None
         None until `look_around` was awaited.
     """
@@ -83,6 +87,7 @@ class CellHost:
     def __init__(self, worker: Worker) -> None:
         self.template = TemplateHandle()
         self.idle = IdleCells(self._later)
+        self.advances = Advances(self._later, self._give_back)
         self._worker = worker
         self._running: dict[str, Cancellation] = {}
         self.surroundings: Surroundings | None = None
@@ -102,9 +107,21 @@ class CellHost:
         """Ask a job's cell to stop; whether it is here."""
         cancellation = self._running.get(job)
         if cancellation is None:
-            return False
+            return self.advances.cancel(job)
         cancellation.ask()
         return True
+
+    def _give_back(self, job: str, token: str, done: Callable[[bool], None]) -> None:
+        async def give_back() -> None:
+            try:
+                await Registry.of_worker(self._worker).give_back(job, token)
+            except (AsyncRunError, OSError) as error:
+                logger.warning("the claim of job %s could not be given back: %s", job, error)
+                done(False)
+            else:
+                done(True)
+
+        self._worker.loop.add_callback(give_back)
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:
         loop = self._worker.loop

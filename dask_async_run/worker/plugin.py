@@ -12,6 +12,8 @@ from distributed.diagnostics.plugin import WorkerPlugin
 
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import Message
+from dask_async_run.messages import CLAIM, unpack
+from dask_async_run.registry import Claim
 from dask_async_run.worker.host import CellHost
 
 logger = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ class CellPlugin(WorkerPlugin):
         self.host = CellHost(worker)
         worker.handlers["async_run_cell"] = self._handle
         worker.handlers["async_run_frames"] = self._serve
+        # Not taken away again: a message that nobody takes would end the connection.
+        worker.stream_handlers[CLAIM] = self._take_claim
         try:
             await asyncio.to_thread(self.host.template.start)
         except OSError:
@@ -86,11 +90,26 @@ class CellPlugin(WorkerPlugin):
             return {"problem": str(error)}
         return await around.frames.serve(**request)
 
-    async def _handle(self, do: str, job: str = "", modules: Sequence[str] = ()) -> bool:
-        """Worker's RPC handler: ``cancel`` (whether the job is known here) and ``warm``."""
+    def _take_claim(self, task: str, token: str, claim: bytes) -> None:
+        """Worker's handler for what comes ahead of a task, in the scheduler's own stream."""
+        if self.host is not None:
+            self.host.advances.put(task, token, Claim.from_message(unpack(claim)))
+
+    async def _handle(
+        self, do: str, job: str = "", modules: Sequence[str] = (), task: str = ""
+    ) -> bool:
+        """Worker's RPC handler.
+
+        ``cancel``: whether the job is known here; ``drop``: whether the claim that came ahead
+        for a task was here, and will not be used; ``warm``; ``claims``: whether claims may come
+        ahead.
+        """
         if self.host is None:
             return False
         if do == "warm":
             await asyncio.to_thread(self.host.template.warm, modules)
-            return True
-        return do == "cancel" and self.host.cancel(job)
+        elif do == "drop":
+            return self.host.advances.drop(task)
+        elif do == "cancel":
+            return self.host.cancel(job)
+        return do in ("warm", "claims")

@@ -58,8 +58,7 @@ def run_cell(job: str) -> Message:
     registry = Registry.of_worker(worker)
     # Known here before it is claimed: it can be cancelled right after the claim.
     with host.running(job) as cancellation, ExitStack() as afterwards:
-        asks = worker.address, socket.gethostname(), str(worker.get_current_task())
-        claim = _answer(worker, registry.claim(job, *asks))
+        claim = _claim(worker, host, registry, job, cancellation)
         if not claim.granted:
             return {"job": job, "state": claim.state, "reason": claim.reason}
         sink = RegistrySink(worker, registry, job, claim.attempt)
@@ -135,6 +134,23 @@ class RegistrySink:
             self._job, outputs, tail, info, attempt=self._attempt, batch=batch
         )
         return bool(answer["accepted"]) and not answer["stopping"]
+
+
+def _claim(
+    worker: Worker, host: CellHost, registry: Registry, job: str, cancellation: Cancellation
+) -> Claim:
+    """Ask whether a job's cell may run here, unless the answer is here already."""
+    task = str(worker.get_current_task())
+    asks = worker.address, socket.gethostname(), task
+    advance = host.advances.take(task)
+    if advance is None:
+        return _answer(worker, registry.claim(job, *asks))
+    if advance.cancelled:
+        cancellation.ask()
+    if advance.returned is None:
+        return advance.claim
+    _awaited(worker, advance.returned)
+    return _answer(worker, registry.claim(job, *asks, advance.token))
 
 
 def _supervise(
@@ -233,7 +249,11 @@ def _answer(worker: Worker, call: Coroutine[Any, Any, T]) -> T:
     its machine is at a standstill, is still going to be told what a cell has made. One that is
     gone closes the connection, or the worker.
     """
-    future = _begin(worker, call)
+    return _awaited(worker, _begin(worker, call))
+
+
+def _awaited(worker: Worker, future: Future[T]) -> T:
+    """Wait for what the worker's event loop answers; as `_answer`."""
     while not wait([future], timeout=LOOK).done:
         if worker.status in (Status.closing, Status.closed, Status.failed):
             future.cancel()

@@ -37,7 +37,9 @@ class Stopper(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         worker.handlers["async_run_cell"] = self.handle
 
-    def handle(self, do: str, job: str) -> bool:
+    def handle(self, do: str, job: str = "") -> bool:
+        if do == "claims":
+            return False  # they ask for each
         assert do == "cancel"
         _stopped.add(job)
         return True

@@ -18,6 +18,7 @@ from dask_async_run.scheduler.events import (
     CrowdOut,
     Ended,
     Event,
+    GivenBack,
     Granted,
     Instruction,
     Record,
@@ -43,8 +44,14 @@ def create(job: str, after: str = "", retries: int = 0, **ended: State) -> Creat
     return Created(record, {name: (name, state) for name, state in ended.items()}, 1.0)
 
 
-def claim(job: str, worker: str = "w1", token: str = "", places: int = 4) -> Claimed:
-    return Claimed(job, worker, "host", token, 2.0, places)
+def claim(
+    job: str, worker: str = "w1", token: str = "", places: int = 4, ahead: str = ""
+) -> Claimed:
+    return Claimed(job, worker, "host", token, 2.0, places, ahead)
+
+
+def give_back(job: str, token: str) -> GivenBack:
+    return GivenBack(job, token, 2.5)
 
 
 def end(job: str, state: State = F, reason: str = "", attempt: int | None = None) -> Ended:
@@ -122,6 +129,47 @@ CASES = [
         [create("a"), claim("a", token="1")],
         claim("a", token="2"),
         ["refused a: it runs on w1 already"],
+    ),
+    Case(
+        "a claim that came ahead of its task is given back: the task is still to come",
+        [create("a"), claim("a", token="1", ahead="task")],
+        give_back("a", "1"),
+        ["store a pending", "granted a"],
+    ),
+    Case(
+        "it is granted again then",
+        [create("a"), claim("a", token="1", ahead="task"), give_back("a", "1")],
+        claim("a", "w2", "2"),
+        ["store a running", "granted a"],
+    ),
+    Case(
+        "what has been cancelled meanwhile has not run",
+        [create("a"), claim("a", token="1", ahead="task"), cancel("a")],
+        give_back("a", "1"),
+        ["store a cancelled: cancelled before it ran"],
+    ),
+    Case(
+        "nobody gives back what another one has",
+        [
+            create("a"),
+            claim("a", token="1", ahead="task"),
+            give_back("a", "1"),
+            claim("a", "w2", "2"),
+        ],
+        give_back("a", "1"),
+        ["refused a: it is not claimed ahead"],
+    ),
+    Case(
+        "nor what a task asked for that had begun",
+        [create("a"), claim("a", token="1")],
+        give_back("a", "1"),
+        ["refused a: it is not claimed ahead"],
+    ),
+    Case(
+        "where there is no place, none is claimed ahead, and the task asks itself",
+        [create("a"), create("b"), claim("a", places=1)],
+        claim("b", places=1, ahead="task"),
+        ["refused b: w1 has no place left"],
     ),
     Case(
         "unless it is the same claim, whose answer was lost",
@@ -436,6 +484,8 @@ ENDS = st.sampled_from([F, F, F, X, State.CANCELLED, State.LOST])
 EVENTS = st.one_of(
     st.builds(claim, JOBS, WORKERS, st.sampled_from(["", "t1", "t2"])),
     st.builds(claim, JOBS, WORKERS),
+    st.builds(claim, JOBS, WORKERS, st.sampled_from(["t1", "t2"]), ahead=st.just("task")),
+    st.builds(give_back, JOBS, st.sampled_from(["t1", "t2"])),
     st.builds(end, JOBS, ENDS, attempt=st.sampled_from([None, 1, 2])),
     st.builds(cancel, JOBS),
     st.builds(lambda w: WorkerGone(w, "died", 5.0), WORKERS),
@@ -462,6 +512,9 @@ def test_laws(made: list[tuple[set[int], int]], events: list[Event]) -> None:
         if isinstance(event, TaskEnded | TaskVanished):
             if event.job not in has_task:
                 return
+            record = machine.records.get(event.job)
+            if record is not None and record.ahead:  # as the registry asks first
+                handle(give_back(event.job, record.token))
             has_task.discard(event.job)
         for instruction in machine.handle(event):
             match instruction:
@@ -470,6 +523,9 @@ def test_laws(made: list[tuple[set[int], int]], events: list[Event]) -> None:
                 ):
                     granted[job] += 1
                     tokens[job] = event.token
+                case Granted(job=job) if isinstance(event, GivenBack):
+                    granted[job] -= 1
+                    assert machine.records[job].attempt == granted[job]
                 case Store(record=record):
                     assert record.id not in ended, "a terminal state changed"
                     if record.state.terminal:

@@ -14,7 +14,7 @@ from typing import Any
 
 import dask.config
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
 
 from cells import FILENAME, NO_INPUTS, runs
 from dask_async_run import registry
@@ -22,6 +22,8 @@ from dask_async_run.errors import ServerError
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.registry import SyncRegistry
+from dask_async_run.scheduler.cell_ops import RECENT
+from dask_async_run.scheduler.plugin import NAME as PLUGIN
 from dask_async_run.scheduler.plugin import RegistryPlugin
 from dask_async_run.task import run_cell
 from dask_async_run.worker.plugin import NAME, CellPlugin
@@ -73,7 +75,10 @@ class Jobs:
 def cluster(state: Path, workers: int, memory_limit: str = "auto") -> Iterator[Jobs]:
     """Workers with a process each."""
     with (
-        dask.config.set({"distributed.worker.daemon": False}),
+        # As in a server of our own.
+        dask.config.set(
+            {"distributed.worker.daemon": False, "distributed.scheduler.worker-saturation": 1.0}
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -210,6 +215,87 @@ def test_a_killed_worker_loses_its_cell_and_only_that(tmp_path: Path) -> None:
         assert jobs.text(job) == "go\n"
         assert jobs.end(jobs.submit("print(1)")).state == State.FINISHED
         assert once.read_text() == "x"
+
+
+def registry_host(jobs: Jobs) -> Any:
+    assert jobs.client.cluster is not None
+    return jobs.client.cluster.scheduler.extensions[PLUGIN]
+
+
+def claims(jobs: Jobs) -> list[str]:
+    """The jobs whose tasks ask for a claim, from now on."""
+    host = registry_host(jobs)
+    claim, asked = host._operations["claim"], []
+
+    async def counted(job: str, *args: Any, **kwargs: Any) -> Any:
+        asked.append(job)
+        return await claim(job, *args, **kwargs)
+
+    host._operations["claim"] = counted
+    return asked
+
+
+def not_beginning(jobs: Jobs, code: str, seconds: float) -> JobSpec:
+    """Submit a cell whose claim comes ahead of its task, to a worker whose thread is busy."""
+
+    def keep_busy(dask_worker: Worker) -> None:
+        dask_worker.executors["default"].submit(time.sleep, seconds)
+
+    jobs.end(jobs.submit("1"))
+    jobs.client.run(keep_busy)
+    asked = claims(jobs)
+    job = jobs.submit(code)
+    wait_for(lambda: jobs.registry.show(job.id).state == State.RUNNING)
+    assert not asked
+    return job
+
+
+def test_a_cell_that_follows_another_one_need_not_ask(tmp_path: Path) -> None:
+    """Its claim comes with its task; each runs once, and what it comes from is there."""
+    with cluster(tmp_path / "state", workers=1) as jobs:
+        jobs.end(jobs.submit("1"))
+        jobs.end(jobs.submit("1"))  # by now it is known that this worker takes claims
+        asked = claims(jobs)
+        ran = tmp_path / "ran"
+        specs = [jobs.submit(f"print({n}); open({str(ran)!r}, 'a').write('{n}')") for n in range(8)]
+        views = [jobs.end(spec) for spec in specs]
+        assert {view.state for view in views} == {State.FINISHED}
+        assert ran.read_text() == "01234567"
+        assert [jobs.text(spec) for spec in specs] == [f"{n}\n" for n in range(8)]
+        assert not asked
+        time.sleep(RECENT)
+        assert jobs.end(last := jobs.submit("1")).state == State.FINISHED
+        assert asked == [last.id], "nobody knows whether a worker lives that has said nothing"
+
+
+def test_a_claim_whose_task_does_not_begin_is_given_back(tmp_path: Path) -> None:
+    """The job waits again as long as something keeps its worker, and then runs, once."""
+    ran = tmp_path / "ran"
+    code = f"open({str(ran)!r}, 'a').write('x')"
+    with cluster(tmp_path / "state", workers=1) as jobs:
+        jobs.end(jobs.submit("1"))
+        job = not_beginning(jobs, code, 2)
+        wait_for(lambda: jobs.registry.show(job.id).state == State.PENDING)
+        assert jobs.registry.show(job.id).started is None
+        assert jobs.end(job).state == State.FINISHED
+        assert ran.read_text() == "x"
+        # Cancelled before its task begins: nothing of it runs, and nobody waits for that.
+        job = not_beginning(jobs, code, 2)
+        jobs.registry.cancel([job.id])
+        view = jobs.end(job, 3)
+        assert (view.state, view.reason) == (State.CANCELLED, "cancelled before it ran")
+        # Dask has given the task to another worker, so it says: that one gets the claim.
+        job = not_beginning(jobs, code, 2)
+        host = registry_host(jobs)
+        task = host.registry.machine.records[job.id].ahead
+        host.places = lambda worker: 1
+        ask = {"job": job.id, "worker": "tcp://there", "host": "there", "token": "t", "task": task}
+        claim = jobs.client.sync(host._operations["claim"], **ask)
+        assert claim["granted"]
+        view = jobs.registry.show(job.id)
+        assert (view.state, view.worker) == (State.RUNNING, "tcp://there")
+        assert jobs.end(jobs.submit("1")).state == State.FINISHED
+        assert ran.read_text() == "x", "the first worker ran it nevertheless"
 
 
 def test_registering_the_plugin_again_leaves_running_cells_alone(jobs: Jobs) -> None:
