@@ -16,8 +16,14 @@ or of a library that the notebook uses, is executed in the copy. It runs a chain
 (``makecontext``) of the C library's, each of which makes one system call::
 
     kernel -- clone(CLONE_VM | CLONE_VFORK) --> a helper in the kernel's own memory, for a moment
+    helper -- madvise(MADV_DONTFORK), ...
     helper -- clone() --> the snapshot: close_range, setsid, prctl, poll, writev, prctl, poll, _exit
+    helper -- madvise(MADV_DOFORK), ...
     helper -- _exit
+
+What the snapshot does not need, it does not get: the kernel's own heap would be copied page by
+page as the kernel goes on, which takes it longer than the snapshot itself. The kernel's other
+threads of Python wait meanwhile, so that none makes a process that lacks it.
 
 The helper makes the snapshot nobody's child, so that nothing that looks after a kernel's children
 ends it or waits for it (ipykernel ends them all when it shuts down). Signals are blocked in both
@@ -68,10 +74,12 @@ HEAD_START = 40
 """Milliseconds that it waits before: who submits makes the job then, and needs a processor."""
 
 SHARE = 50
-"""A snapshot of a process takes as long as copying this part of its memory."""
+"""A snapshot that gets all memory of a process takes as long as copying this part of it."""
 
 # With the interpreter's lock: no other thread of Python's runs while a snapshot is taken.
 _libc = ctypes.PyDLL(None, use_errno=True)
+if hasattr(_libc, "pthread_self"):
+    _libc.pthread_self.restype = ctypes.c_size_t
 
 _CLONE_VM, _CLONE_VFORK, _CLONE_PARENT_SETTID = 0x100, 0x4000, 0x100000
 _WCLONE = -0x80000000  # __WCLONE, as a signed number
@@ -79,7 +87,15 @@ _CLOSE_RANGE = 436  # on every machine
 _PR_SET_NAME, _PR_SET_PTRACER = 15, 0x59616D61
 
 _CONTEXT, _STACK = 16 * 1024, 16 * 1024  # bytes: more than any machine's ucontext_t
-_STEPS = 13  # of the two chains together, where no file is written
+_DONTFORK, _DOFORK = 10, 11
+_SPARED = 64  # ranges of memory that a snapshot does not get, at most
+_BESIDE = 256 * 1024  # bytes
+_SYSTEMS = 2**63  # from here on memory is not a process's own
+_NAME, _SHARED = 73, ord("s")  # column of a line of /proc/self/maps, and one of its flags
+_C_LIBRARY = (b"libc.", b"libc-", b"libpthread", b"ld-")
+_MARKING = (b"libcuda.", b"libibverbs.", b"librdmacm.", b"libmlx", b"libfabric.", b"libucs.")
+"""Libraries that keep memory from other processes themselves, for their devices."""
+_STEPS = 13  # of the two chains together, where no file is written, and nothing spared
 _ROOM = 64 * 1024  # bytes of what the calls are given
 _MOST_AT_ONCE = 1024**3  # bytes: one write takes two of that at most
 _LEAST_AT_ONCE = 64 * 1024**2  # bytes: after each one it is seen how far it is
@@ -128,17 +144,18 @@ class SnapshotFrames:
         alike = self._frames.alike(large)
         known = {key: self._frames.known(view, read=key in alike) for key, view in large.items()}
         named = {key: frame for key, frame in known.items() if frame is not None}
-        is_private = _privacy()
+        memory = _Memory()
         parts = {
             key: Part(unread_name(view.nbytes), view.nbytes, address_of(view))
             for key, view in large.items()
-            if key not in named and is_private(view)
+            if key not in named and memory.is_private(view)
         }
-        if is_worth_it(sum(part.size for part in parts.values())) and self._left(parts):
+        nbytes = sum(part.size for part in parts.values())
+        if is_worth_it(nbytes, memory.can_spare(len(parts))) and self._left(parts, memory):
             named |= {key: Frame(part.digest, part.size) for key, part in parts.items()}
         return named
 
-    def _left(self, parts: dict[int, Part]) -> bool:
+    def _left(self, parts: dict[int, Part], memory: _Memory) -> bool:
         """Leave buffers to a snapshot, if that can be done; `parts` are told their files."""
         files: dict[str, int] = {}
         left = False
@@ -148,7 +165,7 @@ class SnapshotFrames:
                 name, files[name] = self._frames.begin(parts[key].size, begun)
                 parts[key] = replace(parts[key], file=name, descriptor=files[name])
                 begun += parts[key].size
-            snapshot = take(list(parts.values()), files)
+            snapshot = take(list(parts.values()), files, memory)
             try:
                 with suppress(ServerError):  # the submission will say so
                     left = self._bring(snapshot)
@@ -165,13 +182,21 @@ class SnapshotFrames:
         return left
 
 
-def is_worth_it(nbytes: int) -> bool:
+def is_worth_it(nbytes: int, spared: bool) -> bool:
     """Whether a snapshot takes less than copying so many bytes, and there is memory for it.
 
     As much as that is needed if the notebook writes to all of it before it has been copied.
+
+    Parameters
+    ----------
+    spared : bool
+        Whether the snapshot gets no more than it is to copy; else it takes as long as the whole
+        process is large.
     """
     if nbytes < ENOUGH or nbytes > available() // 2:
         return False
+    if spared:
+        return True
     resident = int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
     return nbytes * SHARE >= resident
 
@@ -181,15 +206,17 @@ def is_possible() -> bool:
     if sys.platform != "linux" or sys.maxsize < 2**32:
         return False
     # The last one is that by which the registry reads.
-    contexts = ("getcontext", "makecontext", "setcontext")
-    needed = (*contexts, "clone", "syscall", "writev", "process_vm_readv")
+    contexts = ("getcontext", "makecontext", "setcontext", "pthread_self")
+    needed = (*contexts, "clone", "syscall", "madvise", "writev", "process_vm_readv")
     if not all(hasattr(_libc, name) for name in needed) or not hasattr(os, "pidfd_open"):
         return False
     # Of no descriptor: what is asked is whether the call is there.
     return bool(_libc.syscall(_CLOSE_RANGE, ctypes.c_uint(-2), ctypes.c_uint(-1), 0) == 0)
 
 
-def take(parts: list[Part], files: Mapping[str, int] | None = None) -> Snapshot:
+def take(
+    parts: list[Part], files: Mapping[str, int] | None = None, memory: _Memory | None = None
+) -> Snapshot:
     """Take a snapshot of this process; any thread.
 
     Parameters
@@ -197,6 +224,8 @@ def take(parts: list[Part], files: Mapping[str, int] | None = None) -> Snapshot:
     parts : list of Part
     files : mapping of str to int, optional
         Descriptors of the files that it writes, by the parts' `file`; at their beginnings.
+    memory : _Memory, optional
+        This process's, as it was a moment ago, when the parts had been made.
 
     Returns
     -------
@@ -210,13 +239,18 @@ def take(parts: list[Part], files: Mapping[str, int] | None = None) -> Snapshot:
     """
     word = secrets.token_bytes(WORD)
     writes = [(files[part.file], part.address, part.size) for part in parts if files and part.file]
-    with _Chains(word, sum(3 + size // _at_once(size) for _, _, size in writes)) as chains:
+    memory = memory or _Memory()
+    more = sum(3 + size // _at_once(size) for _, _, size in writes) + 2 * _SPARED
+    with _Chains(word, more) as chains:
+        needed = [(part.address, part.size) for part in parts]
+        spared = memory.unneeded(needed, chains.room)
         # What becomes of a signal is inherited, its handlers are Python's: so none may come.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            pid = chains.start(life_of(parts), writes)
+            pid = chains.start(life_of(parts), writes, spared)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            _give_again(spared)
         sacrifice.offer(pid, sacrifice.SNAPSHOT)
         return Snapshot(pid, chains.word, word, parts)
 
@@ -237,6 +271,13 @@ class _Chains:
     word : bytes
     more : int
         Steps that are needed beside those which a snapshot without files has.
+
+    Attributes
+    ----------
+    room : tuple of int
+        Where it is: address and size.
+    word : int
+        Address of the word.
     """
 
     def __init__(self, word: bytes, more: int = 0) -> None:
@@ -245,6 +286,7 @@ class _Chains:
         self._room = mmap.mmap(-1, size, flags=kind)
         self._bytes = ctypes.c_char.from_buffer(self._room)
         self._free = ctypes.addressof(self._bytes)
+        self.room = self._free, size
         self._end = self._free + size
         self.word = self._kept(word)
 
@@ -255,7 +297,12 @@ class _Chains:
         del self._bytes
         self._room.close()
 
-    def start(self, seconds: float, writes: Iterable[tuple[int, int, int]] = ()) -> int:
+    def start(
+        self,
+        seconds: float,
+        writes: Iterable[tuple[int, int, int]] = (),
+        spared: Sequence[tuple[int, int]] = (),
+    ) -> int:
         """Start the two, all signals blocked; answer the snapshot's pid.
 
         Parameters
@@ -264,6 +311,8 @@ class _Chains:
             For which it lives.
         writes : iterable of (int, int, int)
             What it writes before: descriptor of a file, address and size.
+        spared : sequence of (int, int)
+            Address and size of memory that it does not get.
         """
         milliseconds = min(int(seconds * 1000), 2**31 - 1)
         writes = list(writes)
@@ -283,7 +332,10 @@ class _Chains:
         told = self._kept(bytes(8))
         stack, run = self._stack(), _address("setcontext")
         helper = self._chain(
-            ("clone", run, stack, _CLONE_PARENT_SETTID, snapshot, told, 0, 0), ("_exit", 0)
+            *(("madvise", *piece, _DONTFORK) for piece in spared),
+            ("clone", run, stack, _CLONE_PARENT_SETTID, snapshot, told, 0, 0),
+            *(("madvise", *piece, _DOFORK) for piece in spared),
+            ("_exit", 0),
         )
         flags = _CLONE_VM | _CLONE_VFORK
         pid = _libc.clone(*map(ctypes.c_void_p, (run, self._stack())), flags, _word(helper))
@@ -310,7 +362,7 @@ class _Chains:
         """Make contexts that call one function of the C library's after the other."""
         following = 0
         for name, *arguments in reversed(calls):
-            context, stack = self._kept(bytes(_CONTEXT)), self._stack()
+            context, stack = self._given(_CONTEXT), self._stack()  # all zero
             if _libc.getcontext(_word(context)):
                 number = ctypes.get_errno()
                 raise OSError(number, os.strerror(number))
@@ -376,20 +428,97 @@ def address_of(view: memoryview) -> int:
     return int(found.buf or 0)
 
 
-def _privacy() -> Callable[[memoryview], bool]:
-    """Answer what tells whether memory is shared with no other process, as things are now."""
-    shared = []
-    for line in Path("/proc/self/maps").read_text(errors="replace").splitlines():
-        limits, flags = line.split(maxsplit=2)[:2]
-        if flags.endswith("s"):
-            low, _, high = limits.partition("-")
-            shared.append((int(low, 16), int(high, 16)))
+def _give_again(spared: Iterable[tuple[int, int]]) -> None:
+    """See to it that other processes made from this one get all of its memory.
 
-    def is_private(view: memoryview) -> bool:
+    They do; but what a device's library mapped into a range just then would have kept the system
+    from marking what comes after it.
+    """
+    for address, size in spared:
+        if _madvise(address, size, _DOFORK) and ctypes.get_errno() != errno.ENOMEM:  # of holes
+            for line in Path("/proc/self/maps").read_bytes().splitlines():
+                low, _, high = line[: line.find(b" ")].partition(b"-")
+                begin = int(low, 16)
+                if begin < _SYSTEMS:
+                    _madvise(begin, int(high, 16) - begin, _DOFORK)
+            return
+
+
+def _madvise(address: int, size: int, advice: int) -> int:
+    return int(_libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), advice))
+
+
+class _Memory:
+    """The memory of this process, as it is now.
+
+    What is mapped later is not known; ranges that are gone by the time that they are used do no
+    harm.
+    """
+
+    def __init__(self) -> None:
+        self._shared: list[tuple[int, int]] = []
+        self._kept: list[tuple[int, int]] = []
+        self._marked = False
+        maps = Path("/proc/self/maps").read_bytes()
+        self._begin = int(maps.partition(b"-")[0], 16)
+        for line in maps.splitlines():
+            name = line[_NAME:]
+            is_shared = line[line.find(b" ") + 4] == _SHARED
+            if is_shared or (name and self._is_kept(name)):
+                low, _, high = line[: line.find(b" ")].partition(b"-")
+                limits = int(low, 16), int(high, 16)
+                self._kept.append(limits)
+                if is_shared:
+                    self._shared.append(limits)
+
+    def _is_kept(self, name: bytes) -> bool:
+        """Whether memory is not plainly this process's own, or is the C library's."""
+        if not name.startswith(b"/"):
+            return name != b"[heap]"
+        if name.startswith(b"/dev/"):
+            return not name.startswith(b"/dev/shm/")
+        file = name[name.rfind(b"/") + 1 :]
+        self._marked |= file.startswith(_MARKING)
+        return file.startswith(_C_LIBRARY)
+
+    def is_private(self, view: memoryview) -> bool:
+        """Whether a buffer is shared with no other process."""
         begin = address_of(view)
-        return not any(low < begin + view.nbytes and begin < high for low, high in shared)
+        return not any(low < begin + view.nbytes and begin < high for low, high in self._shared)
 
-    return is_private
+    def can_spare(self, parts: int) -> bool:
+        """Whether a snapshot of so many buffers need not get the rest."""
+        return not self._marked and len(self._kept) + parts + 2 <= _SPARED
+
+    def unneeded(
+        self, parts: Sequence[tuple[int, int]], room: tuple[int, int]
+    ) -> list[tuple[int, int]]:
+        """Answer the ranges between what a snapshot needs, as address and size; with holes.
+
+        It needs the C library, and what that and the system have in this thread's own memory.
+
+        Parameters
+        ----------
+        parts : sequence of (int, int)
+            Address and size of what it is to copy.
+        room : tuple of int
+            The same of where its calls are.
+        """
+        if not self.can_spare(len(parts)):
+            return []
+        own = _libc.pthread_self()
+        keep = [(begin, begin + size) for begin, size in [*parts, room]]
+        keep.append((own - _BESIDE, own + _BESIDE))
+        # What a library has without a file lies behind what it has of its file.
+        keep += [(low, high + _BESIDE) for low, high in self._kept]
+        begin, ranges = self._begin, []
+        # Behind the last one nothing is: the system's own are the highest.
+        for low, high in sorted(keep):
+            low = low // mmap.PAGESIZE * mmap.PAGESIZE
+            if begin < low < _SYSTEMS:
+                ranges.append((begin, low - begin))
+            begin = max(begin, -(-high // mmap.PAGESIZE) * mmap.PAGESIZE)
+        return ranges
 
 
 def _address(name: str) -> int:

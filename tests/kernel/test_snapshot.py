@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -238,6 +239,94 @@ def test_memory_that_it_lacks_is_noticed_before_it_is_counted_on() -> None:
             end(taken)
 
 
+def kept_from_others() -> set[str]:
+    """The places in this process's memory that a process made from it would not get."""
+    found, place = set(), ""
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if line.startswith("VmFlags:"):
+            if "dc" in line.split():
+                found.add(place)
+        elif not line.split()[0].endswith(":"):
+            place = line.split()[0]
+    return found
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+def test_it_gets_what_it_is_to_copy_and_others_get_all(array: Array, in_thread: bool) -> None:
+    """Else this process would copy its heap, page by page, while it goes on."""
+    ballast = np.ones(16_000_000)
+    before = kept_from_others()
+    taken = []
+
+    def take_it() -> None:
+        taken.append(take([part_of(array)]))
+
+    thread = threading.Thread(target=take_it)
+    if in_thread:
+        thread.start()
+        thread.join()
+    else:
+        take_it()
+    try:
+        size = psutil.Process(taken[0].pid).memory_info().vms
+        assert size < array.nbytes + 32 * 2**20 < ballast.nbytes
+        reader = SnapshotReader(taken[0])
+        found = np.zeros_like(array)
+        reader.fill(bytes_of(found), taken[0].parts[0].address)
+        assert (found == array).all()
+        reader.close()
+    finally:
+        end(taken[0])
+    assert kept_from_others() <= before
+
+
+DEVICE = """\
+import ctypes, os, platform, re, sys
+from pathlib import Path
+import numpy as np
+from dask_async_run.kernel import snapshot as module
+from dask_async_run.snapshots import Part
+
+def kept():
+    flags = re.findall("VmFlags: (.*)", Path("/proc/self/smaps").read_text())
+    return [each for each in flags if " dc" in each and " de" not in each]
+
+ring = ctypes.c_ulong()  # which is mapped as the memory of devices is
+io_setup = {"x86_64": 206, "aarch64": 0}[platform.machine()]
+if ctypes.CDLL(None).syscall(io_setup, 8, ctypes.byref(ring)):
+    sys.exit("no ring")
+unneeded = module._Memory.unneeded
+
+def as_if_it_had_come_just_now(self, parts, room):
+    before, after = [], []
+    for begin, size in unneeded(self, parts, room):
+        (before if begin < ring.value else after).append((begin, size))
+    assert after, "nothing lies behind it"
+    (begin, size), *rest = after
+    return [*before, (ring.value, begin + size - ring.value), *rest]
+
+module._Memory.unneeded = as_if_it_had_come_just_now
+if sys.argv[1:] == ["broken"]:
+    module._give_again = lambda spared: None
+assert not kept()
+word = np.arange(1000)
+taken = module.take([Part("", word.nbytes, module.address_of(word.data.cast("B")))])
+module.end(taken)
+print(len(kept()))
+"""
+
+
+@pytest.mark.parametrize("broken", [[], ["broken"]])
+def test_what_a_device_maps_just_then_keeps_nothing_from_others(broken: list[str]) -> None:
+    """The system takes no mark from that again, and stops there: so others are looked after."""
+    command = [sys.executable, "-c", DEVICE, *broken]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    if "no ring" in ran.stderr:
+        pytest.skip("nothing here is mapped as a device's memory is")
+    assert not ran.stderr
+    assert (int(ran.stdout) > 0) is bool(broken)
+
+
 BUSY = """\
 import threading, time
 import numpy as np
@@ -456,8 +545,9 @@ def test_shared_memory_is_copied_before(place: Place, tmp_path: Path) -> None:
 def test_a_large_process_copies_what_is_small_beside_it(
     place: Place, large: Array, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A snapshot takes as long as the whole process is large."""
+    """A snapshot takes as long as the whole process is large, where it gets all of it."""
     monkeypatch.setattr(snapshot_module, "SHARE", 0)
+    monkeypatch.setattr(snapshot_module, "_MARKING", (b"libc.",))
     (name,) = place.put(large)
     assert place.store.has(name)
     assert not place.asked
