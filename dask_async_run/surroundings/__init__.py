@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from dask_async_run.surroundings.figures import (
@@ -139,10 +140,19 @@ def freshen() -> None:
         numpy_random.seed()
 
 
-def state(shell: Shell) -> dict[str, Any]:
-    """Answer everything that `changes` compares, early and late."""
-    found = {}
+def state(shell: Shell, known: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    """Answer everything that `changes` compares, early and late.
+
+    Parameters
+    ----------
+    shell : InteractiveShell or None
+    known : mapping
+        A part of the answer that need not be found out.
+    """
+    found = dict(known)
     for saver in SAVERS:
+        if saver.name in known:
+            continue
         value = _readable(saver, saver.state or saver.read, shell)
         if value is not None:
             found[saver.name] = value

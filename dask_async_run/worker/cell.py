@@ -38,6 +38,7 @@ from dask_async_run.worker.streams import Streams
 
 _UNSEEN = ("get_ipython", "addaudithook", "register_at_fork", "ctypes", "cffi")
 """Words of code that may leave traces which cannot be looked for."""
+_AT_ONCE = 2**20  # bytes of a task that are read at once
 EXIT_DEADLINE = 2.0
 """Seconds that exit functions and threads get after the result is out."""
 
@@ -128,7 +129,8 @@ class _Cell:
         """Load the inputs, run the cell, collect what it leaves; the body of ``result``."""
         channel = self._channel
         try:
-            self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell)
+            known = remains.surroundings if remains is not None else {}
+            self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell, known)
         except NotLoadedError as failure:
             return lost_inputs(self._shell, channel, failure.__cause__, failure.lost)
         except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
@@ -240,11 +242,12 @@ def _collect(
 
 def _take_task(fd: int) -> Message:
     """Read the task; its file is from now on where a crash is reported."""
-    with os.fdopen(os.dup(fd), "rb") as file:
-        file.seek(0)
-        task: Message = msgpack.unpackb(
-            file.read(), raw=False, strict_map_key=False, unicode_errors="surrogatepass"
-        )
+    packed = bytearray()
+    while part := os.pread(fd, _AT_ONCE, len(packed)):
+        packed += part
+    task: Message = msgpack.unpackb(
+        packed, raw=False, strict_map_key=False, unicode_errors="surrogatepass"
+    )
     os.ftruncate(fd, 0)
     os.lseek(fd, 0, os.SEEK_SET)
     faulthandler.enable(file=fd)

@@ -57,8 +57,15 @@ class Inputs:
     finalisers: frozenset[Any] = frozenset()
 
 
-def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
+def restore(
+    task: Message, spec: JobSpec, shell: CellShell, known: Mapping[str, Any] | None = None
+) -> Inputs:
     """Put the inputs into the shell's namespace and the kernel's surroundings around it.
+
+    Parameters
+    ----------
+    known : mapping, optional
+        What is known of the surroundings as they are then.
 
     Raises
     ------
@@ -123,7 +130,7 @@ def restore(task: Message, spec: JobSpec, shell: CellShell) -> Inputs:
     finalisers = _finalisers()
     for finaliser in finalisers - there:
         finaliser.atexit = False  # its object is the notebook's
-    return Inputs(restored, store, surroundings.state(shell), folder, finalisers)
+    return Inputs(restored, store, surroundings.state(shell, known or {}), folder, finalisers)
 
 
 def collect(

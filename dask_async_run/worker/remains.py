@@ -36,6 +36,7 @@ from dask_async_run import surroundings
 from dask_async_run.namespace.kinds import forget_classes
 from dask_async_run.namespace.loops import loop_of_this_process
 from dask_async_run.namespace.modules import is_installed
+from dask_async_run.surroundings.figures import FIGURES
 from dask_async_run.worker import processes
 from dask_async_run.worker.shell import CellShell
 from dask_async_run.worker.widgets import live_models
@@ -46,6 +47,8 @@ GROWTH = 64 * 2**20
 _HANDLERS = "log handlers"
 _DRAWN_ANEW = {"random", "numpy.random"}
 """Surroundings that each cell is given anew, whatever they were."""
+_READ_ANEW = _DRAWN_ANEW | {_HANDLERS, FIGURES.name}
+"""Those that are other objects for each cell."""
 
 _OF_SYS = (
     "stdin",
@@ -68,6 +71,12 @@ class Remains:
     ----------
     shell : CellShell
         Nothing is in its namespace but what is its own.
+
+    Attributes
+    ----------
+    surroundings : dict
+        What they are when the next cell's inputs are there, as far as that is known: as they were
+        for the second one, who found them as the first, if no cell has left a trace since.
     """
 
     def __init__(self, shell: CellShell) -> None:
@@ -92,6 +101,7 @@ class Remains:
         ]
         self._modules = dict(sys.modules)
         self._first: dict[str, Any] | None = None
+        self.surroundings: dict[str, Any] = {}
         self._context: dict[Any, Any] = {}
         self._held = _held()
         self._things = dict(self._look())
@@ -113,6 +123,8 @@ class Remains:
         # Handlers of logs are new objects each time, and have taken the place of those before.
         if repr(self._first.get(_HANDLERS)) == repr(state.get(_HANDLERS)):
             different.discard(_HANDLERS)
+        if not different:
+            self.surroundings = {k: v for k, v in state.items() if k not in _READ_ANEW}
         return not different
 
     def trace(self, changes: Iterable[str]) -> str:
@@ -139,6 +151,8 @@ class Remains:
 
     def _other_module(self) -> str:
         """Answer a module that is gone, is another one, or is new and no library's."""
+        if _are_same(sys.modules, self._modules):
+            return ""
         there = map(sys.modules.get, self._modules)
         if not all(map(is_, there, self._modules.values())):
             return next(n for n, m in self._modules.items() if sys.modules.get(n) is not m)
@@ -181,6 +195,14 @@ class Remains:
 
 
 _SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+
+def _are_same(modules: dict[str, Any], others: dict[str, Any]) -> bool:
+    """Whether two tables of modules are the same: C compares them, and what is not, by itself."""
+    try:
+        return modules == others
+    except Exception:  # noqa: BLE001 - what is no module, and does not compare
+        return False
 
 
 def _is_librarys(module: Any) -> bool:

@@ -115,6 +115,21 @@ def test_nothing_is_found_of_the_cell_before(cells: Cells, waiting: Any) -> None
     assert used.text("stderr") == ""
 
 
+@pytest.mark.parametrize("code", ["os.environ['LEFT'] = '1'", "sys.path.append('/')"])
+def test_what_a_cell_changes_is_seen_after_any_number(
+    cells: Cells, waiting: Any, code: str
+) -> None:
+    """Its surroundings are known by then, as they were before it."""
+    process = waiting("1")
+    for _ in range(3):
+        assert cells.run("1", again=True, process=process).process is process
+    changed = cells.run(f"import os, sys\n{code}", again=True, process=process)
+    assert changed.process is None
+    other = trace_of(cells, f"import os, sys\n{code}")
+    assert changed.trace == other
+    assert other
+
+
 def test_what_a_finaliser_prints_is_no_output_of_the_next_cell(cells: Cells, waiting: Any) -> None:
     """Nor of its own, as in a process that ends."""
     ended = cells.run("print('mine')", process=waiting(EVERYTHING))
