@@ -70,7 +70,7 @@ ENOUGH = 64 * 1024 * 1024
 FILES = 8
 """Buffers that it writes to files itself."""
 
-HEAD_START = 40
+HEAD_START = 20
 """Milliseconds that it waits before: who submits makes the job then, and needs a processor."""
 
 SHARE = 50
