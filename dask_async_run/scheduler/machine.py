@@ -9,8 +9,8 @@ A job is *pending* until its cell has been claimed. A pending job whose `after` 
 all finished is *ready*: it has a Dask task, and whatever happens to that task, the
 job gets another one or an end. A job is *running* from the claim on, which is
 granted once per attempt; what Dask's task does then is of no interest unless it ends
-without the job having ended. A member of a sweep may be claimed *ahead*, when the one before
-it on a worker ends: as long as its task has not begun, the worker can give that back.
+without the job having ended. A job may be claimed *ahead*, for a worker that Dask sends its task
+to: as long as that has not begun, the worker can give the claim back.
 """
 
 from __future__ import annotations

@@ -6,11 +6,13 @@ import asyncio
 import logging
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from distributed.comm import CommClosedError
 from distributed.comm.addressing import get_address_host_port
 from distributed.core import Status
 from distributed.diagnostics.plugin import SchedulerPlugin
@@ -22,6 +24,7 @@ from dask_async_run.job import JobSpec, State
 from dask_async_run.messages import CLAIM, pack, unpack
 from dask_async_run.scheduler.cell_ops import CellOps
 from dask_async_run.scheduler.client_ops import STOPPING, ClientOps
+from dask_async_run.scheduler.events import GivenBack
 from dask_async_run.scheduler.frame_ops import FrameOps
 from dask_async_run.scheduler.kept import KeptKeys
 from dask_async_run.scheduler.metrics import told
@@ -341,7 +344,10 @@ class RegistryHost:
         elif self._takers[worker] and (granted := self._cells.claim_ahead(job, worker, key)):
             token, claim = granted
             message = {"op": CLAIM, "task": key, "token": token, "claim": pack(claim)}
-            self._scheduler.worker_send(worker, message)
+            try:
+                self._scheduler.stream_comms[worker].send(message)
+            except (CommClosedError, KeyError):  # nor does the task get there
+                self.registry.apply(GivenBack(job, token, time.time()))
 
     async def _ask(self, worker: str) -> None:
         """Find out whether a worker takes claims ahead: older ones do not."""

@@ -15,12 +15,14 @@ from typing import Any
 import dask.config
 import pytest
 from distributed import Client, LocalCluster, Worker
+from distributed.comm import CommClosedError
 
 from cells import FILENAME, NO_INPUTS, runs
 from dask_async_run import registry
 from dask_async_run.errors import ServerError
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobSpec, JobView, State
+from dask_async_run.messages import CLAIM
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.scheduler.cell_ops import RECENT
 from dask_async_run.scheduler.plugin import NAME as PLUGIN
@@ -263,6 +265,19 @@ def test_a_cell_that_follows_another_one_need_not_ask(tmp_path: Path) -> None:
         assert ran.read_text() == "01234567"
         assert [jobs.text(spec) for spec in specs] == [f"{n}\n" for n in range(8)]
         assert not asked
+        with pytest.MonkeyPatch.context() as patch:
+            [stream] = registry_host(jobs)._scheduler.stream_comms.values()
+            send = stream.send
+
+            def broken(*messages: Any) -> None:
+                if messages[0].get("op") == CLAIM:
+                    raise CommClosedError
+                send(*messages)
+
+            patch.setattr(stream, "send", broken)
+            assert jobs.end(unsent := jobs.submit("1")).state == State.FINISHED
+            assert asked == [unsent.id]
+            asked.clear()
         time.sleep(RECENT)
         assert jobs.end(last := jobs.submit("1")).state == State.FINISHED
         assert asked == [last.id], "nobody knows whether a worker lives that has said nothing"
