@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import ast
+import re
+from collections.abc import Callable, Collection
 from typing import Any
 
 from dask_async_run import surroundings
 from dask_async_run.namespace.analyse import Analysis, analyse
+
+_WORD = re.compile(r"[^\W\d]\w*")
 
 
 def analyse_cell(shell: Any, code: str) -> Analysis:
@@ -46,12 +50,20 @@ def numbered(line: str, cell: str) -> str:
     return f"{surroundings.STAND_IN} {line}".rstrip() + "\n" + cell
 
 
-def as_typed(shell: Any, cell: str) -> str:
+def as_typed(shell: Any, cell: str, pending: Callable[[], Collection[str]] = tuple) -> str:
     """Answer a cell with what only this shell can make of it put in the place of the text.
 
     That is ``cd data`` without its ``%`` and a macro's name, which a shell takes for what they
     are in a cell of one line, by what it has names for; and what the user's own
     ``input_transformers_post`` do.
+
+    Parameters
+    ----------
+    shell : InteractiveShell or None
+    cell : str
+    pending : callable() -> collection of str
+        Answers the names that are to come yet: ``save(x)`` calls what a job defines, it is not
+        ``%save``.
     """
     if shell is None or not (shell.input_transformers_post or _may_be_one_line(cell)):
         return cell
@@ -59,7 +71,11 @@ def as_typed(shell: Any, cell: str) -> str:
     if len(static.splitlines()) != 1 and not shell.input_transformers_post:
         return cell
     dynamic: str = shell.transform_cell(cell)
-    return cell if dynamic.strip() == static.strip() else dynamic
+    if dynamic.strip() == static.strip():
+        return cell
+    first = _WORD.match(static)
+    is_name = first is not None and not shell.input_transformers_post and first[0] in pending()
+    return cell if is_name else dynamic
 
 
 def _may_be_one_line(cell: str) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from dask_async_run.namespace.effects import Effects
+from dask_async_run.namespace.file_names import FileNames
 from dask_async_run.namespace.functions import Function
 
 Place = int | str | tuple[str, str]
@@ -45,6 +46,7 @@ class Lineage:
         Names of builtins may be among them, for it imports all that a module has.
     draws : bool
         It draws from the random numbers of ``random`` or numpy, from where they are here.
+    files : FileNames
     """
 
     effects: Effects = field(default_factory=Effects)
@@ -58,6 +60,7 @@ class Lineage:
     rebinds: bool = False
     star: bool = False
     draws: bool = False
+    files: FileNames = field(default_factory=FileNames)
 
 
 class Submitted(Protocol):

@@ -47,6 +47,7 @@ from dask_async_run.kernel.settings import Quantity
 from dask_async_run.kernel.submission import submit
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
+from dask_async_run.kernel.writing import being_written
 from dask_async_run.namespace.analyse import Analysis
 from dask_async_run.quantities import LISTED, count, duration, size, size_limit, time_limit, workers
 from dask_async_run.selection import select
@@ -229,6 +230,10 @@ class AsyncRun(Magics):
             self._analysis = code, analyse_cell(self.shell, code)
         return self._analysis[1]
 
+    def _bound_later(self) -> set[str]:
+        """Answer the names that may come from jobs."""
+        return {name for record in self._waiting() for name in record.spec.binds}
+
     def _waiting(self) -> list[Record]:
         return [] if self._session is None else self._session.waiting()
 
@@ -402,7 +407,7 @@ class AsyncRun(Magics):
             )
         code = cell or statement
         try:
-            code = as_typed(self.shell, code)
+            code = as_typed(self.shell, code, self._bound_later)
             if cell is not None:
                 code = numbered(line, code)
             if arguments.plan:
@@ -602,20 +607,23 @@ class AsyncRun(Magics):
             return
         try:
             pending = pending_names(self._session)
-            if not pending:
+            files = being_written(self._session, lambda: self._analysed(code))
+            if not pending and not files:
                 return
             analysis = self._analysed(code)
             stale = stale_names(self._session, pending, analysis.reads.keys() - analysis.discarded)
+            makers = {name: made.makers[-1] for name, made in stale.items()} | files
             labels = {
-                name: self._session.registry.show(made.makers[-1].id).label
-                for name, made in stale.items()
+                name: self._session.registry.show(record.id).label
+                for name, record in makers.items()
             }
         except (SyntaxError, AsyncRunError):
             return
-        if not stale:
+        if not stale and not files:
             return
         if self.pending == "wait":
             ids = {record.id for made in stale.values() for record in made.makers}
+            ids |= {record.id for record in files.values()}
             views = self._session.registry.jobs(wanted=ids)
             Gatherer(self._session).gather(views)
             return
@@ -625,6 +633,12 @@ class AsyncRun(Magics):
             print(
                 f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it. "
                 f"%async_gather {maker} brings it.",
+                file=sys.stderr,
+            )
+        for file in sorted(files):
+            print(
+                f"{file} is to be written yet: {labels[file]} may do so, and has not ended. "
+                f"%async_wait {labels[file]} waits for it.",
                 file=sys.stderr,
             )
 

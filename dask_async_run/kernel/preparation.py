@@ -35,6 +35,7 @@ from dask_async_run.kernel.pending import (
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_axes import sweep_axes
+from dask_async_run.kernel.writing import files_of, jobs_on_files
 from dask_async_run.namespace.analyse import Analysis, global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.capture import Captured, Wanted, capture
@@ -143,6 +144,8 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     ordered = in_order(session, parents)
     names = {name: pending[name].makers[-1].spec.name for name in elsewhere}
     after = [record.id for record in ordered]
+    if not options.independent:
+        after += [job.id for job in jobs_on_files(session, lineage.files) if job.id not in after]
     for view in session.jobs(options.after) if options.after else ():
         if view.id not in after:
             after.append(view.id)
@@ -267,6 +270,12 @@ def _with_what_it_calls(
         analysis.rebinds,
         analysis.star,
         _draws(effects, {*called, *effects.functions}),
+        files_of(
+            analysis,
+            captured.values,
+            {*called, *effects.functions},
+            captured.objects.values(),
+        ),
     )
 
 

@@ -28,6 +28,7 @@ from dask_async_run.kernel.building_on import to_build_on
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.local_code import LARGEST, LocalCode
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.preparation import Prepared, prepare, words
@@ -104,7 +105,9 @@ def submit(
         spec = replace(spec, inputs=again.to_message())
         view = session.registry.create(spec)
     record = Record(spec, session.store, session.namespace, kept, unders, session.registry.spec)
-    if not prepared.axes:  # whose members change nothing here
+    if prepared.axes:  # whose members change nothing here, but may write files
+        record.lineage = Lineage(files=prepared.lineage.files)
+    else:
         record.lineage = replace(prepared.lineage, places=prepared.lineage.places | {record.id})
         record.sets_up = prepared.analysis.sets_up
     record.gathered_before = len(session.gathered)

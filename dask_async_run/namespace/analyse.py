@@ -264,6 +264,7 @@ class _Cell:
 
     def prepare(self, statement: ast.stmt) -> list[Magic]:
         """Take the magics out of `statement`, and note what only its tree tells."""
+        self.effects.files.note([statement])  # magics included, which are taken out now
         rewritten = rewrite(statement)
         self.note(statement)
         self.dynamic |= rewritten.dynamic

@@ -17,6 +17,7 @@ from dask_async_run.namespace._operations import ATTRIBUTE, with_operations, wit
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.draws import used_of_random
+from dask_async_run.namespace.file_uses import FileUses
 from dask_async_run.namespace.functions import CHANGING, Function, functions_of
 
 _STREAMS = frozenset(
@@ -91,6 +92,7 @@ class Effects:
         Words of texts that are evaluated: ``df.query("a > @limit")``.
     random : set of str
         As of `used_of_random`.
+    files : FileUses
     """
 
     functions: list[Function] = field(default_factory=list)
@@ -101,6 +103,7 @@ class Effects:
     runs: bool = False
     spelled: set[str] = field(default_factory=set)
     random: set[str] = field(default_factory=set)
+    files: FileUses = field(default_factory=FileUses)
 
     def note(self, statement: ast.AST) -> None:
         """Add what a module-level statement defines and assigns."""

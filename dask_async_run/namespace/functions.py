@@ -17,6 +17,7 @@ from dask_async_run.namespace._class_state import of_class
 from dask_async_run.namespace._mutations import Changes, changes
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace.draws import used_of_random
+from dask_async_run.namespace.file_uses import FileUses, path_of
 
 _OWN_CHANGING = """
 normal uniform integers standard_normal poisson binomial exponential permutation random choice
@@ -66,6 +67,7 @@ class Function:
         What it answers moves on with each use: a generator, a closure that counts.
     random : frozenset of str
         As of `used_of_random`.
+    files : FileUses
     getter : bool
         It is a property: called by who reads an attribute.
     moves : bool
@@ -83,6 +85,7 @@ class Function:
     binds: frozenset[str]
     keeps: bool
     random: frozenset[str]
+    files: FileUses
     getter: bool = False
     moves: bool = False
     remembers: bool = False
@@ -151,10 +154,24 @@ def _function(
         frozenset(binds),
         keeps or _moves_inside(node, own),
         used_of_random(node.body),
+        _files(node),
         method and bool(_properties(node)),
         not around.isdisjoint(changed.names(CHANGING)),
         method and not _properties(node) <= {"property", "abstractproperty"},
     )
+
+
+def _files(node: ast.FunctionDef | ast.AsyncFunctionDef) -> FileUses:
+    found = FileUses()
+    found.note(node.body)
+    arguments = node.args
+    positional = [*arguments.posonlyargs, *arguments.args]
+    given = positional[len(positional) - len(arguments.defaults) :]
+    pairs = [*zip(given, arguments.defaults, strict=True)]
+    named = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
+    pairs += [(each, default) for each, default in named if default is not None]
+    found.defaults = {each.arg: path_of(default) for each, default in pairs}
+    return found
 
 
 def _assigned(node: ast.FunctionDef | ast.AsyncFunctionDef) -> set[str]:
@@ -213,6 +230,7 @@ def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterat
                 found.binds,
                 method.name == "__next__",
                 found.random,
+                found.files,
             )
 
 

@@ -273,6 +273,19 @@ QUEUES = {
         "seen, A.all[0] is a, A.all[1] is b",
         (2, True, True),
     ),
+    "files": (
+        [
+            "from pathlib import Path; import time; OUT = Path('out')",
+            "def save(text): time.sleep(0.3); OUT.mkdir(); (OUT / f'{text}.txt').write_text(text)",
+            "save('first')",
+            "seen = open('out/first.txt').read()",
+            "time.sleep(0.3); again = open('out/first.txt').read()",
+            "!echo second > out/first.txt",
+            "last = open('out/first.txt').read().strip()",
+        ],
+        "seen, again, last",
+        ("first", "first", "second"),
+    ),
 }
 
 
@@ -616,6 +629,20 @@ def test_a_cell_here_is_told_of_a_pending_name(kernel: RemoteKernel) -> None:
         do(kernel, "%config AsyncRun.pending = 'warn'")
         let_go(kernel, "go")
         do(kernel, "%async_gather slowmaker")
+
+
+@pytest.mark.contract(11)
+def test_a_cell_here_is_told_of_a_file_that_a_job_writes(kernel: RemoteKernel) -> None:
+    """While the job has not ended; not of the files that it reads."""
+    submit(kernel, "writer", WAIT.format("go") + "open('x.csv', 'w').write('1')")
+    told = shown(kernel.execute("open('x.csv')"))
+    assert "x.csv is to be written yet: writer" in told
+    assert "go is to" not in shown(kernel.execute("open('go')"))
+    assert "writer" not in shown(kernel.execute("open('y.csv')"))
+    let_go(kernel, "go")
+    do(kernel, "%async_wait writer")
+    assert "to be written" not in do(kernel, "open('x.csv').close()")
+    do(kernel, "%async_gather writer")
 
 
 @pytest.mark.contract(11)

@@ -56,3 +56,10 @@ def test_a_line_that_only_this_shell_knows_is_taken_as_it_knows_it(
     """An automagic, a macro; one with others beside it is Python."""
     assert code in as_typed(shell, cell)
     assert as_typed(shell, f"{cell}\n1") == f"{cell}\n1"
+
+
+def test_a_name_that_a_job_defines_is_no_magic(shell: Any) -> None:
+    """``save(x)`` is that function's call, though it is not here yet."""
+    assert "run_line_magic" in as_typed(shell, "save(x)")
+    assert as_typed(shell, "save(x)", lambda: {"save"}) == "save(x)"
+    assert "run_line_magic" in as_typed(shell, "cd x", lambda: {"save"})
