@@ -47,6 +47,8 @@ class Lineage:
     draws : bool
         It draws from the random numbers of ``random`` or numpy, from where they are here.
     files : FileNames
+    defaults : bool
+        Among its objects may be some that get an item when it is looked up (``defaultdict``).
     """
 
     effects: Effects = field(default_factory=Effects)
@@ -61,6 +63,18 @@ class Lineage:
     star: bool = False
     draws: bool = False
     files: FileNames = field(default_factory=FileNames)
+    defaults: bool = False
+
+    def may_default(self, name: str) -> bool:
+        """Whether one of its names may be, or hold, what gets an item when that is looked up.
+
+        What a library's function answers seldom is, or all that read a table would wait.
+        """
+        if not self.defaults or name in self.imported or name in self.effects.definitions:
+            return False
+        makers = self.effects.made.get(name)
+        own = {"defaultdict", *(function.name for function in self.functions)}
+        return not makers or any(each in own or each[:1].isupper() for each in makers)
 
 
 class Submitted(Protocol):

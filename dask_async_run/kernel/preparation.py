@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import types
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -123,7 +124,9 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     followed = further
     elsewhere = sorted(captured.elsewhere & pending.keys())
     parents = {record.id: record for name in elsewhere for record in pending[name].makers}
-    analysis, lineage = _with_what_it_calls(analysis, captured, followed, set(elsewhere), makers)
+    analysis, lineage = _with_what_it_calls(
+        analysis, code, captured, followed, set(elsewhere), makers
+    )
     if not options.independent:
         parents |= {record.id: record for record in jobs_setting_up(session)}
         if analysis.opaque:  # an earlier one may make its magic
@@ -232,6 +235,7 @@ def _with(wanted: Wanted, names: Collection[str]) -> Wanted:
 
 def _with_what_it_calls(
     analysis: Analysis,
+    code: str,
     captured: Captured,
     followed: Followed,
     elsewhere: set[str],
@@ -244,6 +248,7 @@ def _with_what_it_calls(
     known = elsewhere | captured.values.keys()
     changes: set[str] = set()
     binds: frozenset[str] = frozenset()
+    defaulting = _defaulting(captured, elsewhere, makers)
     if effects.runs:
         streams = {name for name, value in captured.values.items() if _moves(value)}
         plain = _plain(captured, makers)
@@ -251,6 +256,10 @@ def _with_what_it_calls(
         changes |= learned.names | (learned.operated - plain)
         used = analysis.reads.keys() | followed.needs | _read_by_code(captured)
         changes |= (followed.streams | streams | learned.moving) & used
+        if defaulting:
+            inserting = learn({*called, *effects.functions}, inserting=True)
+            looked_up = effects.changes.names(inserting.changing, plain)
+            changes |= (looked_up | inserting.names | inserting.operated) & defaulting
         changes &= known | analysis.binds
         binds = learned.binds
     analysis = replace(analysis, mutates=analysis.mutates | changes, binds=analysis.binds | binds)
@@ -276,7 +285,20 @@ def _with_what_it_calls(
             {*called, *effects.functions},
             captured.objects.values(),
         ),
+        bool(defaulting) or "defaultdict" in needs | words(code),
     )
+
+
+def _defaulting(
+    captured: Captured, elsewhere: Iterable[str], makers: Mapping[str, Sequence[Record]]
+) -> set[str]:
+    """Answer the names that may lead to what gets an item when that is looked up."""
+    found = {n for n in elsewhere if any(job.lineage.may_default(n) for job in makers[n])}
+    objects = captured.objects.values()
+    if any(issubclass(kind, defaultdict) for kind in set(map(type, objects))):
+        ids = {id(obj) for obj in objects if issubclass(type(obj), defaultdict)}
+        found |= {n for n in captured.values if not ids.isdisjoint(mutable_objects(captured, [n]))}
+    return found
 
 
 def _moves(value: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from dask_async_run.namespace._calls import Slot
+from dask_async_run.namespace._calls import RECEIVER, Slot
 from dask_async_run.namespace._mutations import Changes, changes
 from dask_async_run.namespace._operations import ATTRIBUTE, with_operations, without_operations
 from dask_async_run.namespace._rewrite import names_of
@@ -172,14 +172,23 @@ def _texts(tree: ast.AST) -> Iterator[str]:
             yield node.value
 
 
-def learn(functions: Iterable[Function]) -> Learned:
-    """Find out what functions do that may call one another."""
-    return _learn(frozenset(functions))
+def learn(functions: Iterable[Function], *, inserting: bool = False) -> Learned:
+    """Find out what functions do that may call one another.
+
+    Parameters
+    ----------
+    functions : iterable of Function
+    inserting : bool
+        What looks an item up changes its object: a ``defaultdict`` gets what is not there.
+    """
+    return _learn(frozenset(functions), inserting)
 
 
 @lru_cache(maxsize=64)  # one cell after the other calls the same ones
-def _learn(functions: frozenset[Function]) -> Learned:
+def _learn(functions: frozenset[Function], inserting: bool) -> Learned:
     changing = dict(CHANGING)
+    if inserting:
+        changing["__missing__"] = frozenset({RECEIVER})
     while True:
         before = with_operations(changing)
         for function in functions:

@@ -273,6 +273,17 @@ QUEUES = {
         "seen, A.all[0] is a, A.all[1] is b",
         (2, True, True),
     ),
+    "looking up what is not there": (
+        [
+            "from collections import defaultdict; import time; found = defaultdict(list)",
+            "def each(d): time.sleep(0.3); return [d[k] for k in 'ab']",
+            "lists = each(found)",
+            "time.sleep(0.3); both = found['c'], missing[0][1]",
+            "seen = list(found); other = list(missing[0])",
+        ],
+        "seen, list(found), other, dict(missing[0])",
+        (["a", "b", "c"], ["a", "b", "c"], [1], {1: 0}),
+    ),
     "files": (
         [
             "from pathlib import Path; import time; OUT = Path('out')",
@@ -310,6 +321,7 @@ def test_queued_cells_are_as_if_run_one_after_another(
         "    remembering.seen = seen\n"
         "    return remembering\n"
         "@memo\ndef square(x): return x * x\n"
+        "import collections; missing = [collections.defaultdict(int)]\n"
         "with open('other.py', 'w') as file: file.write('base = 6')",
     )
     for number, cell in enumerate(cells):
