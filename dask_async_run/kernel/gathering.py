@@ -208,7 +208,7 @@ class Gatherer:
             }
         if not only:
             if view.id not in session.gathered:
-                surroundings.merge(loaded.surroundings, session.shell)
+                self._merge_surroundings(view, record, loaded.surroundings)
             bring_back(session, record.spec, result, overwrite, view.label)
             self._done(view, record, loaded.out)
             record.settled = record.settled or not plan.conflicts
@@ -232,6 +232,30 @@ class Gatherer:
             raise _as_here(loaded.error, outputs, session.shell)
         if view.state != State.FINISHED:
             raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
+
+    def _merge_surroundings(
+        self, view: JobView, record: Record, changed: Mapping[str, Any]
+    ) -> None:
+        session = self._session
+        left = session.drawn.to_leave(record) & changed.keys()
+        kept = {name: value for name, value in changed.items() if name not in left}
+        surroundings.merge(kept, session.shell)
+        session.drawn.merge()
+        lines = []
+        if left and not record.lineage.seeds:
+            rows = " and ".join(sorted(left))
+            lines.append(
+                f"{view.label}: it drew random numbers, and so did cells here since it was "
+                f"submitted, or seeded them: {rows} is as those left it."
+            )
+        if same := session.drawn.note(record, changed, session.records, len(session.gathered)):
+            lines.append(
+                f"{view.label}: it drew the same random numbers as {same}, for they did not "
+                "build on one another. For others, seed them in the cell, give a random_state, or "
+                "gather first."
+            )
+        if lines:
+            print("\n".join(lines), file=sys.stderr)
 
     def _let_go(self) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.

@@ -46,6 +46,8 @@ class Lineage:
         Names of builtins may be among them, for it imports all that a module has.
     draws : bool
         It draws from the random numbers of ``random`` or numpy, from where they are here.
+    seeds : bool
+        It sets where these are.
     files : FileNames
     defaults : bool
         Among its objects may be some that get an item when it is looked up (``defaultdict``).
@@ -62,6 +64,7 @@ class Lineage:
     rebinds: bool = False
     star: bool = False
     draws: bool = False
+    seeds: bool = False
     files: FileNames = field(default_factory=FileNames)
     defaults: bool = False
 

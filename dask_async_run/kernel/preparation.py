@@ -248,6 +248,7 @@ def _with_what_it_calls(
     known = elsewhere | captured.values.keys()
     changes: set[str] = set()
     binds: frozenset[str] = frozenset()
+    random = _used_of_random(effects, {*called, *effects.functions})
     defaulting = _defaulting(captured, elsewhere, makers)
     if effects.runs:
         streams = {name for name, value in captured.values.items() if _moves(value)}
@@ -278,7 +279,8 @@ def _with_what_it_calls(
         analysis.dynamic or analysis.star or analysis.opaque,
         analysis.rebinds,
         analysis.star,
-        _draws(effects, {*called, *effects.functions}),
+        "draws" in random and "seeds" not in random,
+        "seeds" in random,
         files_of(
             analysis,
             captured.values,
@@ -319,10 +321,10 @@ def _plain(captured: Captured, makers: Mapping[str, Sequence[Record]]) -> set[st
     return found
 
 
-def _draws(effects: Effects, functions: Iterable[Function]) -> bool:
-    """Whether a cell draws random numbers from where they are in this kernel."""
+def _used_of_random(effects: Effects, functions: Iterable[Function]) -> set[str]:
+    """Answer what a cell does with the random numbers of this kernel, as of `used_of_random`."""
     used = effects.random.union(*(function.random for function in functions))
-    return effects.runs and "draws" in used and "seeds" not in used
+    return used if effects.runs else set()
 
 
 def _read_by_code(captured: Captured) -> frozenset[str]:

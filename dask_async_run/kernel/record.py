@@ -13,6 +13,7 @@ from typing import Any
 from dask_async_run.errors import FrameError
 from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
+from dask_async_run.kernel.drawing import States
 from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.axes import parameters
@@ -61,6 +62,10 @@ class Record:
         How many jobs had been gathered when it was submitted.
     sets_up : bool
         The cell does nothing but set what surrounds later ones, which wait for it.
+    rows : mapping of str to int
+        Where the rows of random numbers were here when it was submitted (`kernel.drawing`).
+    rows_left : dict of str to int
+        Where it left those that it drew from, once it was gathered.
     ended : JobView or None
         The job as it was when it had ended, once that was seen: only forgetting changes it.
     """
@@ -87,6 +92,8 @@ class Record:
         self.lineage = Lineage()
         self.gathered_before = 0
         self.sets_up = False
+        self.rows: States = {}
+        self.rows_left: dict[str, int] = {}
         self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace

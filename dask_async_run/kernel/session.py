@@ -30,6 +30,7 @@ from dask_async_run.errors import (
 from dask_async_run.folders import FRAMES, sees
 from dask_async_run.frames import FrameStore
 from dask_async_run.job import JobView, State
+from dask_async_run.kernel.drawing import Drawn
 from dask_async_run.kernel.names import resolve
 from dask_async_run.kernel.notebook import notebook_id
 from dask_async_run.kernel.record import Record
@@ -89,6 +90,7 @@ class Session:
     brought : dict of str to (float, Held)
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
+    drawn : Drawn
     """
 
     def __init__(
@@ -117,6 +119,7 @@ class Session:
         self.remains: dict[str, Remains] = {}
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
+        self.drawn = Drawn()
         self._silent_until = 0.0
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])

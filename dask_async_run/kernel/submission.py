@@ -27,6 +27,7 @@ from dask_async_run.job import JobSpec, JobView, Message, Payload
 from dask_async_run.kernel.building_on import to_build_on
 from dask_async_run.kernel.caching import cache_key
 from dask_async_run.kernel.cell_text import register_code
+from dask_async_run.kernel.drawing import states_here
 from dask_async_run.kernel.files import Outgoing
 from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.local_code import LARGEST, LocalCode
@@ -111,6 +112,7 @@ def submit(
         record.lineage = replace(prepared.lineage, places=prepared.lineage.places | {record.id})
         record.sets_up = prepared.analysis.sets_up
     record.gathered_before = len(session.gathered)
+    record.rows = states_here()
     session.records[spec.id] = record
     return record, view
 

@@ -50,6 +50,7 @@ from dask_async_run.surroundings.shell import (
 from dask_async_run.surroundings.versions import environment, note
 
 __all__ = [
+    "ROWS",
     "SAVERS",
     "STAND_IN",
     "changes",
@@ -66,6 +67,7 @@ __all__ = [
     "open_figures",
     "path_entries",
     "place",
+    "random_states",
     "read",
     "shows",
     "sources",
@@ -88,6 +90,16 @@ SAVERS: tuple[Saver, ...] = (
     HANDLERS,
     WARNINGS,
 )
+
+
+ROWS = ("random", "numpy.random")
+"""The savers of random numbers of which a process has one row."""
+
+
+def random_states() -> dict[str, Any]:
+    """Answer what `read` does of `ROWS`."""
+    found = {saver.name: saver.read(None) for saver in SAVERS if saver.name in ROWS}
+    return {name: state for name, state in found.items() if state is not None}
 
 
 def read(shell: Shell, early: bool) -> dict[str, Any]:

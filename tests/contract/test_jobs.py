@@ -346,6 +346,40 @@ def test_jobs_that_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -
     assert told not in submit(kernel, "three", "d = draw()")
 
 
+@pytest.mark.contract(7)
+def test_jobs_whose_libraries_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -> None:
+    """When they are gathered, for no code tells it; not where they build on one another."""
+    do(
+        kernel,
+        "import numpy as np, pandas as pd\n"
+        "np.random.seed(3); frame = pd.DataFrame({'a': range(9)})",
+    )
+    for name in "abc":
+        submit(kernel, name, f"{name} = frame.sample(3)")
+    submit(kernel, "d", "np.random.seed(5); d = frame.sample(3)")
+    submit(kernel, "e", "e = c.index, frame.sample(3)")
+    assert "random numbers" not in do(kernel, "%async_gather a")
+    assert "b: it drew the same random numbers as a" in do(kernel, "%async_gather b")
+    said = do(kernel, "%async_gather d e")
+    assert said.count("random numbers") == 1
+    assert "c: it drew the same random numbers as a" in said
+    assert value(kernel, "a.equals(b) and a.equals(c) and not a.equals(e[1])") is True
+    do(kernel, "np.random.seed(3)")
+    submit(kernel, "again", "again = frame.sample(3)")
+    assert "random numbers" not in do(kernel, "%async_gather again")
+    assert value(kernel, "a.equals(again)") is True
+
+
+@pytest.mark.contract(7, 19)
+def test_random_numbers_that_were_seeded_here_since_stay(kernel: RemoteKernel) -> None:
+    """As of any other state: what the notebook did after submission counts."""
+    do(kernel, "import random\nrandom.seed(3)")
+    submit(kernel, "drew", "x = random.random()")
+    do(kernel, "random.seed(4); expected = random.random(); random.seed(4)")
+    assert "random is as those left it" in do(kernel, "%async_gather drew")
+    assert value(kernel, "random.random() == expected") is True
+
+
 @pytest.mark.contract(12, 23)
 def test_how_things_are_shown_is_waited_for(kernel: RemoteKernel) -> None:
     """A formatter that a queued cell registers shows what the next one answers."""
