@@ -13,6 +13,7 @@ from copy import copy
 from typing import Any
 
 from dask_async_run.namespace import opaque
+from dask_async_run.namespace.charts import same_chart
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.kinds import ATOMS
@@ -83,6 +84,8 @@ class Comparison:
             return obj is copy
         if kind is opaque.PANDAS:
             return self._same_pandas(obj, copy)
+        if kind is opaque.CHART:
+            return same_chart(obj, copy)
         if kind is CONNECTION:
             # What was changed here since is not undone by changes made there.
             return self._alike(*({**kind.snapshot(each), "counts": None} for each in (obj, copy)))

@@ -19,6 +19,7 @@ from math import prod
 from typing import Any
 
 from dask_async_run.namespace import patches
+from dask_async_run.namespace.charts import CHART_PART, chart_kind, is_chart, is_part
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.indexes import INDEX, axes_of, is_index, keep_axes
@@ -460,6 +461,7 @@ RANDOM_STATE = _by_accessors(
 PLAIN_ARRAY = _by_accessors("array.array", lambda o: o[:], _put_array)
 
 TENSOR = tensor_kind(_fingerprint)
+CHART = chart_kind(_fingerprint)
 
 # -- everything else ------------------------------------------------------------------
 
@@ -561,6 +563,8 @@ def special_kind(obj: Any) -> Kind | None:
         return PANDAS
     if is_index(obj):
         return INDEX
+    if is_chart(cls):
+        return CHART_PART if is_part(obj) else CHART
     if cls in tensor_types() and is_dense(obj):
         return TENSOR
     return None

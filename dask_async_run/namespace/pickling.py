@@ -69,6 +69,7 @@ from dask_async_run.namespace import (
     weak,
 )
 from dask_async_run.namespace.callbacks import is_registry, reduce_registry
+from dask_async_run.namespace.charts import is_chart, reduce_chart
 from dask_async_run.namespace.containers import DICT_VIEWS
 from dask_async_run.namespace.elements import is_element, reduce_element
 from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
@@ -759,7 +760,9 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_finaliser(obj)
         elif making.remembers(obj):
             return making.reduce_without_memory(obj)
-        elif making.is_plotly_figure(obj):
+        elif is_chart(kind):
+            return reduce_chart(obj)
+        elif making.is_plotly_figure(obj):  # a widget
             return making.reduce_plotly_figure(obj)
         elif making.is_soup(obj):
             return making.reduce_soup(obj)
