@@ -155,9 +155,6 @@ def _set_class(cls: type, state: Any) -> Undo:
             elif name in vars(cls):
                 delattr(cls, name)
 
-    put(changed, deleted)
-    for kind in registered:  # for good: Python knows no way back
-        cls.register(kind)  # type: ignore[attr-defined]
     touched = [*changed, *deleted]
 
     def undo() -> None:
@@ -165,6 +162,13 @@ def _set_class(cls: type, state: Any) -> Undo:
             cls.__bases__ = inherited
         put({k: before[k] for k in touched if k in before}, [k for k in touched if k not in before])
 
+    try:
+        put(changed, deleted)
+    except BaseException:  # of a metaclass, for which it may be too late to go back, too
+        undo()
+        raise
+    for kind in registered:  # for good: Python knows no way back
+        cls.register(kind)  # type: ignore[attr-defined]
     return undo
 
 

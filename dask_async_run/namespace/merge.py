@@ -375,8 +375,13 @@ class Merger:
         Exception
             Whatever a user's ``__setstate__`` raises; nothing is changed then.
         """
-        apply_updates(plan.updates, self._resolve)
-        self._loaded.finish(plan.updates, self._resolve)
+        undo = apply_updates(plan.updates, self._resolve)
+        try:
+            self._loaded.finish(plan.updates, self._resolve)
+        except BaseException:
+            for step in reversed(undo):
+                step()
+            raise
         names = self._namespace
         moved = {n: (names.get(n, _MISSING), v) for n, v in plan.bind.items()}
         moved |= {n: (names.get(n, _MISSING), _MISSING) for n in plan.delete}

@@ -271,6 +271,48 @@ def test_other_base_classes_come_back(notebook: Notebook) -> None:
     assert notebook.here("b.who(), B.__bases__ == (D, A)") == ("D", True)
 
 
+@pytest.mark.contract(5, 18)
+def test_other_base_classes_go_where_the_merge_fails(notebook: Notebook) -> None:
+    """With the attributes that were set until then."""
+    notebook.here(
+        "class Meta(type):\n"
+        "    closed = False\n"
+        "    def __setattr__(cls, name, value):\n"
+        "        if Meta.closed and name == 'last': raise TypeError('no')\n"
+        "        super().__setattr__(name, value)\n"
+        "class A(metaclass=Meta): pass\n"
+        "class B(A): x = 1\n"
+        "class C(A): pass\n"
+    )
+    job = notebook.submit("B.__bases__ = (C,); B.x = 2; B.y = 3; B.last = 4")
+    notebook.here("type.__setattr__(Meta, 'closed', True)")
+    with pytest.raises(TypeError, match="no"):
+        job.gather()
+    assert notebook.here("B.__bases__ == (A,), B.x, 'y' in vars(B)") == (True, 1, False)
+
+
+@pytest.mark.contract(17, 18)
+def test_changes_go_where_keys_that_changed_cannot_be_put_in(notebook: Notebook) -> None:
+    """A notebook's own ``__hash__`` is called last."""
+    notebook.here(
+        "class K:\n"
+        "    open = True\n"
+        "    def __init__(self, n): self.n = n\n"
+        "    def __eq__(self, other): return self.n == other.n\n"
+        "    def __hash__(self):\n"
+        "        if not K.open and self.n == 2: raise ValueError('shut')\n"
+        "        return self.n\n"
+        "k = K(1); d = {k: 1}; rows = [0]"
+    )
+    job = notebook.submit("rows.append(1); k.n = 2; new = {k: 2}")
+    job.run()
+    notebook.here("K.open = False")
+    with pytest.raises(ValueError, match="shut"):
+        job.gather()
+    notebook.here("K.open = True")
+    assert notebook.here("rows, k.n, len(d)") == ([0], 1, 1)
+
+
 @pytest.mark.contract(5)
 def test_a_librarys_class_whose_module_nobody_has_imported(
     notebook: Notebook, monkeypatch: pytest.MonkeyPatch
