@@ -15,9 +15,11 @@ from typing import Any
 from dask_async_run.namespace import opaque
 from dask_async_run.namespace.charts import same_chart
 from dask_async_run.namespace.classify import kind_of
+from dask_async_run.namespace.containers import IMMUTABLE, LEAF
 from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.kinds import ATOMS
 
+_UNCHANGEABLE = (None, LEAF, *IMMUTABLE.values())
 _Objects = Mapping[int, Any]
 """By memo index."""
 
@@ -76,6 +78,7 @@ class Comparison:
     def __init__(self, mine: Mapping[int, int], sent: Mapping[int, int]) -> None:
         self._mine = mine
         self._sent = sent
+        self._here = frozenset(mine.values())
 
     def own_state(self, obj: Any, copy: Any) -> bool:
         """Whether an object's own state equals that of its copy."""
@@ -90,7 +93,7 @@ class Comparison:
             # What was changed here since is not undone by changes made there.
             return self._alike(*({**kind.snapshot(each), "counts": None} for each in (obj, copy)))
         if self._alike(kind.snapshot(obj), kind.snapshot(copy)):
-            return True
+            return type(obj) not in (list, dict) or not self._has_others(obj, copy)
         return kind in opaque.BY_FINGERPRINT and opaque.same_after_a_trip(obj, copy)
 
     def _alike(self, one: Any, other: Any) -> bool:
@@ -113,6 +116,20 @@ class Comparison:
             return bool(one == other) or opaque.same_fingerprint(one, other)
         except Exception:  # noqa: BLE001 - a user's __eq__ may raise, or answer an array
             return opaque.same_fingerprint(one, other)
+
+    def _has_others(self, one: Any, other: Any) -> bool:
+        """Whether a list or dict that is alike has got another object that can be changed apart.
+
+        Where it is, one was sent that is still here. Lists and dicts are sent item by item; of what
+        else has a state, a part may be made anew to be sent.
+        """
+        mine, sent = (list(each.values() if type(each) is dict else each) for each in (one, other))
+        places = [*map(self._mine.get, map(id, mine))]
+        others = [*map(self._sent.get, map(id, sent))]
+        return places != others and any(
+            place is None and there in self._here and kind_of(item) not in _UNCHANGEABLE
+            for place, there, item in zip(places, others, mine, strict=True)
+        )
 
     def _same_row(self, one: Collection[Any], other: Collection[Any]) -> bool:
         if len(one) != len(other):
