@@ -34,7 +34,8 @@ from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
-from dask_async_run.namespace.generators import is_replaced
+from dask_async_run.namespace.generators import is_replaced, is_replacement
+from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Held, Merger, Plan, held_weakly
 from dask_async_run.namespace.pickling import NamespaceUnpickler
@@ -212,7 +213,8 @@ class Gatherer:
             bring_back(session, record.spec, result, overwrite, view.label)
             self._done(view, record, loaded.out)
             record.settled = record.settled or not plan.conflicts
-        _report(view, plan, result, self._noticeable(loaded.notes, plan, moved), loaded, only)
+        notes = self._noticeable(loaded.notes, plan, moved)
+        _report(view, plan, result, notes, self._left_behind(record, plan), loaded, only)
         if view.state == State.TIMED_OUT or (
             view.state == State.FAILED
             and view.reason
@@ -293,6 +295,14 @@ class Gatherer:
             )
 
         return {n: why for n, why in notes.items() if n in plan.bind and somebody_has(moved[n])}
+
+    def _left_behind(self, record: Record, plan: Plan) -> list[str]:
+        """Answer the names that still mean generators in whose place are others now."""
+        resolve = record.resolver(self._session.records)
+        replaced = [resolve(token) for token, _, state in plan.updates if is_replacement(state)]
+        olds = set(map(id, replaced))
+        values = self._session.namespace.items() if replaced else ()
+        return sorted(n for n, value in values if id(value) in olds and not is_hidden(n))
 
     def _is_changed_by_others(self, record: Record, token: Any) -> bool:
         """Whether jobs that one does not build on have changed an object that it changes."""
@@ -465,6 +475,7 @@ def _report(
     plan: Plan,
     result: JobResult,
     notes: Mapping[str, str],
+    left_behind: Sequence[str],
     loaded: Loaded,
     only: Iterable[str],
 ) -> None:
@@ -488,6 +499,11 @@ def _report(
         )
     for name, why in notes.items():
         lines.append(f"{view.label}: {name} is a new object now: {why}.")
+    if left_behind:
+        lines.append(
+            f"{view.label}: {', '.join(left_behind)}: the cell moved a generator on that it had "
+            "from elsewhere, where there is a new one now; this is the one as it was before."
+        )
     for what in loaded.late_ends:
         lines.append(
             f"{view.label}: {what} was still there in the cell: what happens when it goes "

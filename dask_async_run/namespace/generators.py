@@ -208,6 +208,11 @@ def keep_from_ending(copies: Iterable[Any], used: bool) -> None:
             _replaced.append(obj)
 
 
+def is_replacement(state: Any) -> bool:
+    """Whether a state says that a generator has another one in its place."""
+    return isinstance(state, str) and state == REPLACED
+
+
 def is_replaced(referrer: Any) -> bool:
     """Whether it is through `referrer` that replaced generators are kept from ending."""
     return referrer is _replaced
