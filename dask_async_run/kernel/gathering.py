@@ -44,6 +44,7 @@ from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
+from dask_async_run.surroundings import RELOADED
 
 _NAMED = 8
 """How many names of a cell that was stopped are listed."""
@@ -171,6 +172,8 @@ class Gatherer:
         try:
             with surroundings.undrawn():  # what the cell showed is in its output
                 loaded = record.load(result, session.records, only)
+                if RELOADED.name in loaded.surroundings and not only:
+                    loaded = self._reload(record, loaded, result)
             merger = Merger(
                 loaded,
                 session.namespace,
@@ -234,6 +237,22 @@ class Gatherer:
             raise _as_here(loaded.error, outputs, session.shell)
         if view.state != State.FINISHED:
             raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
+
+    def _reload(self, record: Record, loaded: Loaded, result: JobResult) -> Loaded:
+        """Load modules anew that a cell did, and its result after that: it has their new parts."""
+        names = loaded.surroundings[RELOADED.name]
+        if record.id not in self._session.gathered:
+            kept = record.kept
+            unchanged = kept.modules(names) if kept is not None else []
+            rows = surroundings.random_states()
+            surroundings.merge({RELOADED.name: names}, self._session.shell)
+            surroundings.write(rows, self._session.shell)  # what a module draws was drawn there
+            if kept is not None:
+                kept.renew(unchanged)
+            record.loaded = None
+            loaded = record.load(result, self._session.records)
+        del loaded.surroundings[RELOADED.name]
+        return loaded
 
     def _merge_surroundings(
         self, view: JobView, record: Record, changed: Mapping[str, Any]

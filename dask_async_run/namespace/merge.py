@@ -230,6 +230,21 @@ class Kept:
         kind, snapshot = self._snapshots[index]
         return kind.unchanged(self.object(index), snapshot)
 
+    def modules(self, names: Collection[str]) -> list[int]:
+        """Answer the memo indices of some modules that are as at submission."""
+        found = ((index, self.object(index)) for index in self._snapshots)
+        return [
+            index
+            for index, obj in found
+            if type(obj) is ModuleType and obj.__name__ in names and self.unchanged(index)
+        ]
+
+    def renew(self, indices: Iterable[int]) -> None:
+        """Note that objects are now as they were at submission, whatever happened since."""
+        for index in indices:
+            kind, _ = self._snapshots[index]
+            self._snapshots[index] = kind, kind.snapshot(self.object(index))
+
     def indices(self) -> dict[int, int]:
         """Answer ``id`` of the objects that are still here to their memo index."""
         return {id(obj): index for index, obj in self.objects().items()}

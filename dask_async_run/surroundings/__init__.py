@@ -31,7 +31,13 @@ from dask_async_run.surroundings.hooks import HOOKS
 from dask_async_run.surroundings.libraries import LIBRARIES
 from dask_async_run.surroundings.logs import HANDLERS, LEVELS, handlers_in
 from dask_async_run.surroundings.patches import PATCHES, mentioned
-from dask_async_run.surroundings.process import PROCESS, WARNINGS, path_entries, working_folder
+from dask_async_run.surroundings.process import (
+    PROCESS,
+    RELOADED,
+    WARNINGS,
+    path_entries,
+    working_folder,
+)
 from dask_async_run.surroundings.saver import Saver, Shell
 from dask_async_run.surroundings.settings import SETTINGS
 from dask_async_run.surroundings.shell import (
@@ -50,6 +56,7 @@ from dask_async_run.surroundings.shell import (
 from dask_async_run.surroundings.versions import environment, note
 
 __all__ = [
+    "RELOADED",
     "ROWS",
     "SAVERS",
     "STAND_IN",
@@ -229,6 +236,7 @@ def inherit(
             for saver in SAVERS
             if saver.early is early
             and saver.name in changed
+            and saver is not RELOADED  # here they were imported after that cell had run
             and (
                 saver.piecemeal
                 or saver.name not in own

@@ -229,6 +229,17 @@ def _reload(names: list[str], shell: Shell) -> None:
                 importlib.reload(sys.modules[name])
 
 
+RELOADED = Saver(
+    "reloaded modules",
+    False,
+    lambda shell: None,
+    _reload,
+    state=_loaded,
+    difference=_reloaded,
+    piecemeal=True,
+)
+"""Brought in before all else: functions and classes go by name, and values are put in after it."""
+
 PROCESS: tuple[Saver, ...] = (
     Saver("folder", True, _read_folder, _write_folder),
     Saver(
@@ -260,15 +271,7 @@ PROCESS: tuple[Saver, ...] = (
         lambda shell: sys.getrecursionlimit(),
         lambda limit, shell: sys.setrecursionlimit(limit),
     ),
-    Saver(
-        "reloaded modules",
-        False,
-        lambda shell: None,
-        _reload,
-        state=_loaded,
-        difference=_reloaded,
-        piecemeal=True,
-    ),
+    RELOADED,
     Saver("random", False, _read_random, _write_random),
 )
 WARNINGS = Saver("warnings", False, _read_filters, _write_filters)
