@@ -19,6 +19,7 @@ from math import prod
 from typing import Any
 
 from dask_async_run.namespace import patches
+from dask_async_run.namespace.blocks import memory_of, show_what_was_written, written_in_place
 from dask_async_run.namespace.charts import CHART_PART, chart_kind, is_chart, is_part
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
@@ -381,17 +382,29 @@ def _set_pandas(obj: Any, state: Any) -> Undo:
         metadata = {n: getattr(of, n, None) for n in of._metadata}
         return of._mgr, of.attrs, metadata, own_attributes(of)
 
+    state, written = state if isinstance(state, tuple) else (state, ())  # of earlier versions
     if type(obj) is not type(state):
         raise NotInPlace("its type is another one here")
     old = parts(obj)
+    undo = show_what_was_written(obj._mgr, state._mgr, written)
     put(*parts(state))
-    return lambda: put(*old)
+
+    def back() -> None:
+        undo()
+        put(*old)
+
+    return back
+
+
+def _pandas_snapshot(obj: Any) -> Any:
+    return _fingerprint(obj), memory_of(obj._mgr)
 
 
 def _pandas_state(obj: Any, snapshot: Any) -> Any:
+    written = () if snapshot is None else written_in_place(obj._mgr, snapshot[1])
     copy = keep_axes(with_own_attributes(obj.copy(deep=False), obj), obj)
     object.__setattr__(copy, "_attrs", obj.attrs)  # the very dict, and not a copy
-    return copy
+    return copy, written
 
 
 def _pandas_children(obj: Any) -> list[Any]:
@@ -408,8 +421,8 @@ def _pandas_children(obj: Any) -> list[Any]:
 PANDAS = Kind(
     "pandas",
     _pandas_children,
-    _fingerprint,
-    _equal,
+    _pandas_snapshot,
+    lambda o, s: _equal(o, s[0]),
     _pandas_state,
     _set_pandas,
 )

@@ -1,0 +1,83 @@
+"""The memory of pandas objects, which arrays may show (``df.values``).
+
+A frame that a cell changed gets the memory that came back, as a rule. Where the cell wrote to the
+memory that there was (``df.loc[0, "a"] = 9``), and an array shows that here, it is written to.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dask_async_run.namespace.kinds import Undo
+from dask_async_run.namespace.sharing import SharedMemory
+
+_OWN = 3
+"""References to memory that a block alone has, as `_is_shown` sees it."""
+
+
+def _blocks(manager: Any) -> Sequence[Any]:
+    return getattr(manager, "blocks", ())
+
+
+def _is_array(values: Any) -> bool:
+    return type(values) is sys.modules["numpy"].ndarray and not values.dtype.hasobject
+
+
+def memory_of(manager: Any) -> list[Any]:
+    """Answer the arrays that a pandas object keeps its numbers in."""
+    return [block.values if _is_array(block.values) else None for block in _blocks(manager)]
+
+
+def written_in_place(manager: Any, before: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+    """Answer the numbers that arrays had before which are still there, and those that they have."""
+    now = {id(values): n for n, values in enumerate(memory_of(manager)) if values is not None}
+    return tuple((n, now[id(values)]) for n, values in enumerate(before) if id(values) in now)
+
+
+def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, int]]) -> Undo:
+    """Have what shows the memory of a pandas object show what a cell wrote to it.
+
+    Parameters
+    ----------
+    manager, new : manager of blocks
+        What it has, and what it will have: arrays that somebody sees are kept.
+    written : iterable of (int, int)
+        Arrays that the cell wrote to, or left alone; as of `written_in_place`.
+    """
+    mine, its = list(_blocks(manager)), list(_blocks(new))
+    kept: list[tuple[Any, Any]] = []
+    for was, now in written:
+        if was >= len(mine) or now >= len(its) or not _fits(mine[was], its[now]):
+            continue
+        if _is_shown(mine[was]):
+            values = mine[was].values
+            kept.append((values, values.copy()))
+            values[...] = its[now].values
+            its[now] = its[now].make_block_same_class(values)
+    if kept:
+        new.blocks = tuple(its)
+
+    def undo() -> None:
+        for values, before in kept:
+            values[...] = before
+
+    return undo
+
+
+def _fits(mine: Any, its: Any) -> bool:
+    one, other = mine.values, its.values
+    return (
+        _is_array(one)
+        and type(other) is type(one)
+        and (one.dtype, one.shape) == (other.dtype, other.shape)
+        and one.flags.writeable
+        and not mine.refs.has_reference()  # another frame's: pandas would have made a copy
+    )
+
+
+def _is_shown(block: Any) -> bool:
+    """Whether somebody has an array on a block's memory."""
+    root = SharedMemory.root(block.values)
+    return sys.getrefcount(root) > _OWN
