@@ -111,6 +111,8 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     makers = {name: made.makers for name, made in pending.items()}
     evaluated = analysis.weak if analysis.dynamic or analysis.opaque else analysis.effects.spelled
     asked = analysis.reads.keys() | (evaluated & pending.keys())
+    if analysis.lists:
+        asked |= pending.keys()
     followed = follow(asked, makers)
     while True:
         captured = _capture(session, _with(wanted, followed.names))
@@ -286,6 +288,7 @@ def _with_what_it_calls(
             captured.values,
             {*called, *effects.functions},
             captured.objects.values(),
+            {n for n in elsewhere if any(n in job.lineage.imported for job in makers[n])},
         ),
         bool(defaulting) or "defaultdict" in needs | words(code),
     )

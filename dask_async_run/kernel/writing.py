@@ -26,6 +26,7 @@ def files_of(
     values: Mapping[str, Any],
     functions: Iterable[Function],
     objects: Collection[Any],
+    imported: Collection[str] = (),
 ) -> FileNames:
     """Answer the files that a cell may read and write.
 
@@ -38,6 +39,8 @@ def files_of(
         Those that it may call.
     objects : collection of object
         Among which an attribute is looked for that a file is named by.
+    imported : collection of str
+        Names that pending jobs import.
     """
     if not analysis.effects.runs:
         return FileNames()
@@ -50,7 +53,12 @@ def files_of(
 
     folder = str(surroundings.working_folder() or "")
     finder = FileFinder(values, functions, attributes, folder)
-    modules = [name for name in analysis.imports if _may_be_beside(name, folder)]
+    # A module's file is read by who imports it, and with `%autoreload` by who uses it.
+    named = (name for name in analysis.reads if name in imported)
+    used = (values[name] for name in analysis.reads if name in values)
+    loaded = (value.__name__ for value in used if type(value) is types.ModuleType)
+    found = dict.fromkeys((*analysis.imports, *named, *loaded))
+    modules = [name.replace(".", "/") for name in found if _may_be_beside(name, folder)]
     return finder.find(analysis.effects.files, modules)
 
 

@@ -41,6 +41,7 @@ _EVERYTHING = set(
     run edit ed who whos who_ls psearch reset reset_selective rerun recall rep
     """.split()
 )
+_LISTING = {"who", "whos", "who_ls", "psearch"}
 _RUNNING = {"run", "rerun", "recall", "rep", "edit", "ed"}
 _INFO = {"pinfo", "pinfo2", "pdef", "pdoc", "psource", "pfile", "page"}
 # IPython leaves the lines of these as they are (`no_var_expand`).
@@ -94,6 +95,8 @@ class Effect:
         It binds all that a module exports.
     runs : bool
         It runs code that is not known here.
+    lists : bool
+        It says which names there are.
     """
 
     codes: tuple[Code, ...] = ()
@@ -106,6 +109,7 @@ class Effect:
     opaque: bool = False
     star: bool = False
     runs: bool = False
+    lists: bool = False
 
 
 def magic_effect(name: str, line: str, body: str | None = None) -> Effect:
@@ -116,7 +120,8 @@ def magic_effect(name: str, line: str, body: str | None = None) -> Effect:
     if name in _INERT or name in _TEXTS:
         return Effect(expressions=expanded)
     if name in _EVERYTHING:
-        return Effect(expressions=expanded, dynamic=True, runs=name in _RUNNING)
+        lists = name in _LISTING
+        return Effect(expressions=expanded, dynamic=True, runs=name in _RUNNING, lists=lists)
     if name in _INFO:
         return Effect(expressions=expanded, texts=(line,)) if body else _info(line, expanded)
     if name in _SCRIPTS:

@@ -52,12 +52,15 @@ class Rewritten:
         not a literal).
     star : bool
         It has a star import.
+    lists : bool
+        It asks which names there are.
     """
 
     statement: ast.stmt
     magics: list[Magic]
     dynamic: bool
     star: bool
+    lists: bool
 
 
 def names_of(tree: ast.AST) -> set[str]:
@@ -82,7 +85,7 @@ def rewrite(statement: ast.stmt) -> Rewritten:
     """Take the magics out of a module-level statement."""
     rewriter = _Rewriter(getattr(statement, "value", None))
     rewriter.visit(statement)
-    return Rewritten(statement, rewriter.magics, rewriter.dynamic, rewriter.star)
+    return Rewritten(statement, rewriter.magics, rewriter.dynamic, rewriter.star, rewriter.lists)
 
 
 @dataclass(slots=True)
@@ -94,6 +97,7 @@ class _Rewriter(ast.NodeTransformer):
     """Those around the node that is visited, the outermost first."""
     dynamic: bool = False
     star: bool = False
+    lists: bool = False
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         return self._function(node)
@@ -136,6 +140,7 @@ class _Rewriter(ast.NodeTransformer):
                 return Effect(expressions=(texts[0],))
             case ast.Name(id=name) if name in _ALL_OF_SCOPE and not (node.args or node.keywords):
                 self.dynamic |= not self.functions
+                self.lists |= not self.functions
             case ast.Attribute(attr="run_line_magic" | "run_cell_magic" | "magic" as attr):
                 if attr == "magic" and literal and len(texts) == 1:
                     name, _, line = texts[0].lstrip("% ").partition(" ")

@@ -76,6 +76,8 @@ class Analysis:
     dynamic : bool
         It may reach any name without mentioning it: ``globals()``, ``exec``,
         ``eval`` of something that is no literal, ``%run``.
+    lists : bool
+        It asks which names there are: ``%who``, ``dir()``.
     rebinds : bool
         It runs code that is not known here and may bind any name anew: ``%run``, ``exec``.
     star : bool
@@ -107,6 +109,7 @@ class Analysis:
     awaits: bool
     opaque: bool
     unpickles: bool
+    lists: bool = False
     effects: Effects = field(default_factory=Effects)
 
 
@@ -215,6 +218,7 @@ class _Cell:
     rebinds: bool = False
     star: bool = False
     opaque: bool = False
+    lists: bool = False
 
     def check(self, tree: ast.Module) -> CodeType:
         """Compile the whole, for the errors that only the whole shows."""
@@ -269,6 +273,7 @@ class _Cell:
         self.note(statement)
         self.dynamic |= rewritten.dynamic
         self.star |= rewritten.star
+        self.lists |= rewritten.lists
         return rewritten.magics
 
     def note(self, tree: ast.AST) -> None:
@@ -345,6 +350,7 @@ class _Cell:
         self.weak |= words(effect.texts)
         self.dynamic |= effect.dynamic
         self.rebinds |= effect.runs
+        self.lists |= effect.lists
         self.opaque |= effect.opaque
         self.star |= effect.star
         return State(state.past | effect.binds) if effect.certain else state
@@ -427,5 +433,6 @@ class _Cell:
             awaits=awaits,
             opaque=self.opaque,
             unpickles=found.unpickles,
+            lists=self.lists,
             effects=self.effects,
         )

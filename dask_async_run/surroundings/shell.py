@@ -25,7 +25,11 @@ def _write_precision(values: Any, shell: Shell) -> None:
     if shell is None:
         return
     plain = shell.display_formatter.formatters["text/plain"]
+    numpy = sys.modules.get("numpy")
+    options = numpy.get_printoptions() if numpy is not None else {}
     plain.float_precision, plain.float_format = values[0], values[1]
+    if numpy is not None:  # whose precision that sets, too: it has a saver of its own
+        numpy.set_printoptions(precision=options["precision"])
     plain.pprint, plain.max_seq_length = values[2], values[3]
 
 

@@ -273,6 +273,11 @@ QUEUES = {
         "seen, A.all[0] is a, A.all[1] is b",
         (2, True, True),
     ),
+    "which names there are": (
+        ["base = 5", "made = 2", "import collections as c", "%who_ls int", "seen = sorted(_)"],
+        "[n for n in seen if n in ('base', 'made')]",
+        ["base", "made"],
+    ),
     "looking up what is not there": (
         [
             "from collections import defaultdict; import time; found = defaultdict(list)",

@@ -335,9 +335,25 @@ def test_cell(case: Case) -> None:
 
 
 def test_fields() -> None:
-    """The table looks at every field that there is; four have tables of their own."""
-    elsewhere = {"imported", "rebinds", "sets_up", "effects"}
+    """The table looks at every field that there is; five have tables of their own."""
+    elsewhere = {"imported", "rebinds", "lists", "sets_up", "effects"}
     assert {f.name for f in fields(Analysis)} - elsewhere <= {f.name for f in fields(Case)}
+
+
+@pytest.mark.parametrize(
+    ("source", "lists"),
+    [
+        ("%who", True),
+        ("names = dir()", True),
+        ("for name in list(vars()): print(name)", True),
+        ("dir(x)", False),
+        ("def f(): return dir()", False),
+        ("%run a.py", False),
+    ],
+)
+def test_which_cells_ask_for_all_names(source: str, lists: bool) -> None:
+    """They wait for all jobs that bind any."""
+    assert analyse(transform(source), transform).lists is lists
 
 
 @pytest.mark.parametrize(
