@@ -80,8 +80,12 @@ def _sets(statement: ast.stmt) -> bool | None:
             | ast.Expr(value=ast.Constant())
         ):
             return False
+        case ast.Expr(value=ast.Call(func=ast.Name(id="print" | "display")) as call):
+            return None if _calls([*call.args, *call.keywords]) else False
         case ast.Expr(value=ast.Call() as call):
             return _is_setting(call) or None
+        case ast.Expr(value=value):  # `np.__version__`
+            return None if _calls([value]) else False
         case ast.Assign(targets=targets, value=value):
             pass
         case ast.AnnAssign(target=target, value=ast.expr() as value):
@@ -94,7 +98,12 @@ def _sets(statement: ast.stmt) -> bool | None:
         return True
     if isinstance(value, ast.Call) and _is_setting(value):
         return True
-    return None if any(isinstance(part, ast.Call) for part in ast.walk(value)) else False
+    return None if _calls([value]) else False
+
+
+def _calls(trees: Iterable[ast.AST]) -> bool:
+    slow = ast.Call | ast.Await
+    return any(isinstance(part, slow) for tree in trees for part in ast.walk(tree))
 
 
 def _is_setting(call: ast.Call) -> bool:

@@ -412,6 +412,7 @@ def test_what_only_imports_bind(source: str, imported: dict[str, tuple[str, str]
         "%matplotlib inline\n%precision 3",
         "%cd ..",
         "sys.setrecursionlimit(10 ** 6)",
+        "import numpy as np\nnp.random.seed(1)\nprint('numpy', np.__version__); np.__version__",
     ],
 )
 def test_cell_that_sets_things_up(cell: str) -> None:
@@ -430,6 +431,8 @@ def test_cell_that_sets_things_up(cell: str) -> None:
         "random.seed(1)\nfor i in range(3): pass",
         "random.seed(1)\nrandom.random()",
         "random.seed(1)\nif slow(): pass",
+        "random.seed(1)\nprint(slow())",
+        "random.seed(1)\nawait slow",
         "random.seed(1)\nrows = [f(x) for x in xs]",
         "with pd.option_context('display.precision', 2): print(df)",
         "def f():\n  random.seed(1)",
