@@ -21,6 +21,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from dask_async_run import surroundings
+from dask_async_run.advice import advice
 from dask_async_run.errors import FrameError, ServerError
 from dask_async_run.frames import payload_of
 from dask_async_run.job import JobSpec, JobView, Message, Payload
@@ -262,5 +263,6 @@ def _stored(
     except OSError as error:
         raise ServerError(
             f"the cell's inputs cannot be stored in {session.state_folder}: "
-            f"{error.strerror or error}. Nothing was submitted. Is there space left?"
+            f"{error.strerror or error}. Nothing was submitted. "
+            f"{advice(error, session.state_folder)}"
         ) from error

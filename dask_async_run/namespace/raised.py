@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
+
+_UNINTERRUPTED = ContextVar("uninterrupted", default=False)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Say that no signal raises ``KeyboardInterrupt`` in the block: who does is an object."""
+    token = _UNINTERRUPTED.set(True)
+    try:
+        yield
+    finally:
+        _UNINTERRUPTED.reset(token)
 
 
 class as_exceptions:  # noqa: N801 - used as contextlib's functions are, without their frames
@@ -10,7 +25,7 @@ class as_exceptions:  # noqa: N801 - used as contextlib's functions are, without
 
     ``SystemExit``, pytest's ``Failed`` and the ``PanicException`` of libraries in Rust are none,
     and would end who asks what is wrong with an object: a process that holds a cell's result. An
-    interrupt stays what it is.
+    interrupt stays what it is, where there can be one (see `uninterrupted`).
     """
 
     def __enter__(self) -> None:
@@ -22,7 +37,9 @@ class as_exceptions:  # noqa: N801 - used as contextlib's functions are, without
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None or issubclass(kind, (Exception, KeyboardInterrupt)):
+        if kind is None or issubclass(kind, Exception):
+            return
+        if issubclass(kind, KeyboardInterrupt) and not _UNINTERRUPTED.get():
             return
         try:
             text = str(error)

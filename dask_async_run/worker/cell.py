@@ -24,6 +24,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from dask_async_run.content import alone
 from dask_async_run.job import JobSpec, Message, State
+from dask_async_run.namespace.raised import uninterrupted
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.worker import inside, payloads, processes, running, script
@@ -130,7 +131,8 @@ class _Cell:
         channel = self._channel
         try:
             known = remains.surroundings if remains is not None else {}
-            self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell, known)
+            with uninterrupted():  # see `Interrupts`
+                self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell, known)
         except NotLoadedError as failure:
             return lost_inputs(self._shell, channel, failure.__cause__, failure.lost)
         except Exception as failure:  # noqa: BLE001 - a missing module, frames that are damaged
@@ -220,10 +222,10 @@ def _collect(
         error = None
     ename, evalue = error_text(error)
     try:
-        result, changes = payloads.collect(inputs, spec, shell, error, keep)
-    except BaseException as failure:  # noqa: BLE001 - no space left; a user's __reduce__, who may
-        # raise KeyboardInterrupt: nobody else does here, see `Interrupts`.
-        return lost_result(failure, ename, evalue), {}
+        with uninterrupted():
+            result, changes = payloads.collect(inputs, spec, shell, error, keep)
+    except BaseException as failure:  # noqa: BLE001 - no space left, whatever a user's object raises
+        return lost_result(failure, ename, evalue, inputs.store.folder.parent), {}
     full = {
         name: said
         for name, why in sorted(result.failed.items())

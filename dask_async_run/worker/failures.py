@@ -9,6 +9,7 @@ from types import FrameType, TracebackType
 
 from IPython.core.interactiveshell import InteractiveShell
 
+from dask_async_run.advice import advice
 from dask_async_run.job import JobResult, Message, State
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
@@ -77,13 +78,16 @@ def traceback_to(frame: FrameType | None) -> TracebackType | None:
     return traceback
 
 
-def lost_result(failure: BaseException, ename: str, evalue: str) -> Message:
+def lost_result(failure: BaseException, ename: str, evalue: str, folder: Path) -> Message:
     """Say why a result could not be saved, and answer the end of its cell.
 
-    `ename` and `evalue` are those of the exception that had ended the cell, or empty.
+    `ename` and `evalue` are those of the exception that had ended the cell, or empty; `folder` is
+    where the result was to be.
     """
     name, text = error_text(failure)
     why = f"its result could not be saved: {name}: {text}".rstrip(": ")
+    if isinstance(failure, OSError):
+        why = f"{why}. {advice(failure, folder)}".rstrip(".")
     print(f"The cell has run, but {why}", file=sys.stderr)
     result = JobResult(ename=ename or name, evalue=evalue or text)
     return {

@@ -10,11 +10,13 @@ from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from distributed import Worker, get_worker, secede
 from distributed.core import Status
 
+from dask_async_run.advice import advice
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, Message, Payload, State
 from dask_async_run.registry import Claim, Registry
@@ -66,7 +68,10 @@ def run_cell(job: str) -> Message:
             ending = _supervise(worker, host, sink, claim, cancellation, afterwards)
         except Exception as error:
             logger.exception("job %s cannot be run", job)
-            ending = Ending(State.LOST, f"its worker could not run it: {error}")
+            why = f"its worker could not run it: {error}"
+            if isinstance(error, OSError):
+                why = f"{why}. {advice(error, _folder(host))}"
+            ending = Ending(State.LOST, why)
         reply = _answer(
             worker,
             registry.finish(
@@ -151,6 +156,12 @@ def _claim(
         return advance.claim
     _awaited(worker, advance.returned)
     return _answer(worker, registry.claim(job, *asks, advance.token))
+
+
+def _folder(host: CellHost) -> Path:
+    """Answer where a worker's cells have their files."""
+    around = host.surroundings
+    return around.frames.store.folder.parent if around is not None else Path(tempfile.gettempdir())
 
 
 def _supervise(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import array
+import errno
 import json
 import os
 import socket
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
+
+from dask_async_run.advice import too_many_files
 
 _FDS = 5
 
@@ -46,10 +49,16 @@ def send_request(sock: socket.socket, request: dict[str, Any], fds: CellFds | No
 
 
 def receive_request(sock: socket.socket) -> tuple[dict[str, Any], CellFds | None] | None:
-    """Wait for a request; None when the worker is gone."""
+    """Wait for a request; None when the worker is gone.
+
+    Raises
+    ------
+    OSError
+        This process has as many files open as it may: those of the request are lost.
+    """
     fds = array.array("i")
     # Descriptors come with the first byte of the request that they were sent with.
-    head, ancillary, _, _ = sock.recvmsg(4, socket.CMSG_LEN(_FDS * fds.itemsize))
+    head, ancillary, flags, _ = sock.recvmsg(4, socket.CMSG_LEN(_FDS * fds.itemsize))
     for level, kind, data in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
@@ -57,6 +66,8 @@ def receive_request(sock: socket.socket) -> tuple[dict[str, Any], CellFds | None
     if rest is None:
         return None
     body = _receive(sock, int.from_bytes(head + rest, "big"))
+    if flags & socket.MSG_CTRUNC:  # descriptors for which there is no room are left out
+        raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)}. {too_many_files()}")
     return None if body is None else (json.loads(body), CellFds(*fds) if fds else None)
 
 
