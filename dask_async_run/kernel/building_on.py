@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from dask_async_run.job import State
+from dask_async_run.kernel.cell_text import submits
 from dask_async_run.kernel.lineage import Followed, Place
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
@@ -170,7 +171,7 @@ def _is_nothing_run_since(session: Session, record: Record) -> bool:
     if len(session.gathered) != record.gathered_before:
         return False  # `--gather`, or by itself: what came is here, and not there
     typed = session.shell.history_manager.input_hist_raw
-    return all(text.startswith("%%async_run") for text in typed[begun:])
+    return all(map(submits, typed[begun:]))
 
 
 def in_order(session: Session, parents: Mapping[str, Record]) -> list[Record]:

@@ -11,6 +11,29 @@ from dask_async_run import surroundings
 from dask_async_run.namespace.analyse import Analysis, analyse
 
 _WORD = re.compile(r"[^\W\d]\w*")
+MAGIC = "%%async_run"
+_COMMENTED = re.compile(rf"((?:[ \t]*(?:#.*)?\n)+)({MAGIC}\b.*)")
+
+
+def comments_below(lines: list[str]) -> list[str]:
+    """Answer a cell's lines with the comments above its ``%%async_run`` below that.
+
+    IPython looks for a cell magic in the first line alone. Cells that were written in an editor
+    begin with a comment (``# %% training``). For `input_transformers_cleanup`; cells of other
+    magics are left as they are, and so is the number of lines.
+    """
+    if lines and lines[0].lstrip()[:1] in ("", "#"):
+        text = "".join(lines)
+        if found := _COMMENTED.match(text):
+            above, magic = found.groups()
+            rest = text[found.end() :].removeprefix("\n")
+            return f"{magic}\n{above}{rest}".splitlines(keepends=True)
+    return lines
+
+
+def submits(source: str) -> bool:
+    """Whether a cell, as it was written, does nothing but submit a job."""
+    return source.startswith(MAGIC) or _COMMENTED.match(source) is not None
 
 
 def analyse_cell(shell: Any, code: str) -> Analysis:

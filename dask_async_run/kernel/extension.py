@@ -11,6 +11,7 @@ from traitlets import TraitError
 
 from dask_async_run.errors import AsyncRunError
 from dask_async_run.folders import state_folder
+from dask_async_run.kernel.cell_text import comments_below
 from dask_async_run.kernel.handle import Job
 from dask_async_run.kernel.magics import MAGICS, AsyncRun
 from dask_async_run.kernel.notebook import notebook_id, was_here
@@ -34,6 +35,7 @@ def load(shell: Any) -> None:
     setattr(shell, _ATTRIBUTE, magics)
     shell.register_magics(magics)
     shell.configurables.append(magics)
+    shell.input_transformers_cleanup.insert(0, comments_below)
     shell.events.register("pre_run_cell", magics.before_cell)
     shell.events.register("post_run_cell", magics.after_cell)
     shell.display_formatter.ipython_display_formatter.for_type(Job, magics.show_job)
@@ -65,6 +67,8 @@ def unload(shell: Any) -> None:
     magics.close()
     atexit.unregister(magics.close)
     shell.display_formatter.ipython_display_formatter.type_printers.pop(Job, None)
+    if comments_below in shell.input_transformers_cleanup:
+        shell.input_transformers_cleanup.remove(comments_below)
     shell.events.unregister("pre_run_cell", magics.before_cell)
     shell.events.unregister("post_run_cell", magics.after_cell)
     shell.configurables.remove(magics)

@@ -597,7 +597,7 @@ class ResultWriter:
                 self._pickle([item for _, item in items[first:end]], seeds)
             except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
                 if end - first == 1:
-                    bad[first] = items[first][0], f"{type(error).__name__}: {error}"
+                    bad[first] = items[first][0], f"{type(error).__name__}: {error}".rstrip(": ")
                 elif end - first > 1:
                     middle = (first + end) // 2
                     pending += (middle, end), (first, middle)

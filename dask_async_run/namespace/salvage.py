@@ -56,7 +56,7 @@ class NotLoadedError(Exception):
 
 def why_lost(error: Exception) -> str:
     """Answer why something cannot be loaded, in words."""
-    return f"{type(error).__name__}: {error}".rstrip(".")
+    return f"{type(error).__name__}: {error}".rstrip(": .")
 
 
 class Items:

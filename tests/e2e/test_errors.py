@@ -76,15 +76,26 @@ def test_an_exception(shared_kernel: RealKernel, shared_server: Any) -> None:
 
 
 def test_a_result_whose_pickling_interrupts(shared_kernel: RealKernel) -> None:
-    """Nobody interrupts a cell that has ended: it is the object's own doing, and told as such."""
+    """Nobody interrupts a cell that has ended: it is the object's own doing, and costs it alone."""
     shared_kernel.do(
         "%%async_run --name refusing\n"
         "class Refuses:\n    def __reduce__(self): raise KeyboardInterrupt\n"
-        "refuses = Refuses()"
+        "refuses, fine = Refuses(), 5"
     )
-    told = shared_kernel.run("%async_gather refusing").text
-    assert "its result could not be saved: KeyboardInterrupt. It brought nothing back" in told
-    assert "Traceback" not in told
+    told = shared_kernel.do("%async_gather refusing").text
+    assert told == "refusing: refuses did not come back: KeyboardInterrupt\n"
+    assert shared_kernel.value("fine") == 5
+
+
+def test_comments_above_the_magic(shared_kernel: RealKernel) -> None:
+    """As editors put there; they are the cell's own, and lines keep their numbers."""
+    cell = "# %% training\n\n%%async_run --name commented\nabove = 1\n1 / 0\n"
+    count = shared_kernel.do(cell).count
+    ran = shared_kernel.run("%async_gather commented")
+    assert f"Cell In[{count}], line 5" in ran.traceback
+    assert shared_kernel.value("above") == 1
+    other = shared_kernel.run("# a comment\n%%timeit\n1")
+    assert "`%%timeit` not found" in other.text
 
 
 def test_a_fork_of_the_kernel_has_no_connection(shared_kernel: RealKernel) -> None:
