@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import time
 import uuid
@@ -16,7 +17,7 @@ from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.events import Claimed, Ended, GivenBack, Refused
-from dask_async_run.scheduler.registry import JobRegistry
+from dask_async_run.scheduler.registry import RETRY_COMMIT, JobRegistry
 from dask_async_run.sweeps import collecting_spec
 
 RECENT = 1.0
@@ -51,11 +52,13 @@ class CellOps:
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
         try:
-            await self._registry.committed()
+            await self._unlocked()
         except ServerError as error:
             # A claim that is not on record could be granted again after a restart.
             self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
             return self._refusal(job, str(error))
+        if not self._is_running(job, attempt):
+            return self._refusal(job, "it was stopped before it began")
         spec = self._spec(job)
         await self._at_hand(job, spec)
         if missing := self._lost_input(spec):
@@ -82,6 +85,20 @@ class CellOps:
             ],
             "members": self._journal.collected(job) if spec.has_members else [],
         }
+
+    async def _unlocked(self) -> None:
+        """Wait until this turn's writes are on record, also for who keeps the journal locked."""
+        while True:
+            try:
+                return await self._registry.committed()
+            except ServerError:
+                if not self._journal.is_locked or self._registry.closed:
+                    raise
+            await asyncio.sleep(RETRY_COMMIT)
+
+    def _is_running(self, job: str, attempt: int) -> bool:
+        record = self._registry.machine.records.get(job)
+        return record is not None and (record.state, record.attempt) == (State.RUNNING, attempt)
 
     async def _arrived(self, job: str) -> None:
         """Wait for inputs that the kernel which made a job left to a snapshot of itself."""

@@ -15,8 +15,9 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,9 @@ from dask_async_run.scheduler.schema import (
     unreadable,
 )
 from dask_async_run.sweeps import COLLECTING_RETRIES
+
+BRIEF_PATIENCE = 1.0
+"""Seconds that a write waits for another process that has the journal locked."""
 
 _BRIEF = (
     "source",
@@ -56,6 +60,11 @@ class Journal(JournalReader):
     """The registry's journal; `Journal.open` gives one.
 
     Every question is answered as if `flush` had been called before.
+
+    Attributes
+    ----------
+    keeps_it_itself : callable
+        Tells whether this very server has the journal locked, for a checkpoint.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection, lock: int) -> None:
@@ -63,7 +72,9 @@ class Journal(JournalReader):
         self._lock: int | None = lock
         self._file = _file(path)
         self._writes: list[tuple[str, Sequence[Any]]] = []
-        self._patient = True
+        self._patient = False
+        self._be_patient(True)
+        self.keeps_it_itself: Callable[[], bool] = lambda: False
 
     @classmethod
     def open(cls, path: Path) -> Journal:
@@ -136,30 +147,47 @@ class Journal(JournalReader):
                 "recorded. Put it back, or stop the server and start it again."
             )
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
+            self._begin()
             for sql, values in self._writes:
                 self._connection.execute(sql, values)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            if _is_busy(error):
                 self._be_patient(False)
             raise ServerError(
-                f"the journal {self.path} cannot be written: {error}. {advice(error)}"
+                f"the journal {self.path} cannot be written: {error}. {advice(error, self.path)}"
             ) from error
         self._writes.clear()
         self._be_patient(True)
 
+    @property
+    def is_locked(self) -> bool:
+        """Whether another process kept it locked when something was to be written last."""
+        return not self._patient
+
+    def _begin(self) -> None:
+        until = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not (_is_busy(error) and self.keeps_it_itself() and time.monotonic() < until):
+                    raise
+                time.sleep(0.01)  # a checkpoint on a slow disk
+            else:
+                return
+
     def _be_patient(self, patient: bool) -> None:
         """Wait, or not, for another process that has the journal locked.
 
-        A checkpoint is over soon. Who has had it for longer than that is asked after and not waited
+        A look at it is over soon. Who has had it for longer than that is asked after and not waited
         for, until a write succeeds: every question tries to write first, and nobody else hears
         of the scheduler meanwhile.
         """
         if patient is not self._patient:
-            milliseconds = round(LOCK_PATIENCE * 1000) if patient else 0
+            milliseconds = round(BRIEF_PATIENCE * 1000) if patient else 0
             self._connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
             self._patient = patient
 
@@ -469,6 +497,10 @@ class Journal(JournalReader):
         with suppress(ServerError):  # who needs the write to succeed calls `flush`
             self.flush()
         return super()._execute(sql, *values)
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _file(path: Path) -> tuple[int, int] | None:

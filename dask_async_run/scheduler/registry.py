@@ -217,6 +217,7 @@ class JobRegistry:
         self.ended: Counter[State] = Counter()
         self._commit: asyncio.Future[None] | None = None
         self._saver = Saver(self.journal.path, self.store, self._saved_in_thread)
+        self.journal.keeps_it_itself = self._saver.is_checkpointing
         self.stores = Stores(self)
         self.collector = Collector(self.store)
         self.holders = Holders()

@@ -71,6 +71,7 @@ class Saver:
         self._sync = self._sweep = False
         self._closing = False
         self._took = 0.0
+        self._checkpointing = False
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="dask-async-run-saver", daemon=True)
         self._thread.start()
@@ -108,6 +109,10 @@ class Saver:
         is the scheduler's.
         """
         return max(delay, min(_PART * self._took, _LONGEST))
+
+    def is_checkpointing(self) -> bool:
+        """Whether the journal may be locked now, until the disk has what was in its log."""
+        return self._checkpointing
 
     def _run(self) -> None:
         patience: float | None = 0.0
@@ -218,7 +223,10 @@ class Saver:
         # TRUNCATE makes the writer wait once, so that the log does not grow for ever.
         if self._connection is None:
             self._connection = connect(self._journal, "rw")
+        self._checkpointing = True
         try:
             self._connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()
         except sqlite3.OperationalError as error:
             logger.info("no checkpoint now: %s", error)
+        finally:
+            self._checkpointing = False

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
+from dask_async_run.advice import too_many_files
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import STATE_VARIABLE, check_private_file
 
@@ -94,7 +96,10 @@ DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError)
 """What reading a damaged journal raises: SQLite itself, and what decodes texts and messages."""
 
 LOCK_PATIENCE = 10.0
-"""Seconds that SQLite waits for who has the journal locked."""
+"""Seconds that SQLite waits for who has the journal locked, where nobody else waits meanwhile."""
+
+_IN_ORDER = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")
+"""Errors of the system, which say nothing of the journal itself."""
 
 _LONGEST_PATH = 500  # of SQLite's files, -journal and -wal included: 512
 
@@ -200,19 +205,52 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
     return version
 
 
-def advice(error: Exception) -> str:
+def advice(error: Exception, path: Path) -> str:
     """Say what may help where a journal cannot be written."""
-    if getattr(error, "sqlite_errorname", "").startswith("SQLITE_BUSY"):
-        return "Another process keeps it locked: end that one, or wait for it, and try again."
+    code = getattr(error, "sqlite_errorname", "")
+    if code.startswith("SQLITE_BUSY"):
+        named = ", ".join(_lockers(path))
+        who = f" ({named})" if named else ""
+        return f"Another process keeps it locked{who}: end that one, or wait for it, and try again."
+    if not _opens_files():
+        return too_many_files()
     return "Is there space left on its disk, and can it be written to?"
+
+
+def _lockers(path: Path) -> list[str]:
+    """Answer which other processes have a journal locked: nobody can write to it (Linux)."""
+    inodes = set()
+    for file in (path, path.with_name(f"{path.name}-shm")):
+        with suppress(OSError):
+            inodes.add(str(file.stat().st_ino))
+    pids = set()
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text().splitlines():
+            words = line.split()  # 1: POSIX  ADVISORY  WRITE 4242 08:01:1234 120 120
+            if len(words) > 5 and words[3] == "WRITE" and words[5].rpartition(":")[2] in inodes:
+                pids.add(int(words[4]))
+    found = []
+    for pid in sorted(pids - {os.getpid()}):
+        with suppress(OSError):
+            found.append(f"{Path(f'/proc/{pid}/comm').read_text().strip()}, process {pid}")
+    return found
+
+
+def _opens_files() -> bool:
+    """Whether this process may open one more file: SQLite does not tell."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        return False
+    return True
 
 
 def unreadable(path: Path, error: Exception) -> ServerError:
     """Answer the error that says so of a journal."""
     said = error.strerror if isinstance(error, OSError) else str(error)
     code = getattr(error, "sqlite_errorname", "")
-    if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")):
-        return ServerError(f"the journal {path} cannot be used: {said}. {advice(error)}")
+    if code.startswith(_IN_ORDER) or not _opens_files():
+        return ServerError(f"the journal {path} cannot be used: {said}. {advice(error, path)}")
     return ServerError(
         f"the journal {path} cannot be read: {said or error}. Move it away, with the folder that "
         "it is in (its results are there), to start with an empty one."

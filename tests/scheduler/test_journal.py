@@ -23,7 +23,7 @@ from dask_async_run.messages import pack
 from dask_async_run.owners import owned
 from dask_async_run.scheduler import schema
 from dask_async_run.scheduler.events import Record
-from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.journal import BRIEF_PATIENCE, Journal
 from dask_async_run.scheduler.reader import JournalReader
 from scripted import job_spec
 
@@ -292,7 +292,7 @@ def test_a_damaged_journal_is_a_clear_error(path: Path, damage: str) -> None:
 _KILLED = """
 import os, pathlib, signal, sys
 sys.path.insert(0, sys.argv[2])
-from dask_async_run.scheduler.journal import Journal
+from dask_async_run.scheduler.journal import BRIEF_PATIENCE, Journal
 from dask_async_run.scheduler.events import (Record)
 from dask_async_run.scheduler.reader import JournalReader
 from scripted import job_spec
@@ -395,7 +395,47 @@ def test_who_keeps_the_journal_locked_is_waited_for_once(journal: Journal) -> No
     other.close()
     assert journal.views()[0].state == "finished"
     (patience,) = journal._connection.execute("PRAGMA busy_timeout").fetchone()
-    assert patience == 10_000
+    assert patience == 1000 * BRIEF_PATIENCE
+
+
+def test_who_else_keeps_the_journal_locked_is_named(journal: Journal) -> None:
+    """The process that is to be ended is told by its number (Linux)."""
+    journal._connection.execute("PRAGMA busy_timeout = 50")
+    lock = (
+        "import sqlite3, sys\n"
+        f"other = sqlite3.connect({str(journal.path)!r}, isolation_level=None)\n"
+        "other.execute('BEGIN EXCLUSIVE')\n"
+        "print(flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", lock], stdin=pipe, stdout=pipe) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(ServerError, match="keeps it locked") as refused:
+            add(journal, "refused")
+        assert sys.platform != "linux" or f"process {other.pid})" in str(refused.value)
+        other.communicate()
+    add(journal, "after")
+
+
+def test_a_checkpoint_of_the_servers_own_is_waited_for(journal: Journal) -> None:
+    """However long its disk takes: it is over by itself, and no reason to refuse a job."""
+    journal._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    asked: list[bool] = []
+
+    def is_checkpointing() -> bool:
+        asked.append(True)
+        if len(asked) == 3:
+            other.execute("ROLLBACK")
+        return True
+
+    journal.keeps_it_itself = is_checkpointing
+    add(journal, "waited")
+    assert len(asked) == 3
+    other.close()
 
 
 def test_on_a_full_disk_a_new_job_is_refused_and_leaves_nothing(
