@@ -205,6 +205,16 @@ class NoSuchJobError(AsyncRunError):
         return f"there is no job {shown!r}.{hint}"
 
 
+class ForgottenJobError(NoSuchJobError):
+    """A job was forgotten while somebody waited for it; `NoSuchJobError`'s parameters."""
+
+    def __str__(self) -> str:
+        return (
+            f"job {self.name!r} is gone: it was forgotten meanwhile, elsewhere, and its result "
+            "with it."
+        )
+
+
 class JobStateError(AsyncRunError):
     """A job's state does not allow what was asked.
 

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -88,6 +89,26 @@ def test_a_claim_is_granted_once(ask: Callable[..., Any], worker: str) -> None:
     assert ask("finish", spec.id, State.FINISHED)["accepted"]
     assert ask("claim", spec.id, worker, "host").state == "finished"
     assert not ask("claim", "0" * 32, worker, "host").granted
+
+
+def test_a_claim_waits_for_who_keeps_the_journal_locked(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """A job that could not be recorded as begun for a while is not lost for that."""
+    spec = job_spec("a")
+    ask("create", spec)
+    other = sqlite3.connect(site.host.registry.journal.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    claiming = threading.Thread(target=lambda: claims.append(ask("claim", spec.id, worker, "host")))
+    claims: list[Any] = []
+    claiming.start()
+    wait_for(lambda: site.host.registry.problem, what="the journal to be found locked")
+    assert "not on record yet" in site.registry.show(spec.id).reason
+    other.close()
+    claiming.join(30)
+    assert [claim.granted for claim in claims] == [True]
+    ask("finish", spec.id, State.FINISHED)
+    assert site.registry.show(spec.id).state == "finished"
 
 
 def test_a_claim_from_a_stranger_is_refused(ask: Callable[..., Any]) -> None:
@@ -344,12 +365,47 @@ def test_errors_arrive_as_themselves(ask: Callable[..., Any]) -> None:
     assert str(caught.value) == "there is no job 'trian'. Did you mean 'train'?"
 
 
+def test_a_job_that_was_forgotten_meanwhile_is_called_by_its_name(
+    site: Site, ask: Callable[..., Any], worker: str
+) -> None:
+    """By every operation of who knew it; an id says nothing to a user."""
+    kept, gone = job_spec("kept"), job_spec("gone")
+    for spec in (kept, gone):
+        site.registry.create(spec)
+    ask("claim", gone.id, worker, "host")
+    pending = threading.Thread(target=lambda: told.append(told_of(site.registry.wait, ids, 60.0)))
+    told: list[str] = []
+    ids = [kept.id, gone.id]
+
+    def told_of(operation: Callable[..., Any], *args: Any) -> str:
+        with pytest.raises(errors.ForgottenJobError) as caught:
+            operation(*args)
+        return str(caught.value)
+
+    pending.start()
+    wait_for(lambda: len(site.host.registry.changes), what="somebody to wait")
+    ask("finish", gone.id, State.FINISHED)
+    ask("forget", [gone.id])
+    ask("cancel", [kept.id])
+    pending.join()
+    told += [
+        told_of(site.registry.outcome, gone.id, 0.0),
+        told_of(site.registry.outputs, gone.id),
+        told_of(site.registry.wait, [gone.id]),
+        told_of(site.registry.result, gone.id),
+    ]
+    assert set(told) == {
+        "job 'gone' is gone: it was forgotten meanwhile, elsewhere, and its result with it."
+    }
+
+
 def test_every_error_of_the_package_survives_the_way() -> None:
     """Whatever an operation raises is raised here with equal arguments."""
     examples = [
         errors.NoServerError(),
         errors.ServerError("no", None),
         errors.NoSuchJobError("a", ["b"]),
+        errors.ForgottenJobError("a"),
         errors.JobStateError("a", "running", "no"),
         errors.FrameError("d", "is missing"),
     ]

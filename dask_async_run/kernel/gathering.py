@@ -19,6 +19,7 @@ from IPython.core.error import UsageError
 
 from dask_async_run import surroundings
 from dask_async_run.errors import (
+    ForgottenJobError,
     FrameError,
     JobStateError,
     MergeError,
@@ -115,7 +116,7 @@ class Gatherer:
                     print(f"Not gathered yet: %async_gather {rest}", file=sys.stderr)
                 raise
             finally:
-                self._let_go()
+                self._let_go(ended[number:])
         if failed:
             raise next(iter(failed.values()))
 
@@ -168,9 +169,11 @@ class Gatherer:
             replay.show(outputs)
             self._withdraw(record)
             self._done(view, record, ())
+            record.settled = not view.sweep  # of which there may be a part
             raise _no_result(view, result)
         try:
             with surroundings.undrawn():  # what the cell showed is in its output
+                self._load_parents(record)
                 loaded = record.load(result, session.records, only)
                 if RELOADED.name in loaded.surroundings and not only:
                     loaded = self._reload(record, loaded, result)
@@ -278,14 +281,32 @@ class Gatherer:
         if lines:
             print("\n".join(lines), file=sys.stderr)
 
-    def _let_go(self) -> None:
+    def _load_parents(self, record: Record) -> None:
+        """Load again what a job builds on, if all of that had been merged (`_let_go`)."""
+        session = self._session
+        for job in record.spec.parents:
+            parent = self.record(job)
+            if parent.loaded is None and parent.settled:
+                result = session.registry.result(job)
+                if result is not None and result.payload:
+                    parent.load(result, session.records)
+
+    def _let_go(self, next_: Sequence[JobView]) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.
 
-        Those of jobs that others build on stay: their objects are the ones that those change.
-        Of a job that another kernel submitted, nobody knows here what builds on it.
+        Those of jobs that others build on stay until these are merged, too, and as long as one has
+        changed an object of theirs: should both be gathered again, it is not changed twice. Of a
+        job that another kernel submitted, nobody knows here what builds on it.
+
+        Parameters
+        ----------
+        next_ : sequence of JobView
+            What is about to be gathered.
         """
         records = self._session.records.values()
-        needed = {job for record in records for job in record.spec.parents}
+        open_ = {view.id for view in next_} | {r.id for r in records if not r.settled}
+        needed = {job for record in records if record.id in open_ for job in record.spec.parents}
+        needed |= self._session.changed_results
         for record in records:
             if record.settled and record.kept is not None and record.id not in needed:
                 record.release()
@@ -384,6 +405,9 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
 
 def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:
     again = f". %async_rerun {view.label} makes it again"
+    if isinstance(error, NoSuchJobError):
+        which = f"job {error.name!r}" if isinstance(error, ForgottenJobError) else "a job"
+        return MergeError(view.label, f"{which}, which it builds on, was forgotten")
     if isinstance(error, (FrameError, MergeError)):
         advice = again if isinstance(error, FrameError) else ""
         return MergeError(view.label, str(error).rstrip(".") + advice)

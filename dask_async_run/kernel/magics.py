@@ -59,7 +59,7 @@ from dask_async_run.spelling import spelt_out
 from dask_async_run.store_url import NO_STORE, store_url
 from dask_async_run.sweeps import unfinished_ones
 
-_AGAIN = re.compile(r"\s*%%async_run\b")
+_AGAIN = re.compile(r"(\s|#.*\n)*%%async_run\b")
 # A cell that gathers, or submits, knows what it reads.
 _OURS = re.compile(r"\basync_(run|gather)\b|^\s*%%?async_\w+|(?<!asyncio)\.gather\(", re.MULTILINE)
 
@@ -187,6 +187,9 @@ class AsyncRun(Magics):
         if old is not None and old.state_folder == session.state_folder:
             session.records.update(old.records)
             session.gathered.update(old.gathered)
+            session.changed.update(old.changed)
+            session.changed_results.update(old.changed_results)
+            session.brought.update(old.brought)
         self._live.use(session)
         if self.live and audience(self.shell) is Audience.PAGE:
             self._live.revive(session.registry.jobs(session.notebook, latest=MOST), self.notify)

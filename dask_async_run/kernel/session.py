@@ -33,6 +33,7 @@ from dask_async_run.job import JobView, State
 from dask_async_run.kernel.drawing import Drawn
 from dask_async_run.kernel.names import resolve
 from dask_async_run.kernel.notebook import notebook_id
+from dask_async_run.kernel.passing import PassingLine
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
@@ -87,6 +88,8 @@ class Session:
         gathered it yet.
     changed : dict of (str, int, int) to set of str
         Objects (`Record.place`) that gathered jobs changed in place here, and their ids.
+    changed_results : set of str
+        Ids of the jobs whose results have such objects.
     brought : dict of str to (float, Held)
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
@@ -110,7 +113,7 @@ class Session:
         self._owns = owns
         self.address = address_of(client)
         alive = None if connection is None else partial(_lives, connection)
-        self.registry = SyncRegistry(client, alive=alive)
+        self.registry = SyncRegistry(client, alive=alive, line=PassingLine(shell))
         self.remote = KernelsObjects(client)
         self.owner = "" if connection is not None else current_owner()
         self.notebook = owned(notebook_id(namespace), self.owner)
@@ -118,6 +121,7 @@ class Session:
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
+        self.changed_results: set[str] = set()
         self.brought: dict[str, tuple[float, Held]] = {}
         self.drawn = Drawn()
         self._silent_until = 0.0
@@ -229,6 +233,8 @@ class Session:
         for place in places:
             before = self.changed.get(place)
             self.changed[place] = alone if before is None else before | alone
+            if place[1]:
+                self.changed_results.add(place[0])
 
     def waiting(self) -> list[Record]:
         """Answer the jobs that this kernel submitted and has not gathered, in order.

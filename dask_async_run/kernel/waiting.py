@@ -6,14 +6,13 @@ notebook is the cells' own output.
 
 from __future__ import annotations
 
-import sys
 import time
-import uuid
 from collections.abc import Sequence
 
 from dask_async_run.errors import JobTimeoutError, ServerError, shown_as
 from dask_async_run.job import NOT_ON_RECORD, JobView, State
 from dask_async_run.kernel.audience import Audience, audience
+from dask_async_run.kernel.passing import PassingLine
 from dask_async_run.kernel.session import Session
 from dask_async_run.quantities import age
 from dask_async_run.sweeps import standing
@@ -32,8 +31,7 @@ class Waiting:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._shown: str | None = None
-        self._display = uuid.uuid4().hex
+        self._line = PassingLine(session.shell)
 
     def until_ended(self, views: Sequence[JobView], timeout: float | None = None) -> list[JobView]:
         """Wait until all of the jobs have ended.
@@ -81,7 +79,7 @@ class Waiting:
             shown_as(error, f"{said}. Nothing was gathered.")
             raise
         finally:
-            self._clear()
+            self._line.clear()
 
     def _wait(self, ids: Sequence[str], seconds: float) -> list[JobView]:
         registry = self._session.registry
@@ -95,10 +93,7 @@ class Waiting:
     def _show(self, views: list[JobView], waited: float) -> None:
         listed = ", ".join(f"{view.label} ({self._standing(view)})" for view in views[:5])
         more = f" and {len(views) - 5} more" if len(views) > 5 else ""
-        text = f"waiting for {listed}{more}: {waited:.0f} s"
-        if text != self._shown:
-            self._write(text)
-            self._shown = text
+        self._line.show(f"waiting for {listed}{more}: {waited:.0f} s")
 
     def _standing(self, view: JobView) -> str:
         """Say how far a job is, and what it waits for, or why its end is not on record."""
@@ -111,30 +106,3 @@ class Waiting:
 
     def _unseen(self) -> bool:
         return audience(self._session.shell) is Audience.NOBODY
-
-    def _write(self, text: str) -> None:
-        match audience(self._session.shell):
-            case Audience.TERMINAL:
-                sys.stdout.write(f"\r\x1b[K{text}")
-                sys.stdout.flush()
-            case Audience.PAGE:
-                # Not a line that `clear_output` removes: what the cell put out before it would
-                # go with it.
-                self._publish({"text/plain": text}, update=self._shown is not None)
-
-    def _clear(self) -> None:
-        if self._shown is None:
-            return
-        self._shown = None
-        match audience(self._session.shell):
-            case Audience.TERMINAL:
-                sys.stdout.write("\r\x1b[K")
-                sys.stdout.flush()
-            case Audience.PAGE:
-                self._publish({}, update=True)
-
-    def _publish(self, bundle: dict[str, str], update: bool) -> None:
-        sys.stdout.flush()
-        self._session.shell.display_pub.publish(
-            data=bundle, metadata={}, transient={"display_id": self._display}, update=update
-        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -36,8 +37,20 @@ def calls(session: Any) -> list[Any]:
 
 
 def test_a_server_that_has_no_time_to_connect_is_tried_again(session: Any) -> None:
-    """As on a machine whose processors are busy with a hundred cells."""
+    """As on a machine whose processors are busy with a hundred cells; who waits is told."""
+
+    class Line:
+        def show(self, text: str) -> None:
+            shown.append((time.monotonic(), text))
+
+        def clear(self) -> None:
+            cleared.append(len(shown))
+
+    shown: list[tuple[float, str]] = []
+    cleared: list[int] = []
+    session.registry._line = Line()
     server = session.connection.pid
+    begun = time.monotonic()
     go_on = threading.Timer(4.0, os.kill, (server, signal.SIGCONT))
     os.kill(server, signal.SIGSTOP)
     go_on.start()
@@ -45,6 +58,9 @@ def test_a_server_that_has_no_time_to_connect_is_tried_again(session: Any) -> No
         assert [asked.result(60) for asked in calls(session)] == [0, 0, 0]
     finally:
         go_on.join()
+    assert shown[0][0] - begun < 3.5
+    assert shown[0][1].startswith("the server has not answered for 2 s")
+    assert cleared == [len(shown)] * 3
 
 
 def test_a_server_that_died_is_told_at_once(session: Any) -> None:
