@@ -20,7 +20,7 @@ from dask_async_run.commands.exit_codes import OK
 from dask_async_run.commands.gather import private_store
 from dask_async_run.commands.jobs import put_out
 from dask_async_run.commands.journals import chosen_one, journal_of
-from dask_async_run.errors import OptionError
+from dask_async_run.errors import ExportError, OptionError
 from dask_async_run.job import JobSpec, JobView, Message
 
 LITERAL = 2_000
@@ -43,10 +43,14 @@ def run(given: argparse.Namespace) -> int:
         values |= parameters(axes, spec.member or 0)
     outputs = text.folded(put_out(given.server, view.id, wait=False, show=False))
     made = notebook(view, spec, facts, Inputs(values, texts, problem), outputs)
-    path = given.output or Path(f"{view.name}.ipynb")
+    path = given.output or Path(view.name.replace("/", "_") + ".ipynb")
     if path.exists() and given.output is None:
         raise OptionError("-o", f"{path} is there already: name a file with -o.")
-    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    written = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+    try:  # what UTF-8 does not know is written as JSON's escape, which is Python's
+        path.write_text(written, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise ExportError(text.label(view), str(path), f"{error.strerror or error}.") from error
     if given.json:
         print(json.dumps({"file": str(path), **facts}))
     else:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+from dask_async_run.advice import gone
 from dask_async_run.errors import JobTimeoutError, NoSuchJobError, OptionError, ServerError
 from dask_async_run.folders import state_folder
 from dask_async_run.job import JobView, State
@@ -26,10 +27,12 @@ def journal_of(server: str) -> Iterator[Any]:
     Raises
     ------
     ServerError
-        It is damaged, or a newer version wrote it.
+        It is damaged, a newer version wrote it, or it was removed under a server that runs.
     """
     path = state_folder(server) / "journal.sqlite"
     if not path.exists():
+        if lives(server) and not path.parent.is_dir():
+            raise ServerError(gone(path.parent))
         yield None
         return
     from dask_async_run.scheduler.journal import Journal  # here: sqlite3

@@ -253,7 +253,8 @@ class SyncRegistry:
             )
         if self._client.status in ("closing", "closed"):
             raise errors.ServerError(
-                "the connection to the server is closed. %async_run_server makes a new one."
+                "the connection to the server is closed. %async_run_server makes a new one, in a "
+                "script connect()."
             )
 
         async def call() -> T:

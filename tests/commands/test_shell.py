@@ -159,6 +159,11 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
     assert "it has no variable 'scor'. Did you mean 'score'?" in command.err
     command("gather", "fit", "-o", str(folder / "all.xyz"))
     assert (command.code, "its suffix has to be one of" in command.err) == (cli.ERROR, True)
+    command("export", "fit", "-o", "/nowhere/fit.ipynb")
+    assert command.code == cli.ERROR
+    assert command.err.endswith(
+        "cannot be written to /nowhere/fit.ipynb: No such file or directory.\n"
+    )
     assert command("gather", "bad") == "x = 1\n"
     assert command.code == cli.NOT_FINISHED
     assert not command.json("jobs", "fit")[0]["gathered"]
@@ -204,6 +209,13 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
     assert "state      failed" in card
     assert "ZeroDivisionError" in card
 
+    # Somebody moves the folder away: that there were no jobs would be no answer.
+    state = Path(server.state_folder)
+    aside = state.rename(state.with_name("aside"))
+    command("jobs")
+    assert (command.code, f"The folder {state} was moved" in command.err) == (cli.ERROR, True)
+    aside.rename(state)
+
     assert "is running already" in command("server", "start")
     assert command.json("server", "--name", "default", "status")["pid"] == server.pid
     assert command.json("server", "log", "-n", "3")["log"] == server.log
@@ -229,7 +241,6 @@ def test_a_scripts_life(server: Connection, folder: Path, command: Command) -> N
         )
 
     # Nothing is unpickled from where others can write.
-    state = Path(server.state_folder)
     for place, mode in ((state, 0o755), (state / "journal.sqlite", 0o644)):
         before = place.stat().st_mode
         place.chmod(mode)
