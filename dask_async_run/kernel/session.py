@@ -157,8 +157,9 @@ class Session:
             SyncRegistry(self.client, BRIEF).idle()
         except AsyncRunError:
             self._silent_until = time.monotonic() + SILENCE
+            who = "the server" if self.connection is not None else self.address
             print(
-                f"{self.address} does not answer; whether jobs have ended is not known here.",
+                f"{who} does not answer; whether jobs have ended is not known here.",
                 file=sys.stderr,
             )
             return False

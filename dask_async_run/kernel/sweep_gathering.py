@@ -38,8 +38,8 @@ def show_failed(session: Session, view: JobView) -> None:
         _show_end(session, first)
     if rest := [member.label for members in list(alike.values())[SHOWN:] for member in members]:
         print(f"── {len(rest)} more did not finish, for other reasons ──")
-    label = next(iter(alike.values()))[-1].label
-    print(f"%async_attach {label} shows all that a member put out.", file=sys.stderr)
+    label = next(iter(alike.values()))[0].label
+    print(f"%async_attach {label} shows all that it put out.", file=sys.stderr)
 
 
 def _show_end(session: Session, member: JobView) -> None:

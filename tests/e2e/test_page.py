@@ -204,6 +204,11 @@ def test_filters_and_keys(page: Any, session: Session) -> None:
     section(page).get_by_text("✔ finished").wait_for()
     page.keyboard.press("ArrowDown")
     section(page).get_by_text("ZeroDivisionError").first.wait_for()
+    # Dask's menu hides nothing of it where it takes two lines.
+    page.set_viewport_size({"width": 900, "height": 700})
+    lowest = page.evaluate("document.querySelector('.navbar').getBoundingClientRect().bottom")
+    assert lowest > 60
+    assert page.evaluate("document.querySelector('.filters').getBoundingClientRect().top") >= lowest
     page.goto(jobs_page(session) + f"?job={session.jobs()[-1].id[:8]}")
     section(page).get_by_text("✔ finished").wait_for()
 

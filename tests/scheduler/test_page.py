@@ -154,6 +154,13 @@ def test_nothing_of_a_cell_is_markup() -> None:
     assert 'sandbox=""' in parts[-1]
 
 
+def test_that_there_is_no_output_is_said_where_nothing_is_shown() -> None:
+    """And not that some may come, of a job that has ended."""
+    assert "No output yet." in detail.output("")
+    assert "No output." in detail.output("", ended=True)
+    assert detail.output("", ended=True, pictured=True) == ""
+
+
 def test_a_board_sleeps_while_nobody_looks() -> None:
     """Nothing is heard of jobs, and nothing kept, before it is opened."""
     registry: Any = SimpleNamespace(watchers=[])

@@ -54,15 +54,18 @@ def facts(view: JobView, waits: Sequence[str], where: str, now: float) -> str:
     return f'<div class="facts">{"".join(said)}</div>'
 
 
-def output(text: str, height: int = LINES) -> str:
-    """Answer the end of a job's text as a terminal would show it; its progress bar is elsewhere."""
+def output(text: str, height: int = LINES, ended: bool = False, pictured: bool = False) -> str:
+    """Answer the end of a job's text as a terminal would show it; its progress bar is elsewhere.
+
+    Where there is none that is said, unless a picture is shown (`pictured`).
+    """
     lines = screen(text)
     progress = find_progress(lines)
     if progress is not None and progress.percent < 100:
         del lines[progress.line]
     shown = "\n".join(line.html or " " for line in lines[-height:])
     if not shown:
-        return '<p class="muted">No output yet.</p>'
+        return "" if pictured else f'<p class="muted">No output{"" if ended else " yet"}.</p>'
     # The wrapper shows its end, also when there is more.
     return f'<div class="tail" tabindex="0"><pre>{shown}</pre></div>'
 

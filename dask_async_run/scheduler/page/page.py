@@ -156,7 +156,9 @@ class Page:
         live = registry.live.get(view.id)
         end = registry.ending(view.id, limit=READ)
         self._show_facts(view, now)
-        self._output.text = _titled("Output", detail.output(end.text))
+        ended, pictured = State(view.state).terminal, end.picture is not None
+        shown = detail.output(end.text, ended=ended, pictured=pictured)
+        self._output.text = _titled("Output", shown)
         self._source.text = _titled("Source", detail.source(view.source))
         self._pictures.text = detail.picture(end.picture)
         samples = list(live.usage.samples) if live is not None else []

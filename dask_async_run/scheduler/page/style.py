@@ -38,7 +38,8 @@ PAGE = f"""
   .navbar li:hover, .navbar li.active {{ background-color:#7a4a17 !important; }}
 }}
 html {{ background:var(--ar-page); }}
-body {{ color:var(--ar-ink); }}
+body {{ color:var(--ar-ink); height:auto; padding-top:0; }}
+.navbar {{ position:sticky; margin:0 -10px; }}  /* of two lines where there is little width */
 #ar {{ max-width:1500px; margin:0 auto; padding:14px 6px 30px; font-size:14px; }}
 #ar .filters {{ display:flex; flex-wrap:wrap; gap:4px 12px; align-items:flex-end; }}
 #ar .filters > .grow {{ flex:1 1 220px; text-align:right; padding-bottom:8px; }}
