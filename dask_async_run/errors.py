@@ -242,7 +242,7 @@ def explained(state: str, reason: str, consequence: str) -> str:
     """Join why a job is in its state with what follows: a `JobStateError.problem`."""
     if not reason:
         return consequence
-    end = "" if reason.endswith("?") else "."
+    end = "" if reason.endswith(("?", ".")) else "."
     return f"{reason.removeprefix(f'{state}; ')}{end} {consequence[0].upper()}{consequence[1:]}"
 
 

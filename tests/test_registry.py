@@ -111,6 +111,23 @@ def test_a_claim_waits_for_who_keeps_the_journal_locked(
     assert site.registry.show(spec.id).state == "finished"
 
 
+def test_a_claim_waits_for_a_journal_that_was_moved(
+    ask: Callable[..., Any], worker: str, site: Site
+) -> None:
+    """Until it is back: nothing has happened that is not on record."""
+    spec = job_spec("a")
+    ask("create", spec)
+    path = site.host.registry.journal.path
+    aside = path.rename(path.with_name("aside"))
+    claims: list[Any] = []
+    claiming = threading.Thread(target=lambda: claims.append(ask("claim", spec.id, worker, "host")))
+    claiming.start()
+    wait_for(lambda: site.host.registry.problem, what="the journal to be missed")
+    aside.rename(path)
+    claiming.join(30)
+    assert [claim.granted for claim in claims] == [True]
+
+
 def test_a_claim_from_a_stranger_is_refused(ask: Callable[..., Any]) -> None:
     """A worker that the scheduler has removed would run a cell that is lost already."""
     spec = job_spec("a")

@@ -376,10 +376,15 @@ def open_session(
     connection = connection or find("default")
     if connection is None:
         raise NoServerError
-    return Session(_client(connection), shell, namespace, connection)
+    line = PassingLine(shell)
+    try:
+        client = _client(connection, line)
+    finally:
+        line.clear()
+    return Session(client, shell, namespace, connection)
 
 
-def _client(connection: Connection) -> Client:
+def _client(connection: Connection, line: PassingLine) -> Client:
     for timeout in ("3s", "30s"):
         try:
             return make_client(
@@ -394,6 +399,10 @@ def _client(connection: Connection) -> Client:
             if find(connection.name) != connection:
                 raise gone(connection.name) from error
             problem = error
+            line.show(
+                f"the server {connection.name!r} does not answer: it is busy, or was stopped. "
+                "Waiting for it"
+            )
     raise ServerError(
         f"the server {connection.name!r} at {connection.address} does not answer: {problem}. "
         "Stop it with %async_stop_server --force and start it again.",

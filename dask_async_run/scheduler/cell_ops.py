@@ -52,7 +52,7 @@ class CellOps:
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
         try:
-            await self._unlocked()
+            await self._within_reach()
         except ServerError as error:
             # A claim that is not on record could be granted again after a restart.
             self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
@@ -86,13 +86,13 @@ class CellOps:
             "members": self._journal.collected(job) if spec.has_members else [],
         }
 
-    async def _unlocked(self) -> None:
-        """Wait until this turn's writes are on record, also for who keeps the journal locked."""
+    async def _within_reach(self) -> None:
+        """Wait until this turn's writes are on record, also while the journal is locked or gone."""
         while True:
             try:
                 return await self._registry.committed()
             except ServerError:
-                if not self._journal.is_locked or self._registry.closed:
+                if not self._journal.is_out_of_reach or self._registry.closed:
                     raise
             await asyncio.sleep(RETRY_COMMIT)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dask_async_run import surroundings
+from dask_async_run.advice import gone
 from dask_async_run.frames import FrameStore, content_digest
 from dask_async_run.job import JobResult, JobSpec, Message, Payload
 from dask_async_run.namespace import Parent, Stream
@@ -29,6 +30,9 @@ NO_SPACE = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the limit on the size of files is too low (ulimit -f)",
+    errno.EMFILE: "too many files are open (ulimit -n)",
+    errno.EROFS: "the disk is read-only",
+    errno.ESTALE: "the server's state folder was moved or removed",
 }
 """Why there may be no space for a result, by the error's number."""
 
@@ -71,11 +75,15 @@ def restore(
     ------
     FrameError
         A frame is missing or damaged.
+    FileNotFoundError
+        The store was moved or removed.
     NotLoadedError
         A name that the cell reads cannot be loaded.
     Exception
         Whatever a pickle's own code raises, a module that is not there included.
     """
+    if not Path(task["frames"]).is_dir():  # a store would make it, in the way of who puts it back
+        raise FileNotFoundError(errno.ENOENT, gone(Path(task["frames"]).parent).rstrip("."))
     store = _store(task["frames"])
     surroundings.freshen()
     parents = []
@@ -142,7 +150,7 @@ def collect(
 ) -> tuple[JobResult, dict[str, Any]]:
     """Store what the cell bound, deleted and changed; the result, and the changed surroundings.
 
-    On a full disk what is small is stored, and the result's `failed` names the rest.
+    On a full disk, and the like, what is small is stored, and the result's `failed` names the rest.
 
     Parameters
     ----------
@@ -182,9 +190,11 @@ def collect(
             collected, payload = attempt(largest, full)
             break
         except OSError as failure:
-            if failure.errno not in NO_SPACE or largest == 0:
+            moved = failure.errno == errno.ENOENT and not inputs.store.folder.is_dir()
+            number = errno.ESTALE if moved else failure.errno
+            if number not in NO_SPACE or largest == 0:
                 raise
-            full = failure.errno
+            full = number
     for finaliser in finalisers:
         if id(finaliser) in collected.sent:
             finaliser.atexit = False  # its object lives on where the result goes

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from waiting import wait_for
+
 from .conftest import SERVE, OpenKernel
 
 
@@ -21,7 +23,8 @@ def test_waiting_says_why_an_end_is_not_on_record(open_kernel: OpenKernel, folde
     assert "not ended: next (pending: waits for short)" in told
     journal = folders.state / "default" / "journal.sqlite"
     aside = journal.rename(journal.with_name("aside"))
-    Path(kernel.value("__import__('os').getcwd()"), "go").touch()
+    folder = Path(kernel.value("__import__('os').getcwd()"))
+    (folder / "go").touch()
     told = kernel.run("%async_wait short --timeout 5").text
     assert "not ended: short (running: not on record yet: the journal" in told
     assert "Put it back, or stop the server and start it again). The jobs go on" in told
@@ -32,3 +35,21 @@ def test_waiting_says_why_an_end_is_not_on_record(open_kernel: OpenKernel, folde
     assert told.startswith("ServerError: not waited for any more: short (running: not on record")
     aside.rename(journal)
     kernel.do("%async_wait short next --timeout 60")
+
+    # The whole folder is away: what is small of a result comes back, and nobody makes it anew.
+    begun = folder / "begun"
+    waits = "import os\nprint(file=open('begun', 'a'))\nwhile not os.path.exists('went'): pass\n"
+    ends = f"import numpy\n{waits}large, small = numpy.ones(3_000_000), 5"
+    kernel.do(f"%%async_run --name ends\n{ends}")
+    kernel.do(f"%%async_run --name goes\n{waits}")
+    wait_for(lambda: begun.exists() and begun.read_text() == "\n\n")
+    state = folders.state / "default"
+    aside = state.rename(state.with_name("aside"))
+    (folder / "went").touch()
+    wait_for(lambda: kernel.do("%async_jobs").text.count("not on record yet: the journal") == 2)
+    assert not state.exists()
+    aside.rename(state)
+    kernel.do("%async_wait goes ends")
+    told = kernel.run("%async_gather goes ends").text
+    assert "the server's state folder was moved or removed: there was no space for large" in told
+    assert kernel.value("small") == 5
