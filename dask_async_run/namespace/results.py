@@ -288,7 +288,8 @@ class ResultWriter:
     hidden : callable(str) -> bool
         Names that are the shell's own.
     largest : int or None
-        Bytes of the largest buffer that there is space for: what has larger ones fails.
+        Bytes of the largest buffer that there is space for: what has larger ones fails, or is
+        larger itself.
     full : int
         The number of the error with which it does.
     """
@@ -652,10 +653,13 @@ class ResultWriter:
             raw = buffer.raw()
             if raw.nbytes < IN_BAND:
                 return True
-            if self._largest is not None and raw.nbytes > self._largest:
-                raise OSError(self._full, os.strerror(self._full))
+            check(raw.nbytes)
             buffers.append(raw)
             return False
+
+        def check(size: int) -> None:
+            if self._largest is not None and size > self._largest:
+                raise OSError(self._full, os.strerror(self._full))
 
         files: set[str] = set()
         words = set(self._words)
@@ -680,10 +684,14 @@ class ResultWriter:
         values: list[Any] = []
         for label, parts in groupby(items, itemgetter(0)):
             if label == "update":
+                before = file.tell()
                 pickler.dump(("updates", [part[1:] for part in parts]))
+                check(file.tell() - before - IN_BAND)
                 continue
             for item in parts:
+                before = file.tell()
                 pickler.dump(self._with_numbers(item))
+                check(file.tell() - before - IN_BAND)  # a text, what is too many to be told apart
                 values += item[2:3]
         if not exact and meets_constants(file.getvalue()):
             return None

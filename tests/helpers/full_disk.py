@@ -85,6 +85,10 @@ def main(home: Path) -> None:
 
         # Too little space for a result: what is small comes back, the rest is named.
         disk.fill(leave=6 << 20)
+        kernel.do("%%async_run --name long\ntext = 'x' * 7_000_000\nless = 6")
+        assert "no space for text" in observer.wait("long").reason
+        kernel.run("%async_gather long")
+        assert kernel.value("less") == 6
         kernel.do("%%async_run --name large\nprint('made')\nlarge = np.ones(2_000_000)\nless = 7")
         job = observer.wait("large")
         assert (job.state, "no space for large" in job.reason) == ("failed", True), job
