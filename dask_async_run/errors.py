@@ -210,7 +210,7 @@ class ForgottenJobError(NoSuchJobError):
 
     def __str__(self) -> str:
         return (
-            f"job {self.name!r} is gone: it was forgotten meanwhile, elsewhere, and its result "
+            f"there is no job {self.name!r} any more: it was forgotten meanwhile, and its result "
             "with it."
         )
 

@@ -412,7 +412,7 @@ def test_a_job_that_was_forgotten_meanwhile_is_called_by_its_name(
         told_of(site.registry.result, gone.id),
     ]
     assert set(told) == {
-        "job 'gone' is gone: it was forgotten meanwhile, elsewhere, and its result with it."
+        "there is no job 'gone' any more: it was forgotten meanwhile, and its result with it."
     }
 
 

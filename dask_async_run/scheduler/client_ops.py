@@ -320,10 +320,15 @@ class ClientOps:
             self._check_ended(view)
         for view in views:
             self._check_not_needed(view)
+        frames = [
+            self._journal.frames(each)
+            for view in views
+            for each in [view.id, *(row["id"] for row in self._journal.rows(sweep=view.id))]
+        ]
+        self._journal.forget(view.id for view in views)
+        for each in frames:
+            self._registry.collector.consider(each)
         for view in views:
-            for each in [view.id, *(row["id"] for row in self._journal.rows(sweep=view.id))]:
-                self._registry.collector.consider(self._journal.frames(each))
-            self._journal.delete(view.id)
             self._registry.cluster.unpublish(view.id)
             self._registry.cluster.release(view.id)
             self._registry.ring(view.id)

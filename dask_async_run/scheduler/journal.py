@@ -391,6 +391,23 @@ class Journal(JournalReader):
         finally:
             self._writes = before
 
+    def forget(self, jobs: Iterable[str]) -> None:
+        """Forget jobs, and commit.
+
+        Raises
+        ------
+        ServerError
+            It could not be written; they are not forgotten later, either.
+        """
+        self.flush()
+        for job in jobs:
+            self.delete(job)
+        try:
+            self.flush()
+        except ServerError:
+            self._writes.clear()
+            raise
+
     def delete(self, job: str) -> None:
         """Forget a job; a sweep with its members. What is elsewhere becomes leavings."""
         for row in self.rows(sweep=job):

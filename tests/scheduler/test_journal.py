@@ -398,6 +398,20 @@ def test_who_keeps_the_journal_locked_is_waited_for_once(journal: Journal) -> No
     assert patience == 1000 * BRIEF_PATIENCE
 
 
+def test_what_could_not_be_forgotten_is_not_forgotten_later(journal: Journal) -> None:
+    """Who was told so may have gathered it meanwhile, or want to keep it."""
+    jobs = [add(journal, name)[0].id for name in ("one", "two")]
+    journal._connection.execute("PRAGMA busy_timeout = 50")
+    other = sqlite3.connect(journal.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(ServerError, match="is locked"):
+        journal.forget(jobs)
+    other.close()
+    assert [view.name for view in journal.views()] == ["one", "two"]
+    journal.forget(jobs)
+    assert journal.views() == []
+
+
 def test_who_else_keeps_the_journal_locked_is_named(journal: Journal) -> None:
     """The process that is to be ended is told by its number (Linux)."""
     journal._connection.execute("PRAGMA busy_timeout = 50")
