@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from dask_async_run import surroundings
@@ -66,8 +66,10 @@ def _may_be_beside(module: str, folder: str) -> bool:
     """Whether a module may be a file of the working folder."""
     if module in sys.stdlib_module_names:
         return False
-    file = getattr(sys.modules.get(module), "__file__", None)
-    return module not in sys.modules or (file is not None and Path(file).is_relative_to(folder))
+    if module not in sys.modules:
+        return True
+    file = getattr(sys.modules[module], "__file__", None)
+    return isinstance(file, str) and file.startswith(f"{folder}{os.sep}")
 
 
 def jobs_on_files(session: Session, files: FileNames) -> list[Record]:
