@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -30,6 +31,9 @@ from dask_async_run.server.locks import held, holder
 from dask_async_run.sweeps import only_unfinished
 
 T = TypeVar("T")
+
+SILENT_AFTER = 2.0
+"""Seconds without an answer after which somebody at a terminal is told."""
 
 ANSWER_TIMEOUT = 10.0
 """Seconds after which a server that does not answer is said to hang."""
@@ -288,6 +292,12 @@ def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitabl
         talking = pool.submit(
             lambda: asyncio.run(asyncio.wait_for(_connected(connection, work), timeout))
         )
+        if not wait([talking], SILENT_AFTER).done and sys.stderr.isatty():
+            print(
+                f"the server {connection.name!r} has not answered for {SILENT_AFTER:.0f} s: it is "
+                "busy, or was stopped. Waiting for it",
+                file=sys.stderr,
+            )
         try:
             return talking.result()
         except AsyncRunError:

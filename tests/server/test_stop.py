@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import signal
@@ -189,12 +190,18 @@ def test_retired_workers_come_back() -> None:
 def test_a_server_that_hangs_is_only_stopped_by_force(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """Somebody at a terminal is told meanwhile what is waited for."""
     connection = one_worker()
     processes = reaper.tree(connection.pid)
     psutil.Process(connection.pid).suspend()
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setattr("dask_async_run.server.control.SILENT_AFTER", 1.0)
     monkeypatch.setattr("dask_async_run.server.control.ANSWER_TIMEOUT", 2.0)
     with pytest.raises(ServerError, match=r"does not answer.*--force"):
         stop_server()
+    assert "'default' has not answered for 1 s: it is busy, or was stopped" in terminal.getvalue()
     assert living(processes)
     assert stop_server(force=True)
     assert not living(processes)
