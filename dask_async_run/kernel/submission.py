@@ -149,7 +149,9 @@ def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None)
             "one when it was put in; in the cell it is found."
         )
     for array, holder in held_by_frames(captured.values):
-        if not prepared.analysis.mutates.isdisjoint({array, holder}):
+        # Of ``frame.values`` only the frame can be changed.
+        written = {array, holder} if captured.values[array].flags.writeable else {holder}
+        if not prepared.analysis.mutates.isdisjoint(written):
             yield (
                 f"{array} and {holder} have the same memory here, but not in the cell: there a "
                 "change of one is not seen in the other."

@@ -10,10 +10,10 @@ where they are. A figure's own pickle has arrays as texts, and stays so: it goes
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class
+from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
 
 Step = str | int
 
@@ -58,15 +58,19 @@ def reduce_chart(obj: Any) -> Any:
 
 def make_chart(cls: type, state: dict[str, Any]) -> Any:
     """Make a figure, or a part that stands in none."""
+    made: Any
     if "props" in state:
-        made = cls(state["props"])
-        _put_in_order(made._props, state["props"])
+        made = cls(_copied(state["props"]))
+        _assign(made, state["props"])
         return made
     reference, text = state["grid"]
-    parts = {name: state[name] for name in ("data", "layout", "frames")}
+    # Copies: what makes a trace takes its type out of them.
+    parts = {name: _copied(state[name]) for name in ("data", "layout", "frames")}
     made = cls({**parts, "_grid_ref": reference, "_grid_str": text})
-    _put_in_order(made._data, state["data"])
-    _put_in_order(made._layout, state["layout"])
+    # In their order, with what is there and empty.
+    for trace, props in zip(made.data, state["data"], strict=True):
+        _assign(trace, props)
+    _assign(made.layout, state["layout"])
     return made
 
 
@@ -121,8 +125,19 @@ def part_at(root: Any, steps: tuple[Step, ...]) -> Any:
 # -- changed in place -----------------------------------------------------------------------
 
 
-def _state(obj: Any, snapshot: Any = None) -> Any:
-    """Answer the dicts of a figure, or of a part that stands in none; they are its own."""
+def _traces(obj: Any) -> list[Any]:
+    return list(obj.data) if isinstance(obj, _plotly("BaseFigure")) else []
+
+
+def _state(obj: Any, before: Sequence[Any] = ()) -> Any:
+    """Answer the dicts of a figure, or of a part that stands in none; they are its own.
+
+    Parameters
+    ----------
+    obj : object
+    before : sequence of object
+        The traces of a figure as they were: which of them are there still, and where.
+    """
     if not isinstance(obj, _plotly("BaseFigure")):
         return {"props": obj._props or {}}
     return {
@@ -130,7 +145,14 @@ def _state(obj: Any, snapshot: Any = None) -> Any:
         "layout": obj._layout,
         "frames": [frame._props or {} for frame in obj.frames],
         "grid": (obj._grid_ref, obj._grid_str),
+        "kept": _places(obj.data, before),
     }
+
+
+def _places(traces: Iterable[Any], before: Sequence[Any]) -> list[int | None]:
+    """Answer for each trace which one it was before; None for a new one."""
+    known = {id(trace): number for number, trace in enumerate(before)}
+    return [known.get(id(trace)) for trace in traces]
 
 
 def same_chart(one: Any, other: Any) -> bool:
@@ -147,17 +169,21 @@ def _copied(state: Any) -> Any:
 
 
 def _apply(obj: Any, state: Any) -> Undo:
-    before = _copied(_state(obj))
+    before, traces = _copied(_state(obj)), _traces(obj)
     _put(obj, state)
-    return lambda: _put(obj, before)
+
+    def undo() -> None:
+        # Those that were taken out are none of the figure's any more: others are put there.
+        _put(obj, {**before, "kept": _places(traces, _traces(obj))} if traces else before)
+
+    return undo
 
 
 def _put(obj: Any, state: Any) -> None:
     if "props" in state:
         _assign(obj, state["props"])
         return
-    if [trace["type"] for trace in obj._data] != [trace["type"] for trace in state["data"]]:
-        _put_traces(obj, state["data"])
+    _put_traces(obj, state["data"], state["kept"])
     for trace, props in zip(obj.data, state["data"], strict=True):
         _assign(trace, props)
     _assign(obj.layout, state["layout"])
@@ -169,15 +195,21 @@ def _put(obj: Any, state: Any) -> None:
     obj._grid_ref, obj._grid_str = state["grid"]
 
 
-def _put_traces(figure: Any, data: list[dict[str, Any]]) -> None:
-    """Have a figure keep the first traces of the types that are wanted, and get the others."""
-    kept = 0
-    for have, want in zip(figure._data, data, strict=False):
-        if have["type"] != want["type"]:
-            break
-        kept += 1
-    figure.data = figure.data[:kept]
-    figure.add_traces(data[kept:])
+def _put_traces(figure: Any, data: list[dict[str, Any]], kept: Sequence[int | None]) -> None:
+    """Have a figure keep some of its traces, in their new order, and get the others."""
+    mine = list(figure.data)
+    found: list[Any] = []
+    for place, props in zip(kept, data, strict=True):
+        fits = place is not None and place < len(mine) and mine[place].type == props["type"]
+        found.append(mine[place] if fits and place is not None else None)
+    if same_items(found, mine):  # equal ones are apart
+        return
+    figure.data = tuple(trace for trace in found if trace is not None)
+    new = [props for props, trace in zip(data, found, strict=True) if trace is None]
+    if new:
+        figure.add_traces(_copied(new))
+        added = iter(figure.data[len(figure.data) - len(new) :])
+        figure.data = tuple(next(added) if trace is None else trace for trace in found)
 
 
 def _assign(part: Any, props: dict[str, Any]) -> None:
@@ -220,15 +252,15 @@ def chart_kind(fingerprint: Callable[[Any], Any]) -> Kind:
 
     def state(obj: Any, snapshot: Any) -> Any:
         try:
-            return _state(obj)
+            return _state(obj, snapshot[1] if snapshot is not None else _traces(obj))
         except Exception as error:
             raise NotInPlace("it cannot be looked into") from error
 
     return Kind(
         "chart",
         lambda obj: (),
-        lambda obj: fingerprint(_state(obj)),
-        lambda obj, snapshot: bool(fingerprint(_state(obj)) == snapshot),
+        lambda obj: (fingerprint(_state(obj, _traces(obj))), _traces(obj)),
+        lambda obj, snapshot: bool(fingerprint(_state(obj, snapshot[1])) == snapshot[0]),
         state,
         _apply,
     )

@@ -14,9 +14,9 @@ from dask_async_run.namespace.views import address, is_released
 
 
 def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Answer which arrays that can be written to have the memory of which pandas objects.
+    """Answer which arrays have the memory of which pandas objects.
 
-    ``pd.DataFrame(array, copy=False)``: in a copy each has its own.
+    ``pd.DataFrame(array, copy=False)``, ``frame.values``: in a copy each has its own.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, frame)
         for name, array in values.items()
-        if issubclass(type(array), numpy.ndarray) and array.flags.writeable
+        if issubclass(type(array), numpy.ndarray)
         for frame, value in frames.items()
         for part in getattr(value._mgr, "arrays", ())
         if isinstance(part, numpy.ndarray) and numpy.may_share_memory(part, array)

@@ -219,6 +219,13 @@ def test_a_frame_on_an_arrays_memory_is_told_by_both_names(kernel: RemoteKernel)
     assert value(kernel, "float(frame.iloc[0, 0])") == 7.0
     assert "same memory" not in submit(kernel, "reading", "n = numbers.sum() + frame.size")
     do(kernel, "%async_gather reading")
+    do(kernel, "table = pd.DataFrame({'a': [1.0, 2.0]}); shown = table.values")
+    told = submit(kernel, "showing", "table.loc[0, 'a'] = 5.0; n = shown.sum()")
+    assert "shown and table have the same memory here" in told
+    do(kernel, "%async_gather showing")
+    assert value(kernel, "float(shown.sum())") == 7.0
+    assert "same memory" not in submit(kernel, "using", "print(shown); n = table.size")
+    do(kernel, "%async_gather using")
 
 
 @pytest.mark.contract(3)

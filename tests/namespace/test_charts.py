@@ -28,6 +28,9 @@ CHANGES = [
     ("fig.add_annotation(text='more')", "[each.text for each in fig.layout.annotations]"),
     ("fig.add_trace(go.Pie(values=[1]))", "[each.type for each in fig.data], len(same.data)"),
     ("fig.data = fig.data[:1]", "[each.type for each in fig.data]"),
+    ("fig.data = fig.data[::-1]", "[each.type for each in fig.data], trace is fig.data[1]"),
+    ("fig.data = fig.data[1:]; fig.add_bar(y=[3])", "[each.y for each in fig.data]"),
+    ("fig.add_scatter(y=[3]); fig.data = fig.data[::-1]", "trace is fig.data[2], marker.color"),
     ("fig.data = []; fig.add_bar(x=[7])", "[each.type for each in fig.data]"),
     ("trace.x = [5, 6]; fig.layout.title = 'A'", "list(trace.x), fig.layout.title.text"),
     ("fig.update_layout(title=None, template='plotly_dark')", "fig.layout.template.layout.font"),
@@ -95,6 +98,22 @@ def test_a_merge_that_fails_leaves_the_figure() -> None:
     undo()
     assert str(figure.to_dict()) == before
     assert figure.data[0] is trace
+    figure.add_bar(x=[3])
+    before = str(figure.to_dict())
+    CHART.apply(figure, CHART.state(go.Figure(go.Pie(values=[1])), None))()
+    assert str(figure.to_dict()) == before
+
+
+def test_a_figure_has_what_it_had_in_its_order() -> None:
+    """plotly takes the type out and puts it last, and leaves out what is empty."""
+    figure = go.Figure(go.Scatter(x=[1], xaxis="x"))
+    figure.data[0].line.color = "red"
+    figure.update_layout(annotations=[{"text": "a", "font": {}}], title={})
+    make, given = reduce_chart(figure)
+    assert list(make(*given)._data[0]) == list(figure._data[0])
+    made = make(*given)
+    assert list(made._data[0]) == list(figure._data[0])
+    assert made._layout == figure._layout
 
 
 def test_the_place_of_a_part() -> None:
