@@ -37,6 +37,7 @@ from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_i
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
 from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
+from dask_async_run.namespace.pictures import DRAWING, is_drawing, is_picture, picture_kind
 from dask_async_run.namespace.sharing import SharedMemory, is_masked, masked_parts
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 
@@ -529,7 +530,9 @@ OPAQUE = Kind(
 )
 
 
-BY_FINGERPRINT = (OPAQUE,)
+PICTURE = picture_kind(OPAQUE)
+
+BY_FINGERPRINT = (OPAQUE, PICTURE)
 """Kinds whose snapshots may differ for equal values."""
 
 
@@ -576,6 +579,10 @@ def special_kind(obj: Any) -> Kind | None:
         return PANDAS
     if is_index(obj):
         return INDEX
+    if is_picture(cls):
+        return PICTURE
+    if is_drawing(cls):
+        return DRAWING
     if is_chart(cls):
         return CHART_PART if is_part(obj) else CHART
     if cls in tensor_types() and is_dense(obj):

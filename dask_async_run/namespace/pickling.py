@@ -82,6 +82,7 @@ from dask_async_run.namespace.named import (
     library_name,
     shells_parts,
 )
+from dask_async_run.namespace.pictures import is_drawing, reduce_drawing
 from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
 from dask_async_run.namespace.rows import is_row, take_row
@@ -762,6 +763,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_without_memory(obj)
         elif is_chart(kind):
             return reduce_chart(obj)
+        elif is_drawing(kind):
+            return reduce_drawing(obj)
         elif making.is_plotly_figure(obj):  # a widget
             return making.reduce_plotly_figure(obj)
         elif making.is_soup(obj):
