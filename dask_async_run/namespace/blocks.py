@@ -6,15 +6,14 @@ memory that there was (``df.loc[0, "a"] = 9``), and an array shows that here, it
 
 from __future__ import annotations
 
+import functools
 import sys
+import types
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dask_async_run.namespace.kinds import Undo
 from dask_async_run.namespace.sharing import SharedMemory
-
-_OWN = 3
-"""References to memory that a block alone has, as `_is_shown` sees it."""
 
 
 def _blocks(manager: Any) -> Sequence[Any]:
@@ -79,5 +78,17 @@ def _fits(mine: Any, its: Any) -> bool:
 
 def _is_shown(block: Any) -> bool:
     """Whether somebody has an array on a block's memory."""
+    return _references(block) > _references_of_its_own()
+
+
+def _references(block: Any) -> int:
     root = SharedMemory.root(block.values)
-    return sys.getrefcount(root) > _OWN
+    return sys.getrefcount(root)
+
+
+@functools.cache
+def _references_of_its_own() -> int:
+    """Answer how many there are to memory that a block alone has; Pythons count differently."""
+    import numpy as np
+
+    return _references(types.SimpleNamespace(values=np.empty(1)))
