@@ -72,8 +72,14 @@ def _fits(mine: Any, its: Any) -> bool:
         and type(other) is type(one)
         and (one.dtype, one.shape) == (other.dtype, other.shape)
         and one.flags.writeable
-        and not mine.refs.has_reference()  # another frame's: pandas would have made a copy
+        and not _is_anothers(mine)  # pandas would have made a copy
     )
+
+
+def _is_anothers(block: Any) -> bool:
+    """Whether another frame has a block's memory, too; pandas before 2.0 does not tell."""
+    refs = getattr(block, "refs", None)
+    return refs is None or bool(refs.has_reference())
 
 
 def _is_shown(block: Any) -> bool:
