@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
+import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -24,15 +25,19 @@ def _is_array(values: Any) -> bool:
     return type(values) is sys.modules["numpy"].ndarray and not values.dtype.hasobject
 
 
-def memory_of(manager: Any) -> list[Any]:
-    """Answer the arrays that a pandas object keeps its numbers in."""
-    return [block.values if _is_array(block.values) else None for block in _blocks(manager)]
+def memory_of(manager: Any) -> list[weakref.ref[Any] | None]:
+    """Answer the arrays that a pandas object keeps its numbers in, and keep none from going."""
+    arrays = (block.values for block in _blocks(manager))
+    return [weakref.ref(values) if _is_array(values) else None for values in arrays]
 
 
-def written_in_place(manager: Any, before: Sequence[Any]) -> tuple[tuple[int, int], ...]:
+def written_in_place(
+    manager: Any, before: Sequence[weakref.ref[Any] | None]
+) -> tuple[tuple[int, int], ...]:
     """Answer the numbers that arrays had before which are still there, and those that they have."""
-    now = {id(values): n for n, values in enumerate(memory_of(manager)) if values is not None}
-    return tuple((n, now[id(values)]) for n, values in enumerate(before) if id(values) in now)
+    now = {id(block.values): n for n, block in enumerate(_blocks(manager))}
+    there = [(n, ref()) for n, ref in enumerate(before) if ref is not None]
+    return tuple((n, now[id(values)]) for n, values in there if id(values) in now)
 
 
 def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, int]]) -> Undo:

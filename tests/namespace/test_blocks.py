@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from dask_async_run.namespace.blocks import memory_of, show_what_was_written, written_in_place
+from dask_async_run.namespace.opaque import special_kind
 from notebook import Notebook
 
 pytestmark = pytest.mark.contract(17)
@@ -65,3 +69,17 @@ def test_memory_that_nobody_shows_is_replaced() -> None:
     assert np.array_equal(shown, [[5.0], [2.0]])
     undo()
     assert np.array_equal(shown, [[1.0], [2.0]])
+
+
+def test_what_is_known_of_a_frame_does_not_keep_its_memory() -> None:
+    """It is asked after until the job is gathered, and may be large."""
+    frame = pd.DataFrame({"a": np.ones(1000)})
+    values = weakref.ref(frame._mgr.blocks[0].values)
+    kind = special_kind(frame)
+    assert kind is not None
+    snapshot = kind.snapshot(frame)
+    assert values() is not None
+    del frame
+    gc.collect()
+    assert values() is None
+    assert snapshot is not None
