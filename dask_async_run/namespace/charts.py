@@ -10,6 +10,7 @@ where they are. A figure's own pickle has arrays as texts, and stays so: it goes
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -250,17 +251,25 @@ def chart_kind(fingerprint: Callable[[Any], Any]) -> Kind:
         Answers what tells whether a value has changed.
     """
 
+    def snapshot_of(obj: Any) -> Any:
+        # Of the traces so that it keeps no figure from going.
+        traces = _traces(obj)
+        return fingerprint(_state(obj, traces)), [weakref.ref(trace) for trace in traces]
+
+    def before(snapshot: Any) -> list[Any]:
+        return [trace() for trace in snapshot[1]]
+
     def state(obj: Any, snapshot: Any) -> Any:
         try:
-            return _state(obj, snapshot[1] if snapshot is not None else _traces(obj))
+            return _state(obj, before(snapshot) if snapshot is not None else _traces(obj))
         except Exception as error:
             raise NotInPlace("it cannot be looked into") from error
 
     return Kind(
         "chart",
         lambda obj: (),
-        lambda obj: (fingerprint(_state(obj, _traces(obj))), _traces(obj)),
-        lambda obj, snapshot: bool(fingerprint(_state(obj, snapshot[1])) == snapshot[0]),
+        snapshot_of,
+        lambda obj, snapshot: bool(fingerprint(_state(obj, before(snapshot))) == snapshot[0]),
         state,
         _apply,
     )
