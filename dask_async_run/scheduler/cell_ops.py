@@ -52,7 +52,7 @@ class CellOps:
                 return self._refusal(job, instruction.reason)
         attempt = self._registry.machine.records[job].attempt
         try:
-            await self._within_reach()
+            await self._on_record()
         except ServerError as error:
             # A claim that is not on record could be granted again after a restart.
             self._registry.apply(Ended(job, State.LOST, f"not run: {error}", attempt, time.time()))
@@ -86,13 +86,19 @@ class CellOps:
             "members": self._journal.collected(job) if spec.has_members else [],
         }
 
-    async def _within_reach(self) -> None:
-        """Wait until this turn's writes are on record, also while the journal is locked or gone."""
+    async def _on_record(self) -> None:
+        """Wait until this turn's writes are on record: the disk may be full, the journal locked.
+
+        Raises
+        ------
+        ServerError
+            The registry is closed before.
+        """
         while True:
             try:
                 return await self._registry.committed()
             except ServerError:
-                if not self._journal.is_out_of_reach or self._registry.closed:
+                if self._registry.closed:
                     raise
             await asyncio.sleep(RETRY_COMMIT)
 

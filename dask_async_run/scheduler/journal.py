@@ -73,7 +73,6 @@ class Journal(JournalReader):
         self._file = _file(path)
         self._writes: list[tuple[str, Sequence[Any]]] = []
         self._patient = False
-        self._missing = False
         self._be_patient(True)
         self.keeps_it_itself: Callable[[], bool] = lambda: False
 
@@ -142,8 +141,7 @@ class Journal(JournalReader):
         if not self._writes:
             return
         # SQLite goes on writing to a file that somebody removed, which nobody ever reads again.
-        self._missing = _file(self.path) != self._file
-        if self._missing:
+        if _file(self.path) != self._file:
             raise ServerError(
                 f"the journal {self.path} was removed or replaced under the server: nothing can be "
                 "recorded. Put it back, or stop the server and start it again."
@@ -163,11 +161,6 @@ class Journal(JournalReader):
             ) from error
         self._writes.clear()
         self._be_patient(True)
-
-    @property
-    def is_out_of_reach(self) -> bool:
-        """Whether it was locked by another process, or moved, when it was to be written last."""
-        return self._missing or not self._patient
 
     def _begin(self) -> None:
         until = time.monotonic() + LOCK_PATIENCE

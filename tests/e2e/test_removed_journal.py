@@ -37,12 +37,11 @@ def test_waiting_says_why_an_end_is_not_on_record(open_kernel: OpenKernel, folde
     kernel.do("%async_wait short next --timeout 60")
 
     # The whole folder is away: what is small of a result comes back, and nobody makes it anew.
-    begun = folder / "begun"
-    waits = "import os\nprint(file=open('begun', 'a'))\nwhile not os.path.exists('went'): pass\n"
+    waits = "import os\nopen('begun-{}', 'w').close()\nwhile not os.path.exists('went'): pass\n"
     ends = f"import numpy\n{waits}large, small = numpy.ones(3_000_000), 5"
-    kernel.do(f"%%async_run --name ends\n{ends}")
-    kernel.do(f"%%async_run --name goes\n{waits}")
-    wait_for(lambda: begun.exists() and begun.read_text() == "\n\n")
+    kernel.do(f"%%async_run --name ends\n{ends.format('ends')}")
+    kernel.do(f"%%async_run --name goes\n{waits.format('goes')}")
+    wait_for(lambda: len(list(folder.glob("begun-*"))) == 2)
     state = folders.state / "default"
     aside = state.rename(state.with_name("aside"))
     (folder / "went").touch()

@@ -32,6 +32,7 @@ from dask_async_run.scheduler import registry as registry_module
 from dask_async_run.scheduler.client_ops import ClientOps
 from dask_async_run.scheduler.journal import Journal
 from dask_async_run.scheduler.plugin import NAME, RegistryPlugin
+from dask_async_run.scheduler.registry import RETRY_COMMIT
 from dask_async_run.snapshots import Part, Snapshot
 from registry_site import Site
 from scripted import job_spec, play
@@ -537,8 +538,8 @@ def test_on_a_full_disk_nothing_said_is_lost(site: Site, tmp_path: Path) -> None
     assert site.ends(site.submit("c")) == [("finished", "")]
 
 
-def test_a_claim_that_cannot_be_put_on_record_is_refused(site: Site, tmp_path: Path) -> None:
-    """Or the cell might run again after a restart; the job says why it was not run."""
+def test_a_claim_waits_until_it_can_be_put_on_record(site: Site, tmp_path: Path) -> None:
+    """Or the cell might run again after a restart; no job is lost for a disk that was full."""
     ran = tmp_path / "ran"
     first = site.submit("first", "say up", f"await {tmp_path / 'go'}")
     assert site.registry.outputs(first.id, 0, 60).outputs
@@ -551,11 +552,13 @@ def test_a_claim_that_cannot_be_put_on_record_is_refused(site: Site, tmp_path: P
     with full_disk(site):
         site.cluster.sync(fill)
         (tmp_path / "go").touch()
-        wait_for(lambda: site.registry.idle()["unfinished"] == 0)
-    ((state, reason),) = site.ends(second)
-    assert state == "lost"
-    assert reason.startswith("not run: the journal")
-    assert lines(ran) == []
+        wait_for(lambda: registry.machine.records[second.id].state is State.RUNNING)
+        wait_for(lambda: bool(registry.problem))
+        time.sleep(2 * RETRY_COMMIT)
+        assert lines(ran) == []
+        assert site.registry.idle()["unfinished"] == 1
+    assert site.ends(second) == [("finished", "")]
+    assert lines(ran) == ["1"]
 
 
 # --- what dies ---
