@@ -51,9 +51,10 @@ class _Record:
     """
 
     def to_message(self) -> Message:
-        """Answer the fields; what they hold is not copied: nobody changes it."""
+        """Answer the fields; of what lists and dicts hold no copies are made."""
         kind: Any = type(self)
-        return {name: getattr(self, name) for name in _ordered_names(kind)}
+        found = {name: getattr(self, name) for name in _ordered_names(kind)}
+        return {n: v.copy() if type(v) in (list, dict) else v for n, v in found.items()}
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Self:

@@ -202,7 +202,8 @@ class FileUses:
         self.calls += polling.calls
 
     def _inside(self, node: ast.AST) -> None:
-        for child in vars(node).values():
+        for name in node._fields:  # others may have put attributes of their own there: a parent
+            child = getattr(node, name, None)
             if type(child) is list:
                 for each in child:
                     if isinstance(each, ast.AST):

@@ -82,8 +82,9 @@ def restore(
     Exception
         Whatever a pickle's own code raises, a module that is not there included.
     """
-    if not Path(task["frames"]).is_dir():  # a store would make it, in the way of who puts it back
-        raise FileNotFoundError(errno.ENOENT, gone(Path(task["frames"]).parent).rstrip("."))
+    folder = Path(task["frames"]).parent
+    if not folder.is_dir():  # a store would make it again, in the way of who puts it back
+        raise FileNotFoundError(errno.ENOENT, gone(folder).rstrip("."))
     store = _store(task["frames"])
     surroundings.freshen()
     parents = []
@@ -190,7 +191,7 @@ def collect(
             collected, payload = attempt(largest, full)
             break
         except OSError as failure:
-            moved = failure.errno == errno.ENOENT and not inputs.store.folder.is_dir()
+            moved = failure.errno == errno.ENOENT and not inputs.store.folder.parent.is_dir()
             number = errno.ESTALE if moved else failure.errno
             if number not in NO_SPACE or largest == 0:
                 raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import io
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,3 +158,17 @@ ORDERED = [
 def test_which_cells_wait(first: str, second: str, waits: bool) -> None:
     """Where one of two cells writes what the other reads or writes, or a folder of it."""
     assert found(second).waits_for(found(first)) is waits
+
+
+def test_what_others_have_put_on_a_tree_is_not_looked_at() -> None:
+    """Who shows tracebacks gives each node its parent, and Python has one ``%`` for all trees."""
+    nodes = [*ast.walk(ast.parse("a % 2").body[0])]
+    for node in nodes:
+        for child in ast.iter_child_nodes(node):
+            child.parent = node  # type: ignore[attr-defined]
+    try:
+        assert analyse("open('x' if b % 2 else 'y', 'w')").effects.files.uses
+        assert analyse("y = b % 2").effects.files.uses == []
+    finally:
+        for node in nodes[1:]:
+            del node.parent  # type: ignore[attr-defined]
