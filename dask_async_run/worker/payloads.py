@@ -82,9 +82,9 @@ def restore(
     Exception
         Whatever a pickle's own code raises, a module that is not there included.
     """
-    folder = Path(task["frames"]).parent
-    if not folder.is_dir():  # a store would make it again, in the way of who puts it back
-        raise FileNotFoundError(errno.ENOENT, gone(folder).rstrip("."))
+    home = Path(task["frames"]).parent
+    if not home.is_dir():  # a store would make it again, in the way of who puts it back
+        raise FileNotFoundError(errno.ENOENT, gone(home).rstrip("."))
     store = _store(task["frames"])
     surroundings.freshen()
     parents = []
