@@ -25,19 +25,39 @@ def _is_array(values: Any) -> bool:
     return type(values) is sys.modules["numpy"].ndarray and not values.dtype.hasobject
 
 
-def memory_of(manager: Any) -> list[weakref.ref[Any] | None]:
-    """Answer the arrays that a pandas object keeps its numbers in, and keep none from going."""
-    arrays = (block.values for block in _blocks(manager))
-    return [weakref.ref(values) if _is_array(values) else None for values in arrays]
+Memory = tuple[weakref.ref[Any], tuple[Any, ...]]
+"""What has some memory, and where in it an array lies, and how."""
 
 
-def written_in_place(
-    manager: Any, before: Sequence[weakref.ref[Any] | None]
-) -> tuple[tuple[int, int], ...]:
-    """Answer the numbers that arrays had before which are still there, and those that they have."""
-    now = {id(block.values): n for n, block in enumerate(_blocks(manager))}
-    there = [(n, ref()) for n, ref in enumerate(before) if ref is not None]
-    return tuple((n, now[id(values)]) for n, values in there if id(values) in now)
+def memory_of(manager: Any) -> list[Memory | None]:
+    """Answer the memory that a pandas object keeps its numbers in, and keep none from going."""
+    return [_memory(block.values) for block in _blocks(manager)]
+
+
+def _memory(values: Any) -> Memory | None:
+    if not _is_array(values):
+        return None
+    try:
+        root = weakref.ref(SharedMemory.root(values))
+    except TypeError:  # a buffer of some other kind
+        return None
+    return root, (values.ctypes.data, values.shape, values.strides, values.dtype)
+
+
+def written_in_place(manager: Any, before: Sequence[Memory | None]) -> tuple[tuple[int, int], ...]:
+    """Answer the numbers that arrays had before which are still there, and those that they have.
+
+    They may be other objects on the same memory.
+    """
+    found = [_there(memory) for memory in memory_of(manager)]
+    now = {there: number for number, there in enumerate(found) if there is not None}
+    places = ((number, now.get(_there(memory) or ())) for number, memory in enumerate(before))
+    return tuple((was, number) for was, number in places if number is not None)
+
+
+def _there(memory: Memory | None) -> tuple[Any, ...] | None:
+    root = memory[0]() if memory is not None else None
+    return (id(root), *memory[1]) if memory is not None and root is not None else None
 
 
 def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, int]]) -> Undo:
@@ -77,14 +97,25 @@ def _fits(mine: Any, its: Any) -> bool:
         and type(other) is type(one)
         and (one.dtype, one.shape) == (other.dtype, other.shape)
         and one.flags.writeable
-        and not _is_anothers(mine)  # pandas would have made a copy
+        and not _is_anothers(mine)
     )
 
 
 def _is_anothers(block: Any) -> bool:
-    """Whether another frame has a block's memory, too; pandas before 2.0 does not tell."""
+    """Whether pandas, which writes to no other frame's memory, would have made a copy of it."""
     refs = getattr(block, "refs", None)
-    return refs is None or bool(refs.has_reference())
+    return refs is not None and _copies_on_write() and bool(refs.has_reference())
+
+
+def _copies_on_write() -> bool:
+    """Whether a change of a frame is seen in no other one: always, from pandas 3 on."""
+    pandas = sys.modules["pandas"]
+    if int(pandas.__version__.partition(".")[0]) >= 3:
+        return True
+    try:
+        return pandas.get_option("mode.copy_on_write") is True
+    except Exception:  # noqa: BLE001 - there was no such option
+        return False
 
 
 def _is_shown(block: Any) -> bool:

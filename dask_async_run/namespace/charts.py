@@ -10,8 +10,10 @@ where they are. A figure's own pickle has arrays as texts, and stays so: it goes
 from __future__ import annotations
 
 import sys
+import warnings
 import weakref
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
@@ -57,6 +59,15 @@ def reduce_chart(obj: Any) -> Any:
     return place or (make_chart, (type(obj), _state(obj)))
 
 
+@contextmanager
+def _silently() -> Iterator[None]:
+    """Have plotly say nothing of what it has in its templates itself, and finds outdated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@_silently()
 def make_chart(cls: type, state: dict[str, Any]) -> Any:
     """Make a figure, or a part that stands in none."""
     made: Any
@@ -180,6 +191,7 @@ def _apply(obj: Any, state: Any) -> Undo:
     return undo
 
 
+@_silently()
 def _put(obj: Any, state: Any) -> None:
     if "props" in state:
         _assign(obj, state["props"])

@@ -9,7 +9,11 @@ import pytest
 from dask_async_run.namespace.charts import make_chart, part_at, reduce_chart
 from notebook import Notebook
 
-pytestmark = pytest.mark.contract(3, 17)
+pytestmark = [
+    pytest.mark.contract(3, 17),
+    # Older ones find their own templates outdated, wherever these are used.
+    pytest.mark.filterwarnings("ignore:.*is deprecated:DeprecationWarning"),
+]
 go = pytest.importorskip("plotly.graph_objects")
 
 SETUP = """\
