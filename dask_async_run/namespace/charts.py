@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
+from dask_async_run.namespace.making import put_in_order
 
 Step = str | int
 
@@ -84,19 +85,6 @@ def make_chart(cls: type, state: dict[str, Any]) -> Any:
         _assign(trace, props)
     _assign(made.layout, state["layout"])
     return made
-
-
-def _put_in_order(part: Any, model: Any) -> None:
-    """Give dicts the order of others, which plotly sorts."""
-    if isinstance(part, dict) and isinstance(model, dict):
-        ordered = {key: part[key] for key in model if key in part} | part
-        part.clear()
-        part.update(ordered)
-        for key in part.keys() & model.keys():
-            _put_in_order(part[key], model[key])
-    elif isinstance(part, (list, tuple)) and isinstance(model, (list, tuple)):
-        for one, other in zip(part, model, strict=False):
-            _put_in_order(one, other)
 
 
 def reduce_part(part: Any) -> Any:
@@ -246,7 +234,7 @@ def _assign(part: Any, props: dict[str, Any]) -> None:
                 _assign(each, its)
         else:
             part[name] = _copied(value)
-    _put_in_order(part._props, props)
+    put_in_order(part._props, props)
 
 
 def _are_parts(value: Any) -> bool:

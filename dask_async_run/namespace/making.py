@@ -377,20 +377,21 @@ def reduce_plotly_figure(figure: Any) -> Any:
 
 def set_order_of_parts(figure: Any, parts: dict[str, Any]) -> None:
     """Give what a figure of plotly's is made of the order that it had."""
-    _put_in_order(figure._layout, parts["layout"])
-    _put_in_order(figure._data, parts["data"])
+    put_in_order(figure._layout, parts["layout"])
+    put_in_order(figure._data, parts["data"])
 
 
-def _put_in_order(part: Any, model: Any) -> None:
+def put_in_order(part: Any, model: Any) -> None:
+    """Give dicts the order of others, which plotly sorts."""
     if isinstance(part, dict) and isinstance(model, dict):
         ordered = {key: part[key] for key in model if key in part} | part
         part.clear()
         part.update(ordered)
         for key in part.keys() & model.keys():
-            _put_in_order(part[key], model[key])
+            put_in_order(part[key], model[key])
     elif isinstance(part, (list, tuple)) and isinstance(model, (list, tuple)):
         for one, other in zip(part, model, strict=False):
-            _put_in_order(one, other)
+            put_in_order(one, other)
 
 
 def make_text_dtype(storage: str) -> Any:
