@@ -194,6 +194,9 @@ class Gatherer:
                 plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
             replay.show(outputs)
+            if isinstance(error, NoSuchJobError) and record.settled and not (only or overwrite):
+                _tell_of_what_was_merged(view, error)
+                return
             raise _merge_error(view, error, result.bound) from error
         own_way = session.shell is not None and isinstance(loaded.error, SyntaxError)
         # IPython shows these itself, and asks them for no traceback of their own.
@@ -401,6 +404,23 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
     return kept
+
+
+def _tell_of_what_was_merged(view: JobView, error: NoSuchJobError) -> None:
+    """Say that a job's result, which was merged before, cannot be read once more.
+
+    Raises
+    ------
+    JobStateError
+        The job did not finish.
+    """
+    which = f"job {error.name!r}" if isinstance(error, ForgottenJobError) else "a job"
+    print(
+        f"{view.label}: all of it was merged before; {which}, which it builds on, was forgotten.",
+        file=sys.stderr,
+    )
+    if view.state != State.FINISHED:
+        raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
 
 
 def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:

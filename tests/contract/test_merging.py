@@ -170,6 +170,24 @@ def test_a_chain_that_changes_what_it_made_is_gathered_again(kernel: RemoteKerne
     assert value(kernel, "rows, both['rows'] is rows") == ([1], True)
 
 
+@pytest.mark.contract(19)
+def test_gathering_again_is_harmless_without_what_it_builds_on(kernel: RemoteKernel) -> None:
+    """All of it was merged before: the output is shown again, and nothing is changed."""
+    submit(kernel, "base", "items = [1]")
+    submit(kernel, "built", "items.append(2); print('built'); last = items")
+    do(kernel, "%async_gather base built")
+    do(kernel, "%async_forget base")
+    do(kernel, "items.append(3)")
+    again = do(kernel, "%async_gather built")
+    assert "built\n" in again
+    assert "job 'base', which it builds on, was forgotten" in again
+    assert value(kernel, "items, last is items") == ([1, 2, 3], True)
+    assert (
+        "which it builds on, was forgotten"
+        in kernel.execute("%async_gather built --overwrite").error
+    )
+
+
 @pytest.mark.contract(9)
 def test_the_plan_shows_what_would_travel(kernel: RemoteKernel) -> None:
     """Names with sizes, and nothing is submitted."""
