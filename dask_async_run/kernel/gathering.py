@@ -12,6 +12,7 @@ import sys
 import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -290,9 +291,10 @@ class Gatherer:
         for job in record.spec.parents:
             parent = self.record(job)
             if parent.loaded is None and parent.settled:
-                result = session.registry.result(job)
-                if result is not None and result.payload:
-                    parent.load(result, session.records)
+                with suppress(NoSuchJobError):  # who needs it says that it was forgotten
+                    result = session.registry.result(job)
+                    if result is not None and result.payload:
+                        parent.load(result, session.records)
 
     def _let_go(self, next_: Sequence[JobView]) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.
