@@ -117,7 +117,7 @@ class Gatherer:
                     print(f"Not gathered yet: %async_gather {rest}", file=sys.stderr)
                 raise
             finally:
-                self._let_go(ended[number:])
+                self._let_go()
         if failed:
             raise next(iter(failed.values()))
 
@@ -296,21 +296,15 @@ class Gatherer:
                     if result is not None and result.payload:
                         parent.load(result, session.records)
 
-    def _let_go(self, next_: Sequence[JobView]) -> None:
+    def _let_go(self) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.
 
-        Those of jobs that others build on stay until these are merged, too, and as long as one has
-        changed an object of theirs: should both be gathered again, it is not changed twice. Of a
-        job that another kernel submitted, nobody knows here what builds on it.
-
-        Parameters
-        ----------
-        next_ : sequence of JobView
-            What is about to be gathered.
+        Those of jobs that others build on stay: their objects are the ones that those change, and
+        they may be forgotten. Of a job that another kernel submitted, nobody knows here what builds
+        on it.
         """
         records = self._session.records.values()
-        open_ = {view.id for view in next_} | {r.id for r in records if not r.settled}
-        needed = {job for record in records if record.id in open_ for job in record.spec.parents}
+        needed = {job for record in records for job in record.spec.parents}
         needed |= self._session.changed_results
         for record in records:
             if record.settled and record.kept is not None and record.id not in needed:

@@ -144,22 +144,6 @@ def test_what_was_gathered_is_the_notebooks_own(kernel: RemoteKernel) -> None:
     assert value(kernel, "float(net.weights.sum()), rows") == (1e6, [0, 1])
 
 
-@pytest.mark.contract(14)
-def test_what_a_chain_brought_is_the_notebooks_own(kernel: RemoteKernel) -> None:
-    """Once all that builds on it is merged; gathered again, each part is what its job made."""
-    do(kernel, "import gc, weakref\nimport numpy as np\nclass Net: pass\nn = 0")
-    for number in range(3):
-        made = f"net{number} = Net(); net{number}.weights = np.ones(1_000_000)"
-        submit(kernel, f"link{number}", f"n = n + 1; {made}")
-    do(kernel, "%async_gather link0")
-    do(kernel, "refs = [weakref.ref(net0)]; del net0; gc.collect()")
-    do(kernel, "%async_gather link1 link2")
-    do(kernel, "refs += [weakref.ref(net1), weakref.ref(net2)]; del net1, net2; gc.collect()")
-    assert value(kernel, "[ref() is None for ref in refs], n") == ([True] * 3, 3)
-    do(kernel, "%async_gather link1 --overwrite")
-    assert value(kernel, "float(net1.weights.sum()), n") == (1e6, 2)
-
-
 @pytest.mark.contract(17)
 def test_a_chain_that_changes_what_it_made_is_gathered_again(kernel: RemoteKernel) -> None:
     """Its first link's objects have the later ones' changes, once."""
