@@ -289,8 +289,8 @@ class Gatherer:
         """Load again what a job builds on, if all of that had been merged (`_let_go`)."""
         session = self._session
         for job in record.spec.parents:
-            parent = self.record(job)
-            if parent.loaded is None and parent.settled:
+            parent = session.records.get(job)
+            if parent is not None and parent.loaded is None and parent.settled:
                 with suppress(NoSuchJobError):  # who needs it says that it was forgotten
                     result = session.registry.result(job)
                     if result is not None and result.payload:
