@@ -215,6 +215,13 @@ class ForgottenJobError(NoSuchJobError):
         )
 
 
+class ForgottenParentError(NoSuchJobError):
+    """What a job builds on was forgotten; `NoSuchJobError`'s parameters."""
+
+    def __str__(self) -> str:
+        return "it has objects of a job that it builds on, and that was forgotten"
+
+
 class JobStateError(AsyncRunError):
     """A job's state does not allow what was asked.
 

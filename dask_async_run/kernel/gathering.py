@@ -12,7 +12,6 @@ import sys
 import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from difflib import get_close_matches
 from typing import Any
 
@@ -174,7 +173,6 @@ class Gatherer:
             raise _no_result(view, result)
         try:
             with surroundings.undrawn():  # what the cell showed is in its output
-                self._load_parents(record)
                 loaded = record.load(result, session.records, only)
                 if RELOADED.name in loaded.surroundings and not only:
                     loaded = self._reload(record, loaded, result)
@@ -195,9 +193,6 @@ class Gatherer:
                 plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
             replay.show(outputs)
-            if isinstance(error, NoSuchJobError) and record.settled and not (only or overwrite):
-                _tell_of_what_was_merged(view, error)
-                return
             raise _merge_error(view, error, result.bound) from error
         own_way = session.shell is not None and isinstance(loaded.error, SyntaxError)
         # IPython shows these itself, and asks them for no traceback of their own.
@@ -285,27 +280,14 @@ class Gatherer:
         if lines:
             print("\n".join(lines), file=sys.stderr)
 
-    def _load_parents(self, record: Record) -> None:
-        """Load again what a job builds on, if all of that had been merged (`_let_go`)."""
-        session = self._session
-        for job in record.spec.parents:
-            parent = session.records.get(job)
-            if parent is not None and parent.loaded is None and parent.settled:
-                with suppress(NoSuchJobError):  # who needs it says that it was forgotten
-                    result = session.registry.result(job)
-                    if result is not None and result.payload:
-                        parent.load(result, session.records)
-
     def _let_go(self) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.
 
-        Those of jobs that others build on stay: their objects are the ones that those change, and
-        they may be forgotten. Of a job that another kernel submitted, nobody knows here what builds
-        on it.
+        Those of jobs that others build on stay, forgotten or not: their objects are the ones that
+        those change. Of a job that another kernel submitted, nobody knows here what builds on it.
         """
         records = self._session.records.values()
         needed = {job for record in records for job in record.spec.parents}
-        needed |= self._session.changed_results
         for record in records:
             if record.settled and record.kept is not None and record.id not in needed:
                 record.release()
@@ -400,23 +382,6 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
     return kept
-
-
-def _tell_of_what_was_merged(view: JobView, error: NoSuchJobError) -> None:
-    """Say that a job's result, which was merged before, cannot be read once more.
-
-    Raises
-    ------
-    JobStateError
-        The job did not finish.
-    """
-    which = f"job {error.name!r}" if isinstance(error, ForgottenJobError) else "a job"
-    print(
-        f"{view.label}: all of it was merged before; {which}, which it builds on, was forgotten.",
-        file=sys.stderr,
-    )
-    if view.state != State.FINISHED:
-        raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
 
 
 def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:

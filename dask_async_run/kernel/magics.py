@@ -188,7 +188,6 @@ class AsyncRun(Magics):
             session.records.update(old.records)
             session.gathered.update(old.gathered)
             session.changed.update(old.changed)
-            session.changed_results.update(old.changed_results)
             session.brought.update(old.brought)
         self._live.use(session)
         if self.live and audience(self.shell) is Audience.PAGE:
@@ -577,9 +576,7 @@ class AsyncRun(Magics):
     def async_forget(self, arguments: argparse.Namespace) -> None:
         views = self.session.jobs(arguments.jobs)
         self.session.registry.forget([view.id for view in views])
-        for view in views:
-            self.session.records.pop(view.id, None)
-            self.session.remains.pop(view.id, None)
+        self.session.forget([view.id for view in views])
         print("Forgotten: " + ", ".join(self.session.called(view) for view in views))
 
     # -- between cells -----------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from dask_async_run.errors import FrameError
+from dask_async_run.errors import ForgottenParentError, FrameError
 from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.drawing import States
@@ -181,17 +181,20 @@ class Record:
         Parameters
         ----------
         records : mapping of str to Record
-            By job id, those of ``spec.parents`` among them; their results are loaded.
+            By job id, those of ``spec.parents`` among them that there are; their results are
+            loaded. The function raises `ForgottenParentError` where one is needed that is not.
         """
 
         def resolve(token: Any) -> Any:
             section, index = token
             if section <= 0:
                 return self.own(section, index, records)
-            parent = records[self.spec.parents[(section - 1) // 2]]
-            if section % 2:
+            job = self.spec.parents[(section - 1) // 2]
+            parent = records.get(job)
+            if parent is not None and section % 2:
                 return parent.own(0, index, records)
-            assert parent.loaded is not None
+            if parent is None or parent.loaded is None:
+                raise ForgottenParentError(job)
             return parent.loaded.objects[index]
 
         return resolve

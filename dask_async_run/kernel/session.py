@@ -88,8 +88,6 @@ class Session:
         gathered it yet.
     changed : dict of (str, int, int) to set of str
         Objects (`Record.place`) that gathered jobs changed in place here, and their ids.
-    changed_results : set of str
-        Ids of the jobs whose results have such objects.
     brought : dict of str to (float, Held)
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
@@ -121,7 +119,6 @@ class Session:
         self.gathered: set[str] = set()
         self.remains: dict[str, Remains] = {}
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
-        self.changed_results: set[str] = set()
         self.brought: dict[str, tuple[float, Held]] = {}
         self.drawn = Drawn()
         self._silent_until = 0.0
@@ -234,8 +231,6 @@ class Session:
         for place in places:
             before = self.changed.get(place)
             self.changed[place] = alone if before is None else before | alone
-            if place[1]:
-                self.changed_results.add(place[0])
 
     def waiting(self) -> list[Record]:
         """Answer the jobs that this kernel submitted and has not gathered, in order.
@@ -247,6 +242,17 @@ class Session:
             for record in self.records.values()
             if record.id not in self.gathered and not record.spec.of
         ]
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        """Drop what is known of jobs that were forgotten, by id.
+
+        What others build on is kept if it was gathered: these may be gathered later, or again.
+        """
+        needed = {job for record in self.records.values() for job in record.spec.parents}
+        for job in jobs:
+            self.remains.pop(job, None)
+            if job not in needed or job not in self.gathered:
+                self.records.pop(job, None)
 
     def endings(self, records: Sequence[Record]) -> dict[str, JobView | None]:
         """Answer the jobs that there are of some records, by id; None: it has not ended.

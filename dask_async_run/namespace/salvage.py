@@ -28,6 +28,7 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from dask_async_run.errors import AsyncRunError
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.raised import as_exceptions
@@ -56,6 +57,8 @@ class NotLoadedError(Exception):
 
 def why_lost(error: Exception) -> str:
     """Answer why something cannot be loaded, in words."""
+    if isinstance(error, AsyncRunError):
+        return str(error).rstrip(".")
     return f"{type(error).__name__}: {error}".rstrip(": .")
 
 
