@@ -385,26 +385,27 @@ class Journal(JournalReader):
             self._writes = before
 
     def forget(self, jobs: Iterable[str]) -> None:
-        """Forget jobs, and commit.
+        """Forget jobs, sweeps with their members, and commit: all or none.
+
+        What is elsewhere becomes leavings.
 
         Raises
         ------
         ServerError
             It could not be written; they are not forgotten later, either.
         """
+        named = [*jobs]
+        named += [row["id"] for job in named for row in self.rows(sweep=job)]
         self.flush()
-        for job in jobs:
-            self.delete(job)
+        for job in named:  # without a question between them, which would write the first ones
+            self._delete(job)
         try:
             self.flush()
         except ServerError:
             self._writes.clear()
             raise
 
-    def delete(self, job: str) -> None:
-        """Forget a job; a sweep with its members. What is elsewhere becomes leavings."""
-        for row in self.rows(sweep=job):
-            self.delete(row["id"])
+    def _delete(self, job: str) -> None:
         placed = "FROM stores JOIN jobs USING (number)"
         self._write(
             "INSERT OR IGNORE INTO leavings (place, name)"

@@ -68,7 +68,7 @@ def test_all_of_a_chain_builds_on_the_same_runs(journal: Journal) -> None:
     middle_2 = add(journal, again(journal, middle), State.FINISHED)
     add(journal, lost.again("nb"), State.FINISHED)
     assert again(journal, last).parents == [lost_2.id, middle_2.id]
-    journal.delete(lost_2.id)  # the next run is another object: middle_2 did not build on it
+    journal.forget([lost_2.id])  # the next run is another object: middle_2 did not build on it
     with pytest.raises(JobStateError, match="'middle@1', which was cancelled"):
         again(journal, last)
 

@@ -173,7 +173,7 @@ def test_deleting_leaves_nothing_of_the_job_and_all_of_the_others(journal: Journ
         journal.store_tail(spec.id, "t")
         finish(journal, record, JobResult())
         specs.append(spec)
-    journal.delete(specs[0].id)
+    journal.forget([specs[0].id])
     for table in ("outputs", "tails", "events", "frames"):
         assert {row["job"] for row in journal._all(f"SELECT job FROM {table}")} == {specs[1].id}
     for table in ("briefs", "specs", "results"):
@@ -412,6 +412,20 @@ def test_what_could_not_be_forgotten_is_not_forgotten_later(journal: Journal) ->
     assert journal.views() == []
 
 
+def test_all_are_forgotten_or_none(journal: Journal) -> None:
+    """Also where writing fails at the second one: who was told of a failure has them all."""
+    jobs = [add(journal, name)[0].id for name in ("one", "two")]
+    journal.flush()
+    journal._connection.execute(
+        "CREATE TEMP TRIGGER fails BEFORE DELETE ON jobs WHEN old.name = 'two'"
+        " BEGIN SELECT RAISE(ABORT, 'no space left'); END"
+    )
+    with pytest.raises(ServerError, match="no space left"):
+        journal.forget(jobs)
+    journal._connection.execute("DROP TRIGGER fails")
+    assert [view.name for view in journal.views()] == ["one", "two"]
+
+
 def test_who_else_keeps_the_journal_locked_is_named(journal: Journal) -> None:
     """The process that is to be ended is told by its number (Linux)."""
     journal._connection.execute("PRAGMA busy_timeout = 50")
@@ -564,7 +578,7 @@ def test_costs_do_not_grow_with_the_number_of_jobs(journal: Journal) -> None:
     journal.unfinished()
     journal.unsaved()
     journal.next_version("nb", "a")
-    journal.delete(spec.id)
+    journal.forget([spec.id])
     journal.flush()
     journal._connection.set_trace_callback(None)
     statements = [s for s in seen if s.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))]

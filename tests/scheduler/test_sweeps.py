@@ -259,7 +259,7 @@ def test_finished_members_are_taken_over_whole(journal: Journal) -> None:
     ended(journal, old, 0, State.FINISHED)
     ended(journal, old, 1, State.FAILED)
     new = made(journal, again=old.id)
-    journal.delete(old.id)
+    journal.forget([old.id])
     first, second, third = journal.views(sweep=new.id)
     assert (first.state, first.outputs, first.last_line, first.nbytes) == ("finished", 1, "said", 1)
     assert (second.state, third.state) == ("pending", "pending")
@@ -272,7 +272,7 @@ def test_finished_members_are_taken_over_whole(journal: Journal) -> None:
 def test_forgetting_leaves_nothing_of_a_sweep(journal: Journal) -> None:
     spec = made(journal)
     ended(journal, spec, 0, State.FINISHED)
-    journal.delete(spec.id)
+    journal.forget([spec.id])
     journal.flush()
     for table in ("jobs", "members", "briefs", "specs", "results", "outputs", "events", "frames"):
         assert journal._all(f"SELECT * FROM {table}") == []
