@@ -37,12 +37,14 @@ class Notices:
             The cell that is about to run. If it gathers, which jobs is not known before it
             has run: what is to be said is said by the next one.
         """
-        waiting = [r.id for r in session.waiting() if r.kept is not None]  # of this kernel
-        open_ = [job for job in waiting if job not in self._told]
-        if not open_ or _GATHERS.search(code):
+        waiting = [r for r in session.waiting() if r.kept is not None]  # of this kernel
+        untold = [record for record in waiting if record.id not in self._told]
+        if not untold or _GATHERS.search(code):
             return []
         try:
-            ended = [view for view in session.endings_of(open_).ended if not view.gathered]
+            new = [job for job, end in session.endings(untold).items() if end is not None]
+            # It may be a while since that was asked: they may have been gathered, or forgotten.
+            ended = [view for view in session.endings_of(new).ended if not view.gathered]
         except AsyncRunError:
             return []
         self._told.update(view.id for view in ended)

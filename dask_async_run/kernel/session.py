@@ -6,9 +6,11 @@ for magics). The Dask client has an event loop thread of its own.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +51,8 @@ BRIEF = 2.0
 """Seconds that a scheduler has to answer what nobody told us to ask."""
 SILENCE = 30.0
 """Seconds for which one that did not is not asked again."""
+JUST_NOW = 0.05
+"""Seconds after which the scheduler is asked again what it has just said."""
 
 
 class Session:
@@ -122,6 +126,8 @@ class Session:
         self.brought: dict[str, tuple[float, Held]] = {}
         self.drawn = Drawn()
         self._silent_until = 0.0
+        self._brief = SyncRegistry(client, BRIEF)
+        self._said = _Said()
         hello = self.registry.hello()
         folder = Path(hello["state_folder"])
         self.state_folder = str(folder)
@@ -146,12 +152,17 @@ class Session:
     def answers(self) -> bool:
         """Whether the scheduler answers at once; if it did not, it is not asked for a while.
 
-        For what is asked without being told to: an ordinary cell waits for no scheduler.
+        For what is asked without being told to: an ordinary cell waits for no scheduler. It is
+        asked for the jobs' ends, which are then known for as long as the cell is looked at.
         """
         if time.monotonic() < self._silent_until:
             return False
         try:
-            SyncRegistry(self.client, BRIEF).idle()
+            records = self.waiting()
+            if all(record.ended is not None for record in records):
+                self._brief.idle()
+            else:
+                self._ask(records, self._brief)
         except AsyncRunError:
             self._silent_until = time.monotonic() + SILENCE
             who = "the server" if self.connection is not None else self.address
@@ -261,20 +272,35 @@ class Session:
         have not it tells nothing: submitting costs the same however many jobs wait or were not
         gathered. See `drop_forgotten`.
         """
+        open_ = {record.id for record in records if record.ended is None}
+        if not self._said.holds(open_, self.registry.calls):
+            self._ask(records, self.registry)
+        return {record.id: record.ended for record in records if record.id not in self._said.gone}
+
+    def _ask(self, records: Sequence[Record], registry: SyncRegistry) -> None:
         open_ = [record.id for record in records if record.ended is None]
-        found = self.endings_of(open_)
-        ended, gone = {view.id: view for view in found.ended}, frozenset(found.gone)
+        found = self.endings_of(open_, registry)
+        ended = {view.id: view for view in found.ended}
         for record in records:
             record.ended = record.ended or ended.get(record.id)
-        return {record.id: record.ended for record in records if record.id not in gone}
+        calls = self.registry.calls
+        self._said = _Said(frozenset(open_), frozenset(found.gone), calls, time.monotonic())
 
-    def endings_of(self, jobs: Sequence[str]) -> Endings:
-        """As `Registry.endings`, of a server of an earlier version too."""
+    def endings_of(self, jobs: Sequence[str], registry: SyncRegistry | None = None) -> Endings:
+        """As `Registry.endings`, of a server of an earlier version too.
+
+        Parameters
+        ----------
+        jobs : sequence of str
+        registry : SyncRegistry or None
+            By which it is asked; None: as ever.
+        """
+        registry = registry or self.registry
         if not jobs:
             return Endings([], [])
         if self._tells_endings:
-            return self.registry.endings(jobs)
-        views = self.registry.jobs(wanted=jobs)
+            return registry.endings(jobs)
+        views = registry.jobs(wanted=jobs)
         there = {view.id for view in views}
         ended = [view for view in views if State(view.state).terminal]
         return Endings(ended, [job for job in jobs if job not in there])
@@ -310,6 +336,31 @@ class Session:
         self.registry.settle()
         if self._owns:
             self.client.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the scheduler has said last of jobs that were open.
+
+    Parameters
+    ----------
+    asked, gone : frozenset of str
+        Ids of those that it was asked for, and of those that are not there any more.
+    calls : int
+        How many others had been made by then: any of them may change what it says.
+    when : float
+        Monotonic.
+    """
+
+    asked: frozenset[str] = frozenset()
+    gone: frozenset[str] = frozenset()
+    calls: int = 0
+    when: float = -math.inf
+
+    def holds(self, jobs: set[str], calls: int) -> bool:
+        """Whether it need not be asked for some jobs again."""
+        just_now = time.monotonic() - self.when < JUST_NOW
+        return not jobs or (just_now and jobs <= self.asked and calls == self.calls)
 
 
 def _lives(connection: Connection) -> bool:

@@ -60,6 +60,11 @@ class SyncRegistry:
     line : Line or None
         Where to say that the scheduler is silent; None: nowhere.
 
+    Attributes
+    ----------
+    calls : int
+        How many have been made.
+
     Raises
     ------
     ForgottenJobError
@@ -73,6 +78,7 @@ class SyncRegistry:
         alive: Callable[[], bool] | None = None,
         line: Line | None = None,
     ) -> None:
+        self.calls = 0
         self._client = client
         self._line = line
         self._labels: dict[str, str] = {}  # of the jobs that it has told of, by id
@@ -256,6 +262,8 @@ class SyncRegistry:
                 "the connection to the server is closed. %async_run_server makes a new one, in a "
                 "script connect()."
             )
+
+        self.calls += 1
 
         async def call() -> T:
             await self._marked()

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from dask_async_run.kernel import session as session_module
+from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from registry_site import Site
 from waiting import wait_for
@@ -47,3 +49,34 @@ def test_endings_are_those_that_ended_and_those_that_are_gone(
     site.ended(runs, waits)
     assert {view.id for view in session.endings_of(asked).ended} == {*asked} - {forgotten.id}
     assert session.endings_of([]).ended == []
+
+
+def test_what_was_just_said_of_jobs_is_asked_again_only_after_something_was_done(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell is looked at with one question; what it cancels itself has ended then."""
+    monkeypatch.setattr(session_module, "JUST_NOW", 60.0)
+    session = Session(site.client, None, {})
+    jobs = [site.submit(name, f"await {tmp_path / 'go'}") for name in "ab"]
+    for job in jobs:
+        spec = session.registry.spec(job.id)
+        session.records[job.id] = Record(spec, session.store, {})
+    one, two = waiting = session.waiting()
+    assert session.answers()
+    calls = session.registry.calls
+    assert session.endings(waiting) == {one.id: None, two.id: None}
+    assert session.endings([two]) == {two.id: None}
+    assert session.registry.calls == calls
+    session.registry.cancel([one.id])
+    site.ended(jobs[0])
+    found = session.endings(waiting)
+    assert [view and view.state for view in found.values()] == ["cancelled", None]
+    session.registry.forget([one.id])
+    assert session.drop_forgotten([one])
+    assert [*session.endings(waiting)] == [two.id]
+    assert [*session.endings(waiting)] == [two.id]
+    monkeypatch.setattr(session_module, "JUST_NOW", 0.0)
+    session.registry.cancel([two.id])
+    site.ended(jobs[1])
+    assert session.answers()
+    assert two.ended is not None
