@@ -222,6 +222,26 @@ class ForgottenParentError(NoSuchJobError):
         return "it has objects of a job that it builds on, and that was forgotten"
 
 
+class LetGoError(AsyncRunError):
+    """A result has an object that this notebook has changed since it came, and let go of.
+
+    Parameters
+    ----------
+    job : str
+        The name of the job that it came with.
+    """
+
+    def __init__(self, job: str) -> None:
+        super().__init__(job)
+        self.job = job
+
+    def __str__(self) -> str:
+        return (
+            f"it has an object of {self.job} that later jobs changed, and that is gone here: "
+            f"gather {self.job} and those together with this one, with --overwrite"
+        )
+
+
 class JobStateError(AsyncRunError):
     """A job's state does not allow what was asked.
 

@@ -20,8 +20,10 @@ from IPython.core.error import UsageError
 from dask_async_run import surroundings
 from dask_async_run.errors import (
     ForgottenJobError,
+    ForgottenParentError,
     FrameError,
     JobStateError,
+    LetGoError,
     MergeError,
     NoSuchJobError,
     explained,
@@ -36,9 +38,10 @@ from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced, is_replacement
+from dask_async_run.namespace.held import Held, drop_what_nobody_has, held_weakly
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.members import ERROR
-from dask_async_run.namespace.merge import Held, Merger, Plan, held_weakly
+from dask_async_run.namespace.merge import Merger, Plan
 from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
@@ -47,6 +50,8 @@ from dask_async_run.owners import short_names
 from dask_async_run.quantities import age
 from dask_async_run.surroundings import RELOADED
 
+_AT_ONCE = 50
+"""Gathered jobs whose lists are looked at for each that is gathered."""
 _NAMED = 8
 """How many names of a cell that was stopped are listed."""
 
@@ -116,7 +121,7 @@ class Gatherer:
                     print(f"Not gathered yet: %async_gather {rest}", file=sys.stderr)
                 raise
             finally:
-                self._let_go()
+                self._let_go(ended[number:])
         if failed:
             raise next(iter(failed.values()))
 
@@ -145,7 +150,7 @@ class Gatherer:
         if job not in session.records:
             spec = session.registry.spec(job)
             session.records[job] = Record(
-                spec, session.store, session.namespace, look_up=session.registry.spec
+                spec, session.store, session.namespace, registry=session.registry
             )
             register_code(session.shell, spec.code, spec.execution_count)
         return session.records[job]
@@ -182,7 +187,8 @@ class Gatherer:
                 record.kept,
                 lambda: record.original(session.records),
                 record.resolver(session.records),
-                updated=record.updated,
+                was_updated=lambda token: record.was_updated(token, session.records),
+                sent=lambda token: record.as_sent(token, session.records),
                 brought=self._brought_before(view) if record.kept is None else None,
                 changed_by_others=lambda token: self._is_changed_by_others(record, token),
             )
@@ -193,6 +199,9 @@ class Gatherer:
                 plan = plan.of_what_was_merged(session.namespace)
         except Exception as error:
             replay.show(outputs)
+            if record.settled and not (only or overwrite) and _is_of_what_is_gone(error):
+                _tell_of_what_was_merged(view, error)
+                return
             raise _merge_error(view, error, result.bound) from error
         own_way = session.shell is not None and isinstance(loaded.error, SyntaxError)
         # IPython shows these itself, and asks them for no traceback of their own.
@@ -204,7 +213,9 @@ class Gatherer:
                 moved = merger.apply(plan)
         except Exception as error:
             raise _merge_error(view, error) from error
-        record.updated = record.updated or bool(plan.updates)
+        record.note_updates(plan.updates, loaded, session.records)
+        if overwrite and not only:
+            record.renew()
         record.brought |= set(plan.names)
         self._rebase(view.id, moved)
         session.note_changes(record.id, map(record.place, (token for token, *_ in plan.updates)))
@@ -280,17 +291,30 @@ class Gatherer:
         if lines:
             print("\n".join(lines), file=sys.stderr)
 
-    def _let_go(self) -> None:
+    def _let_go(self, next_: Sequence[JobView]) -> None:
         """Hold no values any longer that are the notebook's own: it may want their memory.
 
-        Those of jobs that others build on stay, forgotten or not: their objects are the ones that
-        those change. Of a job that another kernel submitted, nobody knows here what builds on it.
+        Those of jobs that others build on stay until these are merged, too. Of a job that another
+        kernel submitted, nobody knows here what builds on it.
+
+        Parameters
+        ----------
+        next_ : sequence of JobView
+            What is about to be gathered.
         """
-        records = self._session.records.values()
-        needed = {job for record in records for job in record.spec.parents}
+        session, records = self._session, self._session.records.values()
+        open_ = {view.id for view in next_} | {r.id for r in records if not r.settled}
+        built_on = {job for record in records for job in record.spec.parents}
+        needed = {job for record in records if record.id in open_ for job in record.spec.parents}
         for record in records:
             if record.settled and record.kept is not None and record.id not in needed:
-                record.release()
+                record.release(record.id in built_on, session.changed)
+        released = [record for record in records if record.remembers]
+        session.not_looked_for += 1
+        if session.not_looked_for * _AT_ONCE >= len(released):  # of thousands it takes a while
+            session.not_looked_for = 0
+            holders = [holder for record in released for holder in record.held()]
+            drop_what_nobody_has([*holders, *(held for _, held in session.brought.values())])
 
     def _bring_part(self, view: JobView, record: Record, overwrite: bool) -> None:
         """Bring what there is of a sweep that has not collected."""
@@ -303,8 +327,7 @@ class Gatherer:
         self, notes: Mapping[str, str], plan: Plan, moved: Mapping[str, tuple[Any, Any]]
     ) -> dict[str, str]:
         """Answer those notes on new objects whose old ones somebody still has."""
-        records = self._session.records.values()
-        ours = [part for r in records for part in (r.kept, r.loaded) if part is not None]
+        ours = [part for record in self._session.records.values() for part in record.parts()]
 
         def somebody_has(entry: tuple[Any, Any]) -> bool:
             return any(
@@ -346,6 +369,7 @@ class Gatherer:
                 for name, (old, new) in moved.items():
                     # What was gathered keeps nobody's values.
                     record.kept.rebase(name, old, new, weak=record.settled)
+                    record.remembers = record.settled
             later = later or record.id == job
 
     def _done(self, view: JobView, record: Record, out: tuple[Any, ...]) -> None:
@@ -382,6 +406,24 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
     return kept
+
+
+def _is_of_what_is_gone(error: Exception) -> bool:
+    cause = error.__cause__ if isinstance(error, NotLoadedError) else error
+    return isinstance(cause, (ForgottenParentError, LetGoError))
+
+
+def _tell_of_what_was_merged(view: JobView, error: Exception) -> None:
+    """Say that a job's result, which was merged before, cannot be loaded once more.
+
+    Raises
+    ------
+    JobStateError
+        The job did not finish.
+    """
+    print(f"{view.label}: all of it was merged before; {error}.", file=sys.stderr)
+    if view.state != State.FINISHED:
+        raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
 
 
 def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:

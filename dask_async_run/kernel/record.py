@@ -6,11 +6,16 @@ refer to stays the same object.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from dask_async_run.errors import ForgottenParentError, FrameError
+from dask_async_run.errors import (
+    ForgottenParentError,
+    FrameError,
+    LetGoError,
+    NoSuchJobError,
+)
 from dask_async_run.frames import FrameStore, content_digest, is_unread
 from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.drawing import States
@@ -18,13 +23,37 @@ from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
+from dask_async_run.namespace.held import Held, HeldObjects
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stream, load_inputs
-from dask_async_run.namespace.merge import Kept
+from dask_async_run.namespace.merge import Kept, Update
 from dask_async_run.namespace.results import Loaded, salvage_result
 from dask_async_run.namespace.salvage import NotLoadedError, why_lost
+from dask_async_run.registry import SyncRegistry
 from dask_async_run.stores import RecalledFrames
 
+Changed = Mapping[tuple[str, int, int], frozenset[str]]
+"""Objects (`Record.place`) that jobs changed in place here, and their ids."""
+
 _GONE: Any = object()
+
+
+@dataclass(frozen=True, slots=True)
+class _Incarnation:
+    """Which copies of a job's objects there are: how often each kind was made.
+
+    Parameters
+    ----------
+    inputs : int
+        Copies of what was sent.
+    copies : int
+        Loaded results.
+    merged : int
+        Results that the notebook got, after the first.
+    """
+
+    inputs: int = 0
+    copies: int = 0
+    merged: int = 0
 
 
 class Record:
@@ -40,16 +69,14 @@ class Record:
         None in a kernel that did not submit the job.
     unders : Unders or None
         The shell's last results when it was submitted.
-    look_up : callable or None
-        Answers the spec that the registry has of a job, by its id; None: `spec` is that.
+    registry : SyncRegistry or None
+        Is asked for what is not here: None: all is.
 
     Attributes
     ----------
     handle : Job or None
         What the submission answered, which stands in ``Out``.
     loaded : Loaded or None
-    updated : bool
-        The result's changes in place were applied here.
     settled : bool
         All of the result was merged here: gathering again changes nothing.
     brought : set of str
@@ -66,6 +93,8 @@ class Record:
         Where the rows of random numbers were here when it was submitted (`kernel.drawing`).
     rows_left : dict of str to int
         Where it left those that it drew from, once it was gathered.
+    remembers : bool
+        It was released, and may still hold what cannot be held weakly.
     ended : JobView or None
         The job as it was when it had ended, once that was seen: only forgetting changes it.
     """
@@ -77,7 +106,7 @@ class Record:
         namespace: dict[str, Any],
         kept: Kept | None = None,
         unders: Unders | None = None,
-        look_up: Callable[[str], JobSpec] | None = None,
+        registry: SyncRegistry | None = None,
     ) -> None:
         self.spec = spec
         self.id = spec.id
@@ -85,7 +114,6 @@ class Record:
         self.unders = unders
         self.handle: Any = None
         self.loaded: Loaded | None = None
-        self.updated = False
         self.settled = False
         self.brought: set[str] = set()
         self.partial: Any = None
@@ -94,10 +122,17 @@ class Record:
         self.sets_up = False
         self.rows: States = {}
         self.rows_left: dict[str, int] = {}
+        self.remembers = False
         self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace
-        self._look_up = look_up
+        self._registry = registry
+        self._left = HeldObjects()
+        self._changed: Changed = {}
+        self._is_again = False
+        self._incarnation = _Incarnation()
+        self._not_updated: frozenset[Any] | None = None
+        self._updated_in: dict[str, _Incarnation] = {}
         self._original: Inputs | None = None
         self._copies_used = kept is None
 
@@ -137,8 +172,8 @@ class Record:
 
     def read_spec(self) -> JobSpec:
         """Answer the spec with the names of inputs that nobody had read when it was submitted."""
-        if self._look_up is not None and any(map(is_unread, self.spec.payload.digests)):
-            self.spec = self._look_up(self.id)
+        if self._registry is not None and any(map(is_unread, self.spec.payload.digests)):
+            self.spec = self._registry.spec(self.id)
         return self.spec
 
     def original(self, records: Mapping[str, Record]) -> Inputs:
@@ -151,6 +186,7 @@ class Record:
                 resolve=self.resolver(records),
                 keep_modules=True,
             )
+            self._incarnation = replace(self._incarnation, inputs=self._incarnation.inputs + 1)
         return self._original
 
     def load(
@@ -164,16 +200,20 @@ class Record:
             Something of it, or of `only`, cannot be loaded.
         """
         if self.loaded is None:
-            stream = self.stream(result.values, salvaging=True)
-            how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
-            # Of one that was merged the objects are here already, and see to their ends.
-            loaded = salvage_result(*how, finalisers=not self.settled)
+            loaded = self._load(result, records)
             if loaded.lost:
                 if only and loaded.lost.keys().isdisjoint(only):
                     return loaded
                 raise NotLoadedError(loaded.lost) from loaded.cause
-            self.loaded = loaded
+            self.loaded, self._is_again = loaded, self.settled
+            self._incarnation = replace(self._incarnation, copies=self._incarnation.copies + 1)
         return self.loaded
+
+    def _load(self, result: JobResult, records: Mapping[str, Record]) -> Loaded:
+        stream = self.stream(result.values, salvaging=True)
+        how = stream.data, stream.buffers, self._namespace, self.resolver(records), True, True
+        # Of one that was merged the objects are here already, and see to their ends.
+        return salvage_result(*how, finalisers=not self.settled)
 
     def resolver(self, records: Mapping[str, Record]) -> Callable[[Any], Any]:
         """Answer the function that resolves the tokens of this job's streams.
@@ -181,8 +221,8 @@ class Record:
         Parameters
         ----------
         records : mapping of str to Record
-            By job id, those of ``spec.parents`` among them that there are; their results are
-            loaded. The function raises `ForgottenParentError` where one is needed that is not.
+            By job id, those of ``spec.parents`` among them that there are. The function raises
+            `ForgottenParentError` and `LetGoError` where an object of theirs is not to be had.
         """
 
         def resolve(token: Any) -> Any:
@@ -191,11 +231,11 @@ class Record:
                 return self.own(section, index, records)
             job = self.spec.parents[(section - 1) // 2]
             parent = records.get(job)
-            if parent is not None and section % 2:
-                return parent.own(0, index, records)
-            if parent is None or parent.loaded is None:
+            if parent is None:
                 raise ForgottenParentError(job)
-            return parent.loaded.objects[index]
+            if section % 2:
+                return parent.own(0, index, records)
+            return parent.made(index, records, self.id)
 
         return resolve
 
@@ -223,14 +263,130 @@ class Record:
         self._copies_used = True
         return original.numbered(index) if section < 0 else original.objects[index]
 
-    def release(self) -> None:
-        """Drop the values that only merging needed; `load` and `original` load them again."""
-        if self.loaded is not None and self.kept is not None:
-            loaded = self.loaded
-            self.kept.let_go({*loaded.bound, *loaded.deleted, *loaded.changed})
+    def made(self, index: int, records: Mapping[str, Record], by: str) -> Any:
+        """Answer an object of the result: the notebook's own while there is one.
+
+        Parameters
+        ----------
+        by : str
+            Id of the job whose result refers to it.
+
+        Raises
+        ------
+        ForgottenParentError
+            The result is not to be had.
+        LetGoError
+            The object is gone here, and others had changed it.
+        """
+        found = self._left.get(index, _GONE)
+        if found is not _GONE:
+            return found
+        is_copy = self.loaded is None or self._is_again
+        if is_copy and self._changed.get((self.id, 1, index), frozenset()) - {by}:
+            raise LetGoError(self.spec.name)
+        loaded = self.loaded or self.load(self._result(), records)
+        return loaded.objects[index]
+
+    def _result(self) -> JobResult:
+        try:
+            result = self._registry.result(self.id) if self._registry is not None else None
+        except NoSuchJobError:
+            result = None
+        if result is None or not result.payload:
+            raise ForgottenParentError(self.id)
+        return result
+
+    def as_sent(self, token: Any, records: Mapping[str, Record]) -> Any:
+        """Answer a copy of the object of a token as this job's cell got it.
+
+        Raises
+        ------
+        ForgottenParentError
+            It came from another job, whose result is not to be had.
+        """
+        section, index = token
+        if section <= 0:
+            return self.original(records).objects[index]
+        job = self.spec.parents[(section - 1) // 2]
+        parent = records.get(job)
+        if parent is None:
+            raise ForgottenParentError(job)
+        if section % 2:
+            return parent.original(records).objects[index]
+        return parent._load(parent._result(), records).objects[index]
+
+    # -- changes in place ------------------------------------------------------------
+
+    def note_updates(
+        self, updates: Iterable[Update], loaded: Loaded, records: Mapping[str, Record]
+    ) -> None:
+        """Note that some of the result's changes in place were applied here."""
+        if done := {token for token, *_ in updates}:
+            rest = (token for token, *_ in loaded.updates if token not in done)
+            self._not_updated = frozenset(t for t in rest if not self.was_updated(t, records))
+            for owner in (self, *(records[job] for job in self.spec.parents if job in records)):
+                self._updated_in[owner.id] = owner._incarnation
+
+    def was_updated(self, token: Any, records: Mapping[str, Record]) -> bool:
+        """Whether the object that a token means now got this job's change in place before."""
+        if self._not_updated is None or token in self._not_updated:
+            return False
+        section, index = token
+        owner = self if section <= 0 else records.get(self.spec.parents[(section - 1) // 2])
+        then = self._updated_in.get(owner.id) if owner is not None else None
+        if owner is None or then is None:
+            return False
+        if section > 0 and section % 2 == 0:
+            if owner._is_again and owner._left.get(index, _GONE) is _GONE:
+                return owner._incarnation.copies == then.copies
+            return owner._incarnation.merged == then.merged
+        if owner.kept is not None and section >= 0:
+            if owner.kept.object(index, _GONE) is not _GONE:
+                return True
+        elif owner.kept is not None:
+            return owner.kept.value(owner.kept.names[index], _GONE) is not _GONE
+        return owner._original is not None and owner._incarnation.inputs == then.inputs
+
+    def renew(self) -> None:
+        """Note that a result which was merged before, and came as copies, has been once more."""
+        if self._is_again:
+            self._left = HeldObjects()
+            self._is_again = False
+            self._incarnation = replace(self._incarnation, merged=self._incarnation.merged + 1)
+
+    def release(self, built_on: bool, changed: Changed) -> None:
+        """Drop the values that only merging needed; `load` and `original` load them again.
+
+        Parameters
+        ----------
+        built_on : bool
+            Other jobs refer to its objects: those that the notebook has stay known.
+        changed : Changed
+        """
         if self._original is not None:
             keep_from_ending(self._original.objects.values(), used=self._copies_used)
-        self.loaded = self._original = None
+            self._original = None
+        if self.loaded is not None:
+            if self.kept is not None:
+                self.kept.let_go({*self.loaded.bound, *self.loaded.deleted, *self.loaded.changed})
+            if not self._is_again:
+                self._left = HeldObjects(self.loaded.objects)
+            self.loaded, self._changed = None, changed
+            self._left.weaken()
+            self.remembers = True
+        if not built_on and self._left.any():
+            self._left = HeldObjects()
+
+    def held(self) -> list[Held | HeldObjects]:
+        """Answer what remembers objects of the notebook's for as long as that has them."""
+        held = [self._left] if self.kept is None else [*self.kept.held(), self._left]
+        found = [each for each in held if any(True for _ in each.strong())]
+        self.remembers = bool(found)
+        return found
+
+    def parts(self) -> Iterator[Kept | Loaded | HeldObjects]:
+        """Yield what remembers objects of the notebook's."""
+        yield from (part for part in (self.kept, self.loaded, self._left) if part is not None)
 
 
 def names_after(

@@ -40,7 +40,7 @@ from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.remote import KernelsObjects
 from dask_async_run.kernel.shipping import Cluster
 from dask_async_run.kernel.snapshot import SnapshotFrames
-from dask_async_run.namespace.merge import Held
+from dask_async_run.namespace.held import Held
 from dask_async_run.owners import current_owner, owned, short_names
 from dask_async_run.registry import CONNECTION_ERRORS, Endings, Remains, SyncRegistry
 from dask_async_run.remote import address_of
@@ -96,6 +96,8 @@ class Session:
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
     drawn : Drawn
+    not_looked_for : int
+        Jobs that were gathered since it was looked for what only this remembers.
     """
 
     def __init__(
@@ -125,6 +127,7 @@ class Session:
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
         self.drawn = Drawn()
+        self.not_looked_for = 0
         self._silent_until = 0.0
         self._brief = SyncRegistry(client, BRIEF)
         self._said = _Said()

@@ -106,7 +106,7 @@ def submit(
         again = _stored(session, prepared.captured, outgoing, local, unread=False)
         spec = replace(spec, inputs=again.to_message())
         view = session.registry.create(spec)
-    record = Record(spec, session.store, session.namespace, kept, unders, session.registry.spec)
+    record = Record(spec, session.store, session.namespace, kept, unders, session.registry)
     if prepared.axes:  # whose members change nothing here, but may write files
         record.lineage = Lineage(files=prepared.lineage.files)
     else:

@@ -16,11 +16,9 @@ says ``--overwrite``.
 from __future__ import annotations
 
 import pickle
-import sys
 import weakref
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import compress
 from types import ModuleType
 from typing import Any
 
@@ -31,6 +29,7 @@ from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison, all_alike
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
 from dask_async_run.namespace.generators import GENERATOR_KIND, TYPES
+from dask_async_run.namespace.held import Held, HeldObjects, held_weakly
 from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
@@ -43,55 +42,21 @@ from dask_async_run.namespace.results import Loaded, apply_updates, is_item
 from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked
 
+Update = tuple[Any, str, Any]
+"""A token, the name of its object's kind, and the object's new state."""
+
 _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
 """Types of which a copy that is loaded here is not in the state that was sent."""
 _CHANGED = "was changed in place here since"
 _MANY = 20
 """Changed objects that are worth to be compared all together first."""
-_ALONE = 2
-"""References to an object that a dict holds, and the call that counts them."""
 
 
 @per_class
 def _is_loaded_otherwise(cls: type) -> bool:
     ways = (archives, handlers, threads)
     return cls in _LOADED_OTHERWISE or any(module.reducer(cls) is not None for module in ways)
-
-
-def weakly(obj: Any) -> weakref.ReferenceType[Any] | None:
-    """Answer a weak reference; None to what cannot have one (lists, dicts, numbers)."""
-    if not type(obj).__weakrefoffset__:
-        return None  # sooner known than by an exception
-    try:
-        return weakref.ref(obj)
-    except TypeError:
-        return None
-
-
-class Held:
-    """A reference to an object, weak if it may be large."""
-
-    __slots__ = ("_get", "_strong")
-
-    def __init__(self, obj: Any, large: tuple[type, ...]) -> None:
-        self._strong = obj
-        self._get: Callable[[], Any] | None = None
-        if issubclass(type(obj), large):  # a proxy would be asked what it stands for
-            self._get = weakref.ref(obj)
-            self._strong = None
-
-    def weaken(self) -> None:
-        """Hold it only weakly, if that is possible."""
-        if self._get is None and (weak := weakly(self._strong)) is not None:
-            self._get, self._strong = weak, None
-
-    def get(self, gone: Any = None) -> Any:
-        """Answer the object, or `gone` if it is not here any more."""
-        if self._get is None:
-            return self._strong
-        obj = self._get()
-        return gone if obj is None else obj
 
 
 class Kept:
@@ -108,8 +73,7 @@ class Kept:
         large = large_types()
         self.names = list(captured.values)
         self._values = {n: Held(v, large) for n, v in captured.values.items()}
-        self._objects: dict[int, Any] = {}
-        self._large: dict[int, weakref.ReferenceType[Any]] = {}
+        self._objects = HeldObjects()
         self._classes: dict[int, dict[str, Any]] = {}
         # A copy of what pickles its own way need not look like the original (a
         # figure's callbacks are not sent), so these are remembered themselves.
@@ -117,11 +81,11 @@ class Kept:
         for index, obj in captured.objects.items():
             cls = type(obj)
             if cls in _BUILT_IN:
-                self._objects[index] = obj
+                self._objects.hold(index, obj)
             elif issubclass(cls, large) and not _is_part(obj):
-                self._large[index] = weakref.ref(obj)
+                self._objects.hold_weakly(index, obj)
             elif not _is_internal(obj) and not _names(obj, captured.values):
-                self._objects[index] = obj
+                self._objects.hold(index, obj)
                 self._remember(index, obj)
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
 
@@ -148,25 +112,18 @@ class Kept:
         for held in (*self._base.values(), *self._values.values()):
             held.weaken()
         self._snapshots.clear()
-        for index, obj in list(self._objects.items()):
-            if (weak := weakly(obj)) is not None:
-                self._large[index] = weak
-                del self._objects[index]
-        while self._drop_what_nobody_has():
-            pass
+        self._objects.weaken()
 
-    def _drop_what_nobody_has(self) -> bool:
-        """Let go of what was made to be written: the dict of what a weak one held."""
-        counts = map(sys.getrefcount, self._objects.values())
-        alone = list(compress(self._objects, map(_ALONE.__ge__, counts)))
-        for index in alone:
-            del self._objects[index]
-        return bool(alone)
+    def held(self) -> Iterator[Held | HeldObjects]:
+        """Yield what remembers something."""
+        yield from self._base.values()
+        yield from self._values.values()
+        yield self._objects
 
     def holds(self, referrer: Any) -> bool:
         """Whether it is through `referrer` that an object is remembered here."""
         return (
-            referrer is self._objects
+            self._objects.holds(referrer)
             or isinstance(referrer, Held)
             or is_item(referrer, ("name", "fallback"))
         )
@@ -200,16 +157,11 @@ class Kept:
 
     def object(self, index: int, gone: Any = None) -> Any:
         """Answer the object of a memo index, or `gone`."""
-        if index in self._objects:
-            return self._objects[index]
-        held = self._large.get(index)
-        obj = None if held is None else held()
-        return gone if obj is None else obj
+        return self._objects.get(index, gone)
 
     def objects(self) -> dict[int, Any]:
         """Answer the objects that are still here by their memo index."""
-        large = {index: obj for index, held in self._large.items() if (obj := held()) is not None}
-        return self._objects | large
+        return self._objects.all()
 
     def value(self, name: str, gone: Any = None) -> Any:
         """Answer a captured name's value, or `gone`."""
@@ -250,11 +202,19 @@ class Kept:
         return {id(obj): index for index, obj in self.objects().items()}
 
 
-def held_weakly(obj: Any) -> Held:
-    """Hold an object for as long as somebody else does, if that is possible."""
-    held = Held(obj, large_types())
-    held.weaken()
-    return held
+def _reached(roots: Iterable[Any]) -> set[int]:
+    """Answer the ``id`` of all that can be reached from some objects."""
+    seen: set[int] = set()
+    pending = list(roots)
+    while pending:
+        at = pending.pop()
+        if type(at) in ATOMS or id(at) in seen:
+            continue
+        seen.add(id(at))
+        kind = kind_of(at)
+        if kind is not None:
+            pending.extend(kind.children(at))
+    return seen
 
 
 def _is_part(obj: Any) -> bool:
@@ -329,8 +289,10 @@ class Merger:
         Loads the job's inputs as they were (again, into copies).
     resolve : callable
         Answers the object for a token, as `loaded` was loaded with.
-    updated : bool
-        The changes in place were applied before, and must not be twice.
+    was_updated : callable(token) -> bool
+        Whether a change in place was applied before, and must not be twice.
+    sent : callable(token) -> object
+        Answers a copy of an object as the job's cell got it.
     brought : mapping of str to Held
         What names got from jobs that had been submitted earlier: it makes place for a later one's.
     changed_by_others : callable(token) -> bool
@@ -344,12 +306,14 @@ class Merger:
         kept: Kept | None,
         original: Callable[[], Inputs],
         resolve: Callable[[Any], Any],
-        updated: bool = False,
+        was_updated: Callable[[Any], bool] = lambda token: False,
+        sent: Callable[[Any], Any] | None = None,
         brought: Mapping[str, Held] | None = None,
         changed_by_others: Callable[[Any], bool] = lambda token: False,
     ) -> None:
         self._changed_by_others = changed_by_others
-        self._updated = updated
+        self._was_updated = was_updated
+        self._sent = sent or (lambda token: original().objects[token[1]])
         self._brought = brought or {}
         self._loaded = loaded
         self._namespace = namespace
@@ -372,8 +336,12 @@ class Merger:
             if (not only or name in only) and name in self._namespace:
                 self._plan_name(plan, name, _MISSING, overwrite)
         changed = [n for n in self._loaded.changed if not only or n in only]
-        if self._loaded.updates and (changed or not only) and not self._updated:
-            self._plan_updates(plan, changed, overwrite)
+        updates = [u for u in self._loaded.updates if not self._was_updated(u[0])]
+        if self._loaded.updates:
+            if only:
+                updates = self._seen_by(only, updates)
+            if updates or overwrite:
+                self._plan_updates(plan, updates, changed, overwrite)
         return plan
 
     @uncollected()
@@ -454,31 +422,31 @@ class Merger:
 
     # -- changes in place -------------------------------------------------------
 
-    def _plan_updates(self, plan: Plan, changed: list[str], overwrite: bool) -> None:
+    def _plan_updates(
+        self, plan: Plan, updates: list[Update], changed: list[str], overwrite: bool
+    ) -> None:
         if self._kept is None:
             # The copies get the changes; the names that see them are bound to them.
             plan.updates = [
-                update
-                for update in self._loaded.updates
-                if overwrite or not self._changed_by_others(update[0])
+                update for update in updates if overwrite or not self._changed_by_others(update[0])
             ]
-            if len(plan.updates) < len(self._loaded.updates):
+            if len(plan.updates) < len(updates):
                 plan.conflicts |= dict.fromkeys(changed, _CHANGED)
             for name in changed:
                 copies = self._original().names
                 if name in copies and name not in plan.bind and name not in plan.conflicts:
                     self._plan_name(plan, name, copies[name], overwrite)
             return
-        same = frozenset[int]() if overwrite else self._plainly_unchanged()
+        same = frozenset[int]() if overwrite else self._plainly_unchanged(updates)
         with fingerprinting(self._namespace, KnownBuffers()):  # for all: it takes a while to set
             judged = [
                 (update, obj, None if overwrite else self._changed_here(update[0], obj, update[2]))
-                for update in self._loaded.updates
+                for update in updates
                 if not (update[0][1] in same and update[0][0] == 0)
                 for obj in [self._resolve(update[0])]
             ]
         if same:
-            plan.updates = [u for u in self._loaded.updates if u[0][1] in same and u[0][0] == 0]
+            plan.updates = [u for u in updates if u[0][1] in same and u[0][0] == 0]
         for update, obj, why in judged:
             if why is None:
                 plan.updates.append(self._whole(update) if overwrite else update)
@@ -496,26 +464,29 @@ class Merger:
             base, here = self._kept.base(name), self._namespace.get(name, _MISSING)
             if here is base:
                 plan.update_names.append(name)
+            elif overwrite:
+                sent = self._kept.value(name, _MISSING)
+                plan.bind[name] = self._original().names[name] if sent is _MISSING else sent
             else:
                 plan.conflicts[name] = (
                     "was deleted here since" if here is _MISSING else "was rebound here since"
                 )
 
-    def _whole(self, update: tuple[Any, str, Any]) -> tuple[Any, str, Any]:
+    def _whole(self, update: Update) -> Update:
         """Answer an update that does not need its object to be as it was sent."""
         token, kind, state = update
         if kind != ARRAY.name or not isinstance(state[0], Patch):
             return update
-        sent = self._original().objects[token[1]]
+        sent = self._sent(token)
         return token, kind, (whole(sent, state[0]), state[1])
 
-    def _plainly_unchanged(self) -> frozenset[int]:
+    def _plainly_unchanged(self, updates: Iterable[Update]) -> frozenset[int]:
         """Answer memo indices of lists and dicts that are as they were sent: of many, or none."""
         kept = self._kept
         assert kept is not None
         indices = [
             index
-            for (section, index), _, _ in self._loaded.updates
+            for (section, index), _, _ in updates
             if section == 0 and type(kept.object(index)) in (list, dict)
         ]
         if len(indices) < _MANY or not all_alike(kept.objects(), self._original().objects, indices):
@@ -541,6 +512,12 @@ class Merger:
             same = self._comparison.own_state(obj, original[index])
         return None if same else _CHANGED
 
+    def _seen_by(self, names: Iterable[str], updates: Iterable[Update]) -> list[Update]:
+        """Answer the changes of objects that some names lead to: the values that came, too."""
+        ids = {key for name in names for key in self._reach(name)}
+        ids |= _reached([self._loaded.bound[n] for n in names if n in self._loaded.bound])
+        return [update for update in updates if id(self._resolve(update[0])) in ids]
+
     def _names_of(self, obj: Any, names: list[str]) -> list[str]:
         """Answer which names can see an object."""
         return [name for name in names if id(obj) in self._reach(name)] or names
@@ -548,15 +525,6 @@ class Merger:
     def _reach(self, name: str) -> set[int]:
         """Answer the ``id`` of all that can be reached from what a name meant."""
         if name not in self._reachable:
-            seen: set[int] = set()
-            pending = [self._kept.value(name) if self._kept else None]
-            while pending:
-                at = pending.pop()
-                if type(at) in ATOMS or id(at) in seen:
-                    continue
-                seen.add(id(at))
-                kind = kind_of(at)
-                if kind is not None:
-                    pending.extend(kind.children(at))
-            self._reachable[name] = seen
+            value = self._kept.value(name) if self._kept else self._original().names.get(name)
+            self._reachable[name] = _reached([value])
         return self._reachable[name]

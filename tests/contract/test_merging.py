@@ -144,14 +144,72 @@ def test_what_was_gathered_is_the_notebooks_own(kernel: RemoteKernel) -> None:
     assert value(kernel, "float(net.weights.sum()), rows") == (1e6, [0, 1])
 
 
+@pytest.mark.contract(14, 17)
+def test_what_a_chain_brought_is_the_notebooks_own(kernel: RemoteKernel) -> None:
+    """Its memory is free once the notebook lets go of it, be it changed by later links."""
+    do(kernel, "import gc, weakref\nimport numpy as np\nclass Net: pass")
+    submit(kernel, "made", "net = Net(); net.weights = np.ones(1_000_000); rows = [Net()]")
+    submit(kernel, "used", "net.weights[0] = 7; total = net.weights.sum(); rows.append(Net())")
+    submit(kernel, "next", "last = total + len(rows)")
+    do(kernel, "%async_gather")
+    assert value(kernel, "(float(net.weights[0]), len(rows), float(last))") == (7.0, 2, 1000008.0)
+    do(kernel, "refs = [*map(weakref.ref, (net, net.weights, *rows))]; del net, rows")
+    submit(kernel, "another", "n = 1")
+    do(kernel, "%async_gather another")
+    assert value(kernel, "(gc.collect() >= 0, [ref() is None for ref in refs])")[1] == [True] * 4
+    assert "net was deleted here since" in do(kernel, "%async_gather made")
+    do(kernel, "%async_gather made used next --overwrite")
+    assert value(kernel, "(float(net.weights[0]), len(rows), float(last))") == (7.0, 2, 1000008.0)
+
+
+@pytest.mark.contract(17, 19)
+def test_a_link_is_gathered_again_when_what_it_refers_to_is_gone(kernel: RemoteKernel) -> None:
+    """What others changed of it is not to be had alone: this is told, and how to have it."""
+    submit(kernel, "first", "items = [1]; kept = [0]")
+    submit(kernel, "second", "items.append(2)")
+    submit(kernel, "third", "print('third'); both = {'items': items, 'kept': kept}")
+    do(kernel, "%async_gather")
+    do(kernel, "del items, both")
+    submit(kernel, "another", "n = 1")
+    do(kernel, "%async_gather another")
+    told = do(kernel, "%async_gather third")
+    assert "third\n" in told
+    assert "all of it was merged before; both cannot be loaded (it has an object of first" in told
+    assert value(kernel, "'both' in globals(), kept") == (False, [0])
+    failed = kernel.execute("%async_gather third --overwrite").error
+    assert "gather first and those together with this one, with --overwrite" in failed
+    do(kernel, "%async_gather first second third --overwrite")
+    assert value(kernel, "both") == {"items": [1, 2], "kept": [0]}
+    assert value(kernel, "both['items'] is items, both['kept'] is kept") == (True, True)
+    do(kernel, "%async_rerun third")
+    do(kernel, "%async_gather third --overwrite")
+    assert value(kernel, "both['items'] is items, items") == (True, [1, 2])
+
+
 @pytest.mark.contract(17)
 def test_a_chain_that_changes_what_it_made_is_gathered_again(kernel: RemoteKernel) -> None:
     """Its first link's objects have the later ones' changes, once."""
     submit(kernel, "begun", "rows = []; both = {'rows': rows}")
     submit(kernel, "went", "rows.append(1)")
     do(kernel, "%async_gather begun went")
-    do(kernel, "%async_gather begun went --overwrite")
+    for _ in range(2):
+        do(kernel, "%async_gather begun went --overwrite")
+        assert value(kernel, "rows, both['rows'] is rows") == ([1], True)
+    do(kernel, "rows.append(5)")
+    do(kernel, "%async_gather begun --overwrite")
+    do(kernel, "%async_gather went --overwrite")
     assert value(kernel, "rows, both['rows'] is rows") == ([1], True)
+
+
+@pytest.mark.contract(17, 19)
+def test_an_array_of_an_earlier_link_is_as_the_job_had_it(kernel: RemoteKernel) -> None:
+    """`--overwrite` undoes what was changed here meanwhile, where the cell wrote and elsewhere."""
+    do(kernel, "import numpy as np")
+    submit(kernel, "begun", "values = np.zeros(200_000)")
+    submit(kernel, "went", "values[3] = 1")
+    do(kernel, "%async_gather begun\nvalues[150_000] = 5; same = values")
+    do(kernel, "%async_gather went --overwrite")
+    assert value(kernel, "float(values.sum()), same is values") == (1.0, True)
 
 
 @pytest.mark.contract(17, 19)

@@ -157,7 +157,8 @@ class Run:
             self.record.kept,
             lambda: self.record.original(records),
             self.record.resolver(records),
-            updated=self.record.updated,
+            was_updated=lambda token: self.record.was_updated(token, records),
+            sent=lambda token: self.record.as_sent(token, records),
         )
 
     def gather(self, only: Iterable[str] = (), overwrite: bool = False) -> Plan:
@@ -165,7 +166,7 @@ class Run:
         merger = self.merger()
         plan = merger.plan(only, overwrite)
         moved = merger.apply(plan)
-        self.record.updated = self.record.updated or bool(plan.updates)
+        self.record.note_updates(plan.updates, self.load(), self.notebook.records)
         later = False
         for record in self.notebook.records.values():
             if record.kept is not None and (later or record is self.record):

@@ -42,8 +42,9 @@ CONFLICTS = [
     Conflict("", "x = 2", "x = 3", "x", "was bound here since", "x == 3", "x == 2"),
     Conflict("x = 1", "x; del x", "x = 3", "x", "was rebound here since", "x == 3", "'x' not in globals()"),
     Conflict("x = [1]", "x.append(2)", "x.append(3)", "x", "was changed in place here since", "x == [1, 3]", "x == [1, 2]"),
-    Conflict("x = [1]", "x.append(2)", "x = [9]", "x", "was rebound here since", "x == [9]", "x == [9]"),
-    Conflict("x = [1]", "x.append(2)", "del x", "x", "was deleted here since", "'x' not in globals()", "'x' not in globals()"),
+    Conflict("x = [1]", "x.append(2)", "x = [9]", "x", "was rebound here since", "x == [9]", "x == [1, 2]"),
+    Conflict("x = [1]", "x.append(2)", "del x", "x", "was deleted here since", "'x' not in globals()", "x == [1, 2]"),
+    Conflict("import numpy as np; x = np.zeros(3)", "x[0] = 1", "x = None", "x", "was rebound here since", "x is None", "list(x) == [1, 0, 0]"),
     Conflict("x = {'a': [1]}", "x['a'].append(2)", "x['a'].append(3)", "x", "was changed in place here since", "x['a'] == [1, 3]", "x['a'] == [1, 2]"),
     Conflict("class C: n = 1", "C.n = 2", "C.n = 3", "C", "was changed in place here since", "C.n == 3", "C.n == 2"),
     Conflict("import numpy as np; x = np.zeros(3)", "x += 1", "x += 2", "x", "was changed in place here since", "x[0] == 2", "x[0] == 1"),
@@ -68,12 +69,28 @@ def test_a_conflict_is_left_alone_and_named(notebook: Notebook, case: Conflict) 
     "case", CONFLICTS, ids=lambda case: f"{case.setup} / {case.cell} / {case.meanwhile}"
 )
 def test_overwrite_takes_the_jobs_value(notebook: Notebook, case: Conflict) -> None:
-    """`overwrite` leaves no conflict for names whose object is still here."""
-    notebook.here(case.setup)
-    job = notebook.submit(case.cell)
-    notebook.here(case.meanwhile)
-    job.gather(overwrite=True)
-    assert notebook.here(case.theirs)
+    """`overwrite` leaves no conflict, whether the job had been gathered without it or not."""
+    for before in (False, True):
+        notebook.here(case.setup or "globals().pop('x', None)")
+        job = notebook.submit(case.cell)
+        notebook.here(case.meanwhile)
+        if before:
+            assert job.gather().conflicts
+        assert not job.gather(overwrite=True).conflicts
+        assert notebook.here(case.theirs)
+
+
+def test_what_was_left_alone_is_taken_later_and_nothing_twice(notebook: Notebook) -> None:
+    """One of several changes in place is in conflict: it alone is made when asked for."""
+    notebook.here("a = [1]; b = [1]; c = iter(range(9)); d = [1]; same = d")
+    job = notebook.submit("a.append(2); b.append(2); next(c); d.append(2)")
+    notebook.here("a.append(9); del d")
+    assert sorted(job.gather().conflicts) == ["a", "d"]
+    notebook.here("b.append(7)")
+    assert sorted(job.gather().conflicts) == ["a", "d"]
+    assert notebook.here("(a, b, same)") == ([1, 9], [1, 2, 7], [1, 2])
+    assert not job.gather(overwrite=True).conflicts
+    assert notebook.here("(a, b, next(c), d is same)") == ([1, 2], [1, 2, 7], 1, True)
 
 
 UNCHANGED = [
@@ -102,6 +119,24 @@ def test_what_nobody_changed_here_is_no_conflict(notebook: Notebook, setup: str)
     assert not plan.conflicts
     assert job.load().updates or plan.bind
     assert notebook["x"] is mine or job.load().notes
+
+
+@pytest.mark.contract(17, 19)
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_only_restricts_changes_in_place(notebook: Notebook, elsewhere: bool) -> None:
+    """To what the names lead to, be it by values that came; the others can be had later."""
+    notebook.here("a = [1]; b = [1]; c = [1]; d = [1]")
+    job = notebook.submit("for each in (a, b, c, d): each.append(2)\nboth = {'c': c}; d = (d,)")
+    if elsewhere:
+        notebook.restart([job])
+        notebook.here("b = [1]; d = [1]")
+    job.gather(only=["a"])
+    assert notebook.here("(a, b, d, globals().get('c') in ([1], None))") == ([1, 2], [1], [1], True)
+    job.gather(only=["both"])
+    assert notebook.here("(b, both, d)") == ([1], {"c": [1, 2]}, [1])
+    job.gather()
+    assert notebook.here("(a, b, c, d)") == ([1, 2], [1, 2], [1, 2], ([1, 2],))
+    assert notebook.here("both['c'] is c")
 
 
 def test_only_restricts_the_merge(notebook: Notebook) -> None:
@@ -232,7 +267,7 @@ def test_a_copy_of_a_coroutine_says_nothing_of_its_end(notebook: Notebook) -> No
     assert job.record._original is not None
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
-        job.record.release()
+        job.record.release(built_on=False, changed={})
         del job
         notebook.records.clear()
         notebook.here("gc.collect()")
