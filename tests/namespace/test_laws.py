@@ -101,3 +101,55 @@ def test_gathering_again_changes_nothing(
         for _ in range(gathers):
             job.gather()
         assert outcome(notebook.namespace, first) == plainly(setup, program(lines))
+
+
+LISTS = st.sampled_from("abcd")
+NUMBERS = st.integers(10, 99)
+CHANGES = st.lists(
+    st.one_of(
+        st.builds("{}.append({})".format, LISTS, NUMBERS),
+        st.builds("{}[0] = {}".format, LISTS, NUMBERS),
+        st.builds("{}.append([{}])".format, LISTS, LISTS),
+        st.builds("{} = [{}]".format, LISTS, NUMBERS),
+        st.builds("{} = {}".format, LISTS, LISTS),
+    ),
+    min_size=1,
+    max_size=5,
+).map("\n".join)
+REBINDINGS = st.lists(
+    st.one_of(
+        st.builds("{} = [{}]".format, LISTS, NUMBERS),
+        st.builds("{0} = globals().get('{1}', 0)".format, LISTS, LISTS),
+        st.builds("globals().pop('{}', None)".format, LISTS),
+    ),
+    max_size=4,
+).map("\n".join)
+PARTS = st.lists(st.lists(LISTS, max_size=2).map(tuple), max_size=3)
+
+
+@QUICK
+@given(CHANGES, REBINDINGS, REBINDINGS, PARTS, st.sampled_from("ad"))
+def test_overwrite_has_all_as_the_job_had_it(
+    folders: Any,
+    cell: str,
+    meanwhile: str,
+    later: str,
+    parts: list[tuple[str, ...]],
+    last: str,
+) -> None:
+    """Whatever names were given here meanwhile, and whatever parts were gathered before."""
+    setup = f"a = [1]; b = [2]; c = [3]; d = [4]; d = {last}"
+    plain: dict[str, Any] = {}
+    exec(setup, plain)
+    exec(cell, plain)
+    with notebook_in(folders.home / "frames") as notebook:
+        notebook.here(setup)
+        job = notebook.submit(cell)
+        notebook.here(meanwhile)
+        for only in parts:
+            job.gather(only)
+            notebook.here(later)
+        assert not job.gather(overwrite=True).conflicts
+        loaded = job.load()
+        names = sorted({*loaded.bound, *loaded.changed})
+        assert shape(notebook[name] for name in names) == shape(plain[name] for name in names)
