@@ -295,7 +295,7 @@ class Gatherer:
         """Hold no values any longer that are the notebook's own: it may want their memory.
 
         Those of jobs that others build on stay until these are merged, too. Of a job that another
-        kernel submitted, nobody knows here what builds on it.
+        kernel submitted, nobody knows here what builds on it: what the notebook has stays known.
 
         Parameters
         ----------
@@ -307,8 +307,9 @@ class Gatherer:
         built_on = {job for record in records for job in record.spec.parents}
         needed = {job for record in records if record.id in open_ for job in record.spec.parents}
         for record in records:
-            if record.settled and record.kept is not None and record.id not in needed:
-                record.release(record.id in built_on, session.changed)
+            if record.settled and record.id not in needed:
+                elsewhere = record.kept is None
+                record.release(elsewhere or record.id in built_on, session.changed)
         released = [record for record in records if record.remembers]
         session.not_looked_for += 1
         if session.not_looked_for * _AT_ONCE >= len(released):  # of thousands it takes a while

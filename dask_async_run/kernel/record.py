@@ -25,8 +25,8 @@ from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
 from dask_async_run.namespace.held import Held, HeldObjects
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stream, load_inputs
-from dask_async_run.namespace.merge import Kept, Update
-from dask_async_run.namespace.results import Loaded, salvage_result
+from dask_async_run.namespace.merge import Kept
+from dask_async_run.namespace.results import Loaded, Update, salvage_result
 from dask_async_run.namespace.salvage import NotLoadedError, why_lost
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.stores import RecalledFrames
@@ -357,22 +357,25 @@ class Record:
     def release(self, built_on: bool, changed: Changed) -> None:
         """Drop the values that only merging needed; `load` and `original` load them again.
 
+        In a kernel that did not submit the job, copies of its inputs are the notebook's objects,
+        and stay.
+
         Parameters
         ----------
         built_on : bool
             Other jobs refer to its objects: those that the notebook has stay known.
         changed : Changed
         """
-        if self._original is not None:
+        if self._original is not None and self.kept is not None:
             keep_from_ending(self._original.objects.values(), used=self._copies_used)
             self._original = None
         if self.loaded is not None:
             if self.kept is not None:
                 self.kept.let_go({*self.loaded.bound, *self.loaded.deleted, *self.loaded.changed})
             if not self._is_again:
-                self._left = HeldObjects(self.loaded.objects)
+                self._left = self.loaded.remembered()
             self.loaded, self._changed = None, changed
-            self._left.weaken()
+            self._left.weaken(all_=self.kept is None)
             self.remembers = True
         if not built_on and self._left.any():
             self._left = HeldObjects()

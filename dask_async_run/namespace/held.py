@@ -113,13 +113,19 @@ class HeldObjects:
         """Whether it is through `referrer` that an object is held here."""
         return referrer is self._strong
 
-    def weaken(self) -> None:
-        """Hold them weakly, as far as that is possible."""
+    def weaken(self, all_: bool = False) -> None:
+        """Hold them weakly, as far as that is possible.
+
+        Parameters
+        ----------
+        all_ : bool
+            However many others there are, they are held.
+        """
         for index, obj in list(self._strong.items()):
             if (weak := weakly(obj)) is not None:
                 self._weak[index] = weak
                 del self._strong[index]
-        if len(self._strong) > _MOST:
+        if len(self._strong) > _MOST and not all_:
             self._strong.clear()
 
     def any(self) -> bool:

@@ -38,12 +38,9 @@ from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
 from dask_async_run.namespace.pickling import uncollected
-from dask_async_run.namespace.results import Loaded, apply_updates, is_item
+from dask_async_run.namespace.results import Loaded, Update, apply_updates, is_item
 from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked
-
-Update = tuple[Any, str, Any]
-"""A token, the name of its object's kind, and the object's new state."""
 
 _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)

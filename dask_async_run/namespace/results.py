@@ -51,6 +51,7 @@ from dask_async_run.namespace.cursors import CURSOR
 from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.generators import GENERATOR_KIND, REPLACED
+from dask_async_run.namespace.held import HeldObjects
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import inner, matches_left
 from dask_async_run.namespace.kinds import NotInPlace
@@ -172,6 +173,18 @@ class Loaded:
     lost: dict[str, str] = field(default_factory=dict)
     cause: Exception | None = None
 
+    def remembered(self) -> HeldObjects:
+        """Answer the objects that tokens may mean, to be held for as long as the notebook has them.
+
+        Items of the stream, and what loaded it, are none.
+        """
+        found = {
+            index: obj
+            for index, obj in self.objects.items()
+            if not is_item(obj, ("bind",)) and not _is_loaders(obj)
+        }
+        return HeldObjects(found)
+
     def holds(self, referrer: Any) -> bool:
         """Whether it is through `referrer` that an object is remembered here."""
         return referrer is self.bound or referrer is self.objects or is_item(referrer, ("bind",))
@@ -229,6 +242,10 @@ class Loaded:
                 pass
             case _:
                 raise pickle.UnpicklingError(f"unknown item {item[0]!r} in a result")
+
+
+def _is_loaders(obj: Any) -> bool:
+    return type(obj) is types.MethodType and isinstance(obj.__self__, NamespaceUnpickler)
 
 
 def _shows_its_end(value: Any) -> bool:
@@ -784,6 +801,7 @@ def salvage_result(
                 loaded.cause = loaded.cause or why
                 loaded.lost.setdefault(what_is_lost(item), why_lost(why))
     loaded.objects = items.objects()
+    items.forget()
     for name, why in items.lost.items():
         loaded.cause = loaded.cause or why
         loaded.lost.setdefault(name, why_lost(why))

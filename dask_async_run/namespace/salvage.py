@@ -173,6 +173,10 @@ class Items:
             found = {i: obj for i, obj in found.items() if i >= before and id(obj) not in recalled}
         return found | self._strict.flats.objects
 
+    def forget(self) -> None:
+        """Let go of the memo: its own methods may be in it, and would keep it."""
+        self._strict.memo.clear()
+
 
 def _given(buffers: Sequence[Any]) -> Iterable[Any]:
     """Answer buffers one after another; one that is not there raises when its turn has come."""

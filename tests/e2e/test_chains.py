@@ -80,3 +80,38 @@ def test_a_chain_is_run_again_link_by_link_after_a_restart(
     kernel.do("%async_forget one")
     gone = kernel.run("%async_rerun three").text
     assert "a job that it comes after was forgotten. Submit its cell again." in gone
+
+
+@pytest.mark.timeout(300)
+def test_after_a_restart_what_a_chain_brought_is_the_notebooks_own(
+    open_kernel: OpenKernel, observer: Observer
+) -> None:
+    """Later links change the very objects; what the notebook lets go of is free."""
+    kernel = open_kernel()
+    kernel.do(SERVE)
+    kernel.do(
+        "%%async_run --name made\nimport numpy as np\nclass Net: pass\n"
+        "net, rows, large = Net(), [Net()], np.ones(1_000_000)"
+    )
+    kernel.do("%%async_run --name changed\nnet.depth = 3; rows.append(1); large[0] = 5")
+    kernel.do("%%async_run --name used\nboth = rows, net, large")
+    observer.wait("used")
+    kernel.restart()
+    kernel.do(SERVE)
+    kernel.do("%async_gather made\nsame = rows, net, large")
+    kernel.do("%async_gather changed")
+    assert kernel.value("(net.depth, len(rows), float(large[0]))") == (3, 2, 5.0)
+    kernel.do("%async_gather used")
+    assert kernel.value("[a is b for a, b in zip(both, same)]") == [True] * 3
+    kernel.do("import gc, weakref\nrefs = [*map(weakref.ref, (net, rows[0], large))]")
+    kernel.do("del net, rows, large, both, same\n%async_run --name other 1")
+    kernel.do("%async_gather other")
+    assert kernel.value("(gc.collect() >= 0, [ref() is None for ref in refs])")[1] == [True] * 3
+    assert kernel.run("%async_gather used").status == "ok"
+    kernel.do("%async_gather made changed used --overwrite")
+    assert kernel.value("(net.depth, len(rows), float(large[0]), both[0] is rows)") == (
+        3,
+        2,
+        5,
+        True,
+    )
