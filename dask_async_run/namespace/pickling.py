@@ -83,7 +83,12 @@ from dask_async_run.namespace.named import (
     shells_parts,
 )
 from dask_async_run.namespace.pictures import is_drawing, reduce_drawing
-from dask_async_run.namespace.raised import as_exceptions
+from dask_async_run.namespace.raised import (
+    as_exceptions,
+    asks,
+    given_up,
+    refuse_what_was_given_up,
+)
 from dask_async_run.namespace.remote import Key, reduce_remote, remote_types
 from dask_async_run.namespace.rows import is_row, take_row
 from dask_async_run.namespace.sharing import (
@@ -686,6 +691,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._remote_types = remote_types()
         self.futures: list[Key] = []
 
+    @asks
     def dump(self, obj: Any) -> None:
         """Write one more object.
 
@@ -712,6 +718,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         return any(map(keys.hashes_its_own_way, self._classes))
 
     def reducer_override(self, obj: Any) -> Any:
+        if given_up:
+            refuse_what_was_given_up(obj)
         kind = type(obj)
         if kind is types.FunctionType:
             return self._reduce_function(obj)

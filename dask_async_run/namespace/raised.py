@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import TracebackType
+from pathlib import Path
+from types import CodeType, FrameType, TracebackType
+from typing import Any, TypeVar
+
+import cloudpickle
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+GIVEN_UP = "its pickling took until the job was cancelled"
 
 _UNINTERRUPTED = ContextVar("uninterrupted", default=False)
+_OURS = str(Path(__file__).parents[1]), str(Path(cloudpickle.__file__).parent)
+_ASKING: set[CodeType] = set()
+given_up: dict[int, Any] = {}
+"""By their ``id``: objects that are not asked again how they are pickled."""
 
 
 @contextmanager
@@ -47,3 +59,40 @@ class as_exceptions:  # noqa: N801 - used as contextlib's functions are, without
             text = ""
         stand_in = type(kind.__name__, (Exception,), {})
         raise stand_in(text).with_traceback(traceback) from None
+
+
+def asks(function: F) -> F:
+    """Say that objects are asked in a function how they are pickled, and may be given up there."""
+    _ASKING.add(function.__code__)
+    return function
+
+
+def is_asked(frame: FrameType | None) -> FrameType | None:
+    """Answer the frame of the object's own code, or of its library's, that `asks` waits for.
+
+    Parameters
+    ----------
+    frame : FrameType or None
+        Where this thread is.
+    """
+    asked = None
+    while frame is not None and frame.f_code not in _ASKING:
+        if not frame.f_code.co_filename.startswith(_OURS):
+            asked = frame
+        frame = frame.f_back
+    return None if frame is None else asked
+
+
+def give_up(asked: FrameType) -> bool:
+    """Have nobody ask the object of such a frame again; whether it is the first time."""
+    code = asked.f_code
+    obj = asked.f_locals.get(code.co_varnames[0]) if code.co_argcount else asked
+    first = id(obj) not in given_up
+    given_up[id(obj)] = obj
+    return first
+
+
+def refuse_what_was_given_up(obj: Any) -> None:
+    """Raise ``KeyboardInterrupt`` for an object that was given up."""
+    if id(obj) in given_up:
+        raise KeyboardInterrupt(GIVEN_UP)

@@ -71,7 +71,7 @@ from dask_async_run.namespace.pickling import (
     quietly,
     uncollected,
 )
-from dask_async_run.namespace.raised import as_exceptions
+from dask_async_run.namespace.raised import as_exceptions, asks
 from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
 from dask_async_run.namespace.seeds import Named, RecallingPickler, Seeds, held_elsewhere
 from dask_async_run.namespace.sharing import SharedMemory
@@ -420,8 +420,7 @@ class ResultWriter:
                 if not whole and (patch := self._baseline.patch(tracked)) is not None:
                     states[id(tracked.obj)] = tracked, (patch, tracked.obj.flags.writeable)
                     continue
-                with as_exceptions():
-                    states[id(tracked.obj)] = tracked, tracked.kind.state(tracked.obj, snapshot)
+                states[id(tracked.obj)] = tracked, self._state(tracked, snapshot)
             except NotInPlace as reason:
                 rebound[id(tracked.obj)] = str(reason)
             except Exception as error:  # noqa: BLE001 - a user's __getstate__
@@ -440,6 +439,12 @@ class ResultWriter:
                 updates.append((f"change of {self._label(tracked)}", replaced))
         return updates, rebound
 
+    @staticmethod
+    @asks
+    def _state(tracked: Tracked, snapshot: Any) -> Any:
+        with as_exceptions():
+            return tracked.kind.state(tracked.obj, snapshot)
+
     def _include_holders(
         self, rebound: dict[int, str], states: dict[int, tuple[Tracked, Any]]
     ) -> None:
@@ -453,7 +458,7 @@ class ResultWriter:
                     again = True
                     try:
                         states[key] = tracked, tracked.kind.state(tracked.obj, None)
-                        if tracked.kind.state(tracked.obj, None) is None:
+                        if states[key][1] is None:
                             raise NotInPlace("it holds an object that was replaced")
                     except NotInPlace as reason:
                         states.pop(key, None)

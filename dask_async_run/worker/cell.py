@@ -24,7 +24,7 @@ from IPython.core.interactiveshell import ExecutionResult
 
 from dask_async_run.content import alone
 from dask_async_run.job import JobSpec, Message, State
-from dask_async_run.namespace.raised import uninterrupted
+from dask_async_run.namespace.raised import give_up, given_up, is_asked, uninterrupted
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.worker import inside, payloads, processes, running, script
@@ -75,8 +75,8 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
             _fit(shell, spec.shell)
             if task.get("again") and remains is None:
                 remains = Remains(shell)
-            cell = _Cell(task, spec, shell, streams, channel, way)
-            ending = cell.run(interrupts, last_call, remains)
+            cell = _Cell(task, spec, shell, streams, channel, way, interrupts, last_call)
+            ending = cell.run(remains)
             cell.leave(ending)
             if remains is None:
                 _exit(shell, streams, channel)
@@ -106,6 +106,8 @@ class _Cell:
     spec : JobSpec
         The task's.
     way : WayToDask
+    interrupts : Interrupts
+    last_call : LastCall
     """
 
     def __init__(
@@ -116,17 +118,19 @@ class _Cell:
         streams: Streams,
         channel: Channel,
         way: inside.WayToDask,
+        interrupts: Interrupts,
+        last_call: LastCall,
     ) -> None:
         self._task, self._spec = task, spec
         self._shell, self._streams, self._channel = shell, streams, channel
-        self._way = way
+        self._way, self._interrupts, self._last_call = way, interrupts, last_call
         self._inputs: payloads.Inputs | None = None
         self._changes: dict[str, Any] = {}
         _tell_of(shell, spec)
         shell.attach(channel)
         self._reserve = Reserve()
 
-    def run(self, interrupts: Interrupts, last_call: LastCall, remains: Remains | None) -> Message:
+    def run(self, remains: Remains | None) -> Message:
         """Load the inputs, run the cell, collect what it leaves; the body of ``result``."""
         channel = self._channel
         try:
@@ -141,8 +145,8 @@ class _Cell:
             channel.send("unfit", None)
             os._exit(0)
         channel.send("phase", "running")
-        with last_call.allowed(self._hand_over):
-            error = _run(self._shell, self._spec, channel, interrupts)
+        with self._last_call.allowed(self._hand_over):
+            error = _run(self._shell, self._spec, channel, self._interrupts)
         return self._collect(error)
 
     def leave(self, ending: Message) -> None:
@@ -173,16 +177,34 @@ class _Cell:
         self._reserve.release()
         self._channel.send("phase", "collecting")
         keep = partial(self._way.keep, self._spec.id)
-        ending, self._changes = _collect(self._inputs, self._spec, self._shell, error, keep)
+
+        def hand_over_the_rest(frame: FrameType | None) -> NoReturn:
+            if (asked := is_asked(frame)) is not None:
+                give_up(asked)
+            self._heard()
+            self._hand_over_all(error)
+
+        with (
+            self._interrupts.giving_up(self._heard),
+            self._last_call.allowed(hand_over_the_rest, is_asked),
+        ):
+            ending, self._changes = _collect(self._inputs, self._spec, self._shell, error, keep)
         self._reserve.put_back()
-        return {**ending, "terminated": terminated}
+        return {**ending, "terminated": terminated, "given_up": bool(given_up)}
+
+    def _heard(self) -> None:
+        self._channel.send("heard", None)
 
     def _hand_over(self, frame: FrameType | None) -> NoReturn:
         interrupt = KeyboardInterrupt().with_traceback(traceback_to(frame))
         shown = (KeyboardInterrupt, interrupt, interrupt.__traceback__)
         self._shell.showtraceback(shown, tb_offset=0)
+        self._hand_over_all(interrupt)
+
+    def _hand_over_all(self, error: BaseException | None) -> NoReturn:
+        """Hand the result over and end, in the midst of what had to be stopped."""
         with alone():
-            self.leave(self._collect(interrupt, terminated=True))
+            self.leave(self._collect(error, terminated=True))
             _exit(self._shell, self._streams, self._channel)
 
 

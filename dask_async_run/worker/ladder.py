@@ -40,6 +40,7 @@ class Ladder:
     _rung: int = 0
     _next: float = 0.0
     _patient: bool = True
+    _until: float = 0.0
 
     def start(self, now: float, state: State, why: str) -> None:
         """Begin, unless it has begun.
@@ -61,6 +62,16 @@ class Ladder:
         if self._rung < len(_RUNGS):
             self._rung, self._next, self._patient = len(_RUNGS) - 1, now, False
 
+    def heard(self, now: float) -> None:
+        """Note that the result goes on being made, without what the last signal has met.
+
+        Something else may need the same signal then.
+        """
+        if _RUNGS[self._rung - 1] is signal.SIGTERM:
+            self._next = now + COLLECTING_GRACE
+        elif now < self._until:
+            self._rung, self._next = 0, now + self.grace
+
     @property
     def deadline(self) -> float | None:
         """When the next signal is due; None if none is."""
@@ -74,10 +85,13 @@ class Ladder:
         now : float
         collecting : bool
             Whether the cell's code has ended and its result is being made: that is not
-            cut short, or a cancel would cost what was done before it.
+            cut short, or a cancel would cost what was done before it. An interrupt only
+            costs the value that is asked just then how it is pickled.
         """
         if self.deadline is None or now < self._next:
             return None
+        if collecting and self.state is State.CANCELLED and not self.used:
+            self._patient, self._until = False, now + COLLECTING_GRACE
         if collecting and self._patient:
             self._patient = False
             self._next = now + max(0.0, COLLECTING_GRACE - self.grace)

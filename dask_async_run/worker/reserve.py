@@ -23,7 +23,8 @@ class Reserve:
 
     def release(self) -> None:
         device = Path(os.devnull).stat().st_rdev
-        for fd in self._files:
+        while self._files:
+            fd = self._files.pop()
             with suppress(OSError):  # the cell has closed it
                 if os.fstat(fd).st_rdev == device:
                     os.close(fd)

@@ -1,4 +1,8 @@
-"""Signals to a cell process: an interrupt stops the cell's code, a last call its waiting."""
+"""Signals to a cell process: an interrupt stops the cell's code, a last call its waiting.
+
+While the result is made, both stop what an object does when it is asked how it is pickled: that
+one is given up, and the others are handed over.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,11 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from dask_async_run.namespace.raised import GIVEN_UP, give_up, is_asked
+
 
 class Interrupts:
-    """SIGINT: interrupts the cell's code, and nothing else.
+    """SIGINT: interrupts the cell's code, and objects that take their time to be pickled.
 
     While inputs are restored, an interrupt is remembered and comes when the cell
     starts. When the cell has ended it is too late: the result is not thrown away.
@@ -37,6 +43,35 @@ class Interrupts:
         finally:
             signal.signal(signal.SIGINT, self._remember)
 
+    @contextmanager
+    def giving_up(self, heard: Callable[[], object]) -> Iterator[None]:
+        """Raise KeyboardInterrupt on SIGINT in an object that is asked how it is pickled.
+
+        Parameters
+        ----------
+        heard : callable
+            Called when it goes on: with another object, or as before if it was at none.
+        """
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            asked = is_asked(frame)
+            if asked is None or give_up(asked):
+                heard()
+            if asked is not None:
+                raise KeyboardInterrupt(GIVEN_UP)
+
+        before = signal.signal(signal.SIGINT, handle)
+        try:
+            if self.asked:
+                heard()
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _always(frame: FrameType | None) -> bool:
+    return True
+
 
 class LastCall:
     """SIGTERM: has a cell that goes on after an interrupt hand over what it has bound.
@@ -49,13 +84,18 @@ class LastCall:
 
     def __init__(self) -> None:
         self._hand_over: Callable[[FrameType | None], NoReturn] | None = None
+        self._fits: Callable[[FrameType | None], object] = _always
         self._masks = threading.local()
         os.register_at_fork(
             before=self._hold, after_in_parent=self._let_go, after_in_child=self._in_child
         )
 
     @contextmanager
-    def allowed(self, hand_over: Callable[[FrameType | None], NoReturn]) -> Iterator[None]:
+    def allowed(
+        self,
+        hand_over: Callable[[FrameType | None], NoReturn],
+        fits: Callable[[FrameType | None], object] = _always,
+    ) -> Iterator[None]:
         """Heed SIGTERM; outside of this it ends the process.
 
         Parameters
@@ -63,8 +103,10 @@ class LastCall:
         hand_over : callable
             Is given the frame in which the cell was; collects the result, sends it and ends
             the process.
+        fits : callable
+            Is given that frame; falsy if nothing is to be done there, and the signal is ignored.
         """
-        self._hand_over = hand_over
+        self._hand_over, self._fits = hand_over, fits
         signal.signal(signal.SIGTERM, self._handle)
         try:
             yield
@@ -88,6 +130,8 @@ class LastCall:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         hand_over = self._hand_over
+        if not self._fits(frame):
+            return
         self._withdraw()
         try:
             if hand_over is not None:

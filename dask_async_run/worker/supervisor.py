@@ -265,6 +265,8 @@ class Supervisor:
                     self._started = time.monotonic()
                 if body == "collecting" and not self._ladder.used:
                     self._late = True
+            case "heard":
+                self._ladder.heard(time.monotonic())
             case "dask":
                 self._on_dask()
             case "end":
@@ -419,17 +421,20 @@ class Supervisor:
 
     def _ending(self, death: str) -> Ending:
         """Say how it ended; `death` is how the template did, if it did."""
-        stopped = self._ladder.used and not self._late
+        stopped = self._ladder.used
+        why = self._ladder.reason + " while its result was pickled" * self._late
         if self._reply is not None:
             result = JobResult.from_message(self._reply["result"])
+            if self._late and not self._reply.get("given_up"):
+                stopped = []
             if stopped and self._ladder.state is not None:
-                return Ending(self._ladder.state, self._ladder.reason, result)
+                return Ending(self._ladder.state, why, result)
             if self._reply.get("terminated"):
                 reason = "the cell's process died: ended by signal 15 (SIGTERM), not by us"
                 return Ending(State.FAILED, reason, result, died=True)
             return Ending(State(self._reply["outcome"]), self._reply["reason"], result)
-        if self._ladder.used and self._ladder.state is not None:
-            return Ending(self._ladder.state, self._ladder.reason)
+        if stopped and self._ladder.state is not None:
+            return Ending(self._ladder.state, why)
         if self._doors.refused is not None:
             if self._cancelled.is_set():
                 return Ending(State.CANCELLED, "cancelled before it ran")

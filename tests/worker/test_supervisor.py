@@ -239,6 +239,69 @@ def test_what_was_bound_is_kept_of_a_cell_that_swallows_interrupts(cells: Cells)
     assert "IPython" not in ended.shown.traceback
 
 
+HANGS = (
+    "import time\nclass Hanging:\n"
+    "    def __init__(self, how): self.how = how\n"
+    "    def __reduce__(self):\n        print('go')\n        self.how()\n        return int, ()\n"
+    "def swallows():\n    while True:\n        try: time.sleep(1000)\n        except: pass\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("how", "by"),
+    [
+        ("lambda: time.sleep(1000)", "SIGINT"),
+        ("swallows", "SIGTERM"),
+        ("lambda: signal.pthread_sigmask(0, [2, 15]) and 0 or time.sleep(1000)", "SIGKILL"),
+    ],
+    ids=["sleeps", "swallows", "blocks"],
+)
+def test_a_value_that_hangs_while_it_is_pickled_is_given_up(
+    cells: Cells, how: str, by: str
+) -> None:
+    """Wherever it is held; the others come back, as far as a signal is heeded at all."""
+    code = f"{HANGS}import signal\na, b = [1], 2\nh = Hanging({how})\nheld = {{'h': h}}\nz = 3"
+    run = cells.start(code, grace=1.0)
+    run.wait_for_text("go")
+    run.supervisor.cancel()
+    ended = run.end(timeout=40)
+    assert ended.state is State.CANCELLED
+    assert ended.reason == f"cancelled; stopped by {by} while its result was pickled"
+    if by == "SIGKILL":
+        assert ended.ending.result is None
+        return
+    assert {"a", "b", "z", "Hanging"} <= set(ended.result.bound)
+    why = "KeyboardInterrupt: its pickling took until the job was cancelled"
+    assert ended.result.failed == {"h": why, "held": why}
+
+
+def test_each_value_that_hangs_is_given_up_in_its_turn(cells: Cells) -> None:
+    """Also in what went in, and was changed; also where the cell's exception holds one."""
+    code = (
+        f"{HANGS}a, b, c = (Hanging(lambda: time.sleep(1000)) for _ in range(3))\nz = 3\n"
+        "error = ValueError('bad')\nerror.held = Hanging(lambda: time.sleep(1000))\nraise error"
+    )
+    run = cells.start(code, grace=1.0)
+    run.wait_for_text("go")
+    run.supervisor.cancel()
+    ended = run.end(timeout=40)
+    assert ended.reason == "cancelled; stopped by SIGINT while its result was pickled"
+    assert ended.result.failed.keys() == {"a", "b", "c"} | ({"error"} & ended.result.failed.keys())
+    assert "z" in ended.result.bound
+    assert (ended.result.ename, ended.result.evalue) == ("ValueError", "bad")
+
+
+def test_a_result_that_only_takes_its_time_is_not_cut_short_by_a_cancel(cells: Cells) -> None:
+    """What had run to its end has finished, where nothing of it had to be given up."""
+    code = "import numpy as np\na = [np.full(5_000_000, i) for i in range(9)]\nprint('go')"
+    run = cells.start(code, grace=0.1)
+    wait_for(lambda: run.supervisor._phase == "collecting", what="the result is made")
+    run.supervisor.cancel()
+    ended = run.end()
+    assert (ended.state, ended.reason) == (State.FINISHED, "")
+    assert ended.result.nbytes > 9 * 40_000_000
+
+
 @pytest.mark.parametrize(
     "used_up",
     [
