@@ -128,16 +128,18 @@ class Gatherer:
     def _with_parents(self, views: Sequence[JobView]) -> list[JobView]:
         """Add the ungathered jobs that these build on, before them."""
         listed: dict[str, JobView] = {}
+        forgotten: set[str] = set()
 
         def add(view: JobView) -> None:
             if view.id in listed:
                 return
             for job in self.record(view.id).spec.parents:
-                if job not in self._session.gathered:
-                    try:
-                        add(self._session.registry.show(job))
-                    except NoSuchJobError:
-                        continue  # forgotten: its result says so when it is needed
+                if job in listed or job in forgotten or job in self._session.gathered:
+                    continue
+                try:
+                    add(self._session.registry.show(job))
+                except NoSuchJobError:
+                    forgotten.add(job)  # its result says so when it is needed
             listed[view.id] = view
 
         for view in views:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from dask_async_run.job import JobResult, JobSpec, JobView, Message
 from dask_async_run.messages import unpack_output
@@ -66,10 +67,33 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """A job whose result a later job's cell starts from."""
+    """A job whose result a later job's cell starts from.
 
-    spec: JobSpec
-    result: JobResult
+    Parameters
+    ----------
+    message : dict
+        Its ``spec`` and its ``result``: of many parents most are only passed on.
+    """
+
+    message: Message
+
+    @property
+    def spec(self) -> JobSpec:
+        return JobSpec.from_message(self.message["spec"])
+
+    @property
+    def result(self) -> JobResult:
+        return JobResult.from_message(self.message["result"])
+
+    @property
+    def named(self) -> list[list[Any]]:
+        """Digest and size of every frame that a cell needs of it."""
+        found: list[list[Any]] = []
+        if _has_frames(self.message["spec"].get("inputs")):
+            found += self.spec.payload.named
+        if _has_frames(self.message["result"].get("payload")):
+            found += self.result.values.named
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +141,13 @@ class Claim:
             state=answer["state"],
             attempt=answer["attempt"],
             spec=JobSpec.from_message(spec) if spec else None,
-            parents=[
-                Parent(JobSpec.from_message(p["spec"]), JobResult.from_message(p["result"]))
-                for p in answer["parents"]
-            ],
+            parents=[Parent(parent) for parent in answer["parents"]],
             members=answer.get("members", []),  # an older server has no sweeps
         )
+
+
+def _has_frames(payload: Message | None) -> bool:
+    return bool(payload and (payload.get("frames") or payload.get("stream_frame")))
 
 
 def outputs_of(rows: Iterable[tuple[int, float, bytes]]) -> list[Output]:

@@ -16,6 +16,7 @@ from typing import Any
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, JobSpec, Message, State
 from dask_async_run.messages import dask_key
+from dask_async_run.registry.answers import Parent
 from dask_async_run.scheduler.events import Claimed, Ended, GivenBack, Refused
 from dask_async_run.scheduler.registry import RETRY_COMMIT, JobRegistry
 from dask_async_run.sweeps import collecting_spec
@@ -65,13 +66,13 @@ class CellOps:
             reason = f"not run: an input {missing}. Submit the cell again"
             self._registry.apply(Ended(job, State.LOST, reason, attempt, time.time()))
             return self._refusal(job, reason)
-        return self._grant(job, spec)
+        return self._grant(job, spec, self._parents(job))
 
     async def give_back(self, job: str, token: str) -> None:
         self._registry.apply(GivenBack(job, token, time.time()))
         await self._committed()
 
-    def _grant(self, job: str, spec: JobSpec) -> Message:
+    def _grant(self, job: str, spec: JobSpec, parents: list[Message]) -> Message:
         self._registry.live[job].batch = 0  # each attempt counts its own
         return {
             "granted": True,
@@ -79,10 +80,7 @@ class CellOps:
             "state": State.RUNNING,
             "attempt": self._registry.machine.records[job].attempt,
             "spec": (collecting_spec(spec) if spec.has_members else spec).to_message(),
-            "parents": [
-                {"spec": self._spec(parent).to_message(), "result": self._result(parent)}
-                for parent in self._registry.live[job].parents
-            ],
+            "parents": parents,
             "members": self._journal.collected(job) if spec.has_members else [],
         }
 
@@ -122,15 +120,10 @@ class CellOps:
     async def _at_hand(self, job: str, spec: JobSpec) -> None:
         """Bring back what the cell needs and only a store has; who misses a frame says so."""
         with suppress(AsyncRunError):
-            await self._registry.stores.at_hand(self._needed(job, spec))
+            await self._registry.stores.at_hand(_needed(spec, self._parents(job)))
 
-    def _needed(self, job: str, spec: JobSpec) -> list[str]:
-        """Answer the frames that a cell starts from."""
-        needed = spec.payload.digests
-        for parent in self._registry.live[job].parents:
-            result = JobResult.from_message(self._result(parent))
-            needed += self._spec(parent).payload.digests + result.values.digests
-        return needed
+    def _parents(self, job: str) -> list[Message]:
+        return self._journal.parents(self._registry.live[job].parents)
 
     async def record(
         self,
@@ -243,7 +236,8 @@ class CellOps:
         spec = self._spec(job)
         if spec.has_members:
             return None
-        if not all(map(registry.store.has, self._needed(job, spec))) or self._lost_input(spec):
+        parents = self._parents(job)
+        if not all(map(registry.store.has, _needed(spec, parents))) or self._lost_input(spec):
             return None
         token, places = uuid.uuid4().hex, registry.cluster.places(worker)
         claimed = Claimed(job, worker, host, token, time.time(), places, ahead=task)
@@ -254,7 +248,7 @@ class CellOps:
         except ServerError:
             registry.apply(GivenBack(job, token, time.time()))
             return None
-        return token, self._grant(job, spec)
+        return token, self._grant(job, spec, parents)
 
     async def _committed(self) -> None:
         # On a full disk the cell goes on: what it said is kept here, and written when there
@@ -283,5 +277,8 @@ class CellOps:
         assert spec is not None  # as long as a job that needs it has not ended
         return spec
 
-    def _result(self, job: str) -> Message:
-        return (self._journal.result(job) or JobResult()).to_message()
+
+def _needed(spec: JobSpec, parents: Sequence[Message]) -> list[str]:
+    """Answer the frames that a cell starts from."""
+    named = [frame for parent in parents for frame in Parent(parent).named]
+    return [*spec.payload.digests, *(digest for digest, _ in named)]

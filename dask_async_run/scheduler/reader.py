@@ -238,6 +238,26 @@ class JournalReader:
         with self._reading():
             return JobResult.from_message(unpack(row["result"])) if row else None
 
+    def parents(self, jobs: Sequence[str]) -> list[Message]:
+        """What a job starts from that builds on some: of each ``spec`` and ``result``."""
+        if not jobs:
+            return []
+        rows = self._all(
+            "SELECT id, spec, result FROM jobs LEFT JOIN specs USING (number) "
+            "LEFT JOIN results USING (number) WHERE id IN (SELECT value FROM json_each(?))",
+            json.dumps(list(jobs)),
+        )
+        found: dict[str, Message] = {}
+        with self._reading():
+            for row in rows:
+                spec = unpack(row["spec"]) if row["spec"] else None
+                result = unpack(row["result"]) if row["result"] else JobResult().to_message()
+                found[row["id"]] = {"spec": spec, "result": result}
+        for job, message in found.items():
+            if message["spec"] is None and (spec := self.spec(job)) is not None:  # of a sweep
+                message["spec"] = spec.to_message()
+        return [found[job] for job in jobs]
+
     def collected(self, sweep: str) -> list[Message]:
         """What the members of a sweep have left behind that have ended, in their order.
 

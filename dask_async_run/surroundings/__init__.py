@@ -99,6 +99,8 @@ SAVERS: tuple[Saver, ...] = (
 )
 
 
+_EARLY = frozenset(saver.name for saver in SAVERS if saver.early)
+
 ROWS = ("random", "numpy.random")
 """The savers of random numbers of which a process has one row."""
 
@@ -206,6 +208,11 @@ def merge(found: Mapping[str, Any], shell: Shell) -> None:
     for saver in SAVERS:
         if saver.name in found and (not saver.module or saver.module in sys.modules):
             (saver.merge or saver.write)(found[saver.name], shell)
+
+
+def has_early(found: Mapping[str, Any]) -> bool:
+    """Whether some surroundings are early, at least in part."""
+    return not _EARLY.isdisjoint(found)
 
 
 def inherit(

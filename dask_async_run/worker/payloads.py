@@ -103,9 +103,15 @@ def restore(
             )
         )
 
+    leaving: list[Inherited] = []  # those that leave something early: of a long chain few do
+    looked_at = 0
+
     def prepare(early: Mapping[str, Any], inherited: Sequence[Inherited]) -> None:
+        nonlocal looked_at
         surroundings.write(early, shell)
-        for left in inherited:
+        leaving.extend(x for x in inherited[looked_at:] if surroundings.has_early(x.changed))
+        looked_at = len(inherited)
+        for left in leaving:
             surroundings.inherit(left.changed, left.submitted, early, shell, early=True)
         if "modules" in task:
             local_code.enter([*parent_specs, spec], store, Path(task["modules"]))

@@ -177,24 +177,20 @@ def _supervise(
     assert spec is not None
     around = host.surroundings or _answer(worker, host.look_around())
     frames = around.frames
-    payloads = [spec.payload, *(parent.spec.payload for parent in claim.parents)]
-    payloads += [parent.result.values for parent in claim.parents]
     results = [message["result"] for message in claim.members if message["result"]]
-    payloads += [JobResult.from_message(result).values for result in results]
+    payloads = [spec.payload, *(JobResult.from_message(result).values for result in results)]
     needed = [frame for payload in payloads for frame in payload.named]
+    needed += [frame for parent in claim.parents for frame in parent.named]
     if spec.memory is None and host.memory_limit:
         spec = replace(spec, memory=host.memory_limit)
     task: Message = {
         "spec": spec.to_message(),
-        "parents": [
-            {"spec": parent.spec.to_message(), "result": parent.result.to_message()}
-            for parent in claim.parents
-        ],
+        "parents": [parent.message for parent in claim.parents],
         "members": claim.members,
         "frames": str(frames.store.folder),
         "dask": host.way_to_dask(),
     }
-    if spec.modules or any(parent.spec.modules for parent in claim.parents):
+    if spec.modules or any(parent.message["spec"].get("modules") for parent in claim.parents):
         task["modules"] = str(frames.modules)
     if spec.files:
         folder = tempfile.TemporaryDirectory(prefix="dask-async-run-cell-")

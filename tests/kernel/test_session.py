@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from dask_async_run.job import JobView
 from dask_async_run.kernel import session as session_module
+from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.session import Session
 from registry_site import Site
@@ -80,3 +82,25 @@ def test_what_was_just_said_of_jobs_is_asked_again_only_after_something_was_done
     site.ended(jobs[1])
     assert session.answers()
     assert two.ended is not None
+
+
+def test_of_a_chain_each_job_is_asked_for_once(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of 300 names 299 that it builds on, the one before it 298 of these."""
+    links = [site.submit("x0")]
+    for number in range(1, 9):
+        links.append(site.submit(f"x{number}", parents=[link.id for link in links]))
+    last = site.ended(*links)[-1]
+    session = Session(site.client, None, {})
+    show = session.registry.show
+    asked: list[str] = []
+
+    def noted(job: str) -> JobView:
+        asked.append(job)
+        return show(job)
+
+    monkeypatch.setattr(session.registry, "show", noted)
+    found = Gatherer(session)._with_parents([last])
+    assert [view.id for view in found] == [link.id for link in links]
+    assert asked == [link.id for link in links[:-1]]
