@@ -7,6 +7,7 @@ import os
 import resource
 from pathlib import Path
 
+_NO_FILES = (errno.EMFILE, errno.ENFILE)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -35,6 +36,22 @@ def advice(error: OSError, folder: Path | str) -> str:
         case number if number in _NO_ROOM:
             return "Make room on its disk."
     return "Is there space left on its disk, and can it be written to?"
+
+
+def out_of_files(wanted: int = 1) -> str:
+    """Say that this process cannot open so many more files, and what to do; empty if it can."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        for _ in range(wanted - 1):
+            opened.append(os.dup(opened[0]))
+    except OSError as error:
+        if error.errno in _NO_FILES:
+            return advice(error, os.devnull)
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return ""
 
 
 def too_many_files() -> str:

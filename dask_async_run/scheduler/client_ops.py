@@ -77,14 +77,11 @@ class ClientOps:
     def __init__(self, registry: JobRegistry) -> None:
         self._registry = registry
         self._journal = registry.journal
+        self._version = _version()  # which is in a file: there may be none to open later
 
     async def hello(self) -> Message:
-        try:
-            package = version("dask-async-run")
-        except PackageNotFoundError:  # not installed, only on the path
-            package = "unknown"
         return {
-            "version": package,
+            "version": self._version,
             "state_folder": str(self._registry.folder),
             "host_token": self._registry.token,
             "python": list(sys.version_info[:3]),
@@ -453,3 +450,10 @@ class ClientOps:
                     f"it cannot be forgotten while job {follower.name!r}, which is "
                     f"{follower.state}, needs its result. Wait for that one, or cancel it",
                 )
+
+
+def _version() -> str:
+    try:
+        return version("dask-async-run")
+    except PackageNotFoundError:  # not installed, only on the path
+        return "unknown"

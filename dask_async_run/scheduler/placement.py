@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from dask_async_run.advice import out_of_files
+
 
 def why_nowhere(
     wanted: Mapping[str, float],
@@ -54,6 +56,9 @@ def waits_for(scheduler: Any, key: str | None, named: Collection[str] = ()) -> s
     task = scheduler.tasks.get(key)
     if task is not None and task.state == "queued":
         return "waits for a free slot"
+    if (task is None or task.state == "processing") and (why := out_of_files()):
+        # Nobody can connect: neither who submits tasks here, nor the worker that has this one.
+        return f"waits for the server. {why}".rstrip(".")
     if task is None or task.state != "no-worker":
         return ""
     workers = {

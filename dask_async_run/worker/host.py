@@ -36,6 +36,11 @@ class Cancellation:
         self._asked = False
         self._stop: Callable[[], None] | None = None
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody has asked."""
+        return self._asked
+
     def on_ask(self, stop: Callable[[], None]) -> None:
         """Have `stop` called when it is asked for; at once if it was already."""
         with self._lock:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import tempfile
+import time
 from collections.abc import Coroutine
 from concurrent.futures import Future, wait
 from contextlib import ExitStack, suppress
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 from distributed import Worker, get_worker, secede
 from distributed.core import Status
 
-from dask_async_run.advice import advice
+from dask_async_run.advice import advice, out_of_files
 from dask_async_run.errors import AsyncRunError, ServerError
 from dask_async_run.job import JobResult, Message, Payload, State
 from dask_async_run.registry import Claim, Registry
@@ -30,6 +31,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+_CELLS_FILES = 16
+"""A few more than a worker opens for a cell."""
+
+LOOK_FOR_FILES = 0.5
+"""Seconds between two looks whether this process can open files again."""
 LOOK = 5.0
 """Seconds between two looks whether the worker, which waits for an answer, is closed."""
 
@@ -126,6 +132,13 @@ class RegistrySink:
     def last(self, batch: int, outputs: list[Output], tail: str | None, info: Message) -> None:
         self.rest = {"batch": batch, "outputs": outputs, "tail": tail, "info": info}
 
+    def remark(self, text: str) -> None:
+        """Show what the cell waits for, until it puts something out."""
+        info = {"last_line": text}
+        call = self._registry.record(self._job, [], f"{text}\n", info, attempt=self._attempt)
+        with suppress(AsyncRunError, OSError, TimeoutError):
+            _answer(self._worker, call)
+
     def record_rest(self) -> None:
         """Record the last outputs now, if that can be done: the end will take a while."""
         if self.rest is not None:
@@ -196,6 +209,8 @@ def _supervise(
         folder = tempfile.TemporaryDirectory(prefix="dask-async-run-cell-")
         task["folder"] = afterwards.enter_context(folder)
     process = None
+    if not _can_open_files(worker, sink, cancellation):
+        return Ending(State.CANCELLED, "cancelled before it ran")
     if _may_share(host, claim):
         task["again"] = True
         process = host.idle.take(spec.of)
@@ -233,6 +248,24 @@ def _supervise(
             except (AsyncRunError, OSError) as error:
                 return Ending(State.LOST, f"its result could not be sent: {error}")
     return ending
+
+
+def _can_open_files(worker: Worker, sink: RegistrySink, cancellation: Cancellation) -> bool:
+    """Wait until this process can open as many files as a cell needs; False if it is cancelled.
+
+    None of the cell has run: what waits can still run.
+    """
+    said = False
+    while why := out_of_files(_CELLS_FILES):
+        if cancellation.asked:
+            return False
+        if worker.status in (Status.closing, Status.closed, Status.failed):
+            raise ServerError("its worker was closed while it could not open files.")
+        if not said:
+            said = True
+            sink.remark(f"The cell waits for its worker. {why}")
+        time.sleep(LOOK_FOR_FILES)
+    return True
 
 
 def _may_share(host: CellHost, claim: Claim) -> bool:
