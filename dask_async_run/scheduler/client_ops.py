@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from dask_async_run.errors import FrameError, JobStateError, NoSuchJobError, ServerError
-from dask_async_run.job import JobResult, JobSpec, JobView, Message, Payload
+from dask_async_run.job import NOT_ON_RECORD, JobResult, JobSpec, JobView, Message, Payload
 from dask_async_run.messages import dask_key
 from dask_async_run.scheduler.bells import Bell
 from dask_async_run.scheduler.chains import mended
@@ -287,6 +287,7 @@ class ClientOps:
 
     async def cancel(self, jobs: Sequence[str]) -> dict[str, str]:
         done: dict[str, str] = {}
+        refused: set[str] = set()
         self._check_exist(jobs)
         # The last made first: so that none of them is cancelled because of another one.
         for row in reversed(self._registry.rows(jobs=jobs)):
@@ -295,13 +296,21 @@ class ClientOps:
                 match instruction:
                     case Refused(reason=reason):
                         done[job] = reason
+                        refused.add(job)
                     case TellWorker() if row["members"]:
                         done.setdefault(job, "told its members to stop")
                     case TellWorker():
                         done[job] = "told to stop"
                     case Store(record=record) if record.id == job:
                         done[job] = record.reason
-        await self._registry.committed()
+        try:
+            await self._registry.committed()
+        except ServerError as error:
+            if self._registry.closed:
+                raise
+            # It holds: cells that were told stop, others do not begin as long as this server lives.
+            for job in done.keys() - refused:
+                done[job] += f". It is {NOT_ON_RECORD}, and lost if the server dies before: {error}"
         return done
 
     async def gathered(self, jobs: Sequence[str]) -> None:

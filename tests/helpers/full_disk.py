@@ -70,18 +70,27 @@ def main(home: Path) -> None:
         kernel.do("import numpy as np\nx = 1\nbig = np.arange(200_000.0)")
         kernel.do(HELD)
         observer.wait_for_text("held", "begun")
+        kernel.do("%%async_run --name stop\nimport time\nprint('begun')\ntime.sleep(1000)")
+        observer.wait_for_text("stop", "begun")
+        kernel.do("%async_run --name later --after stop x")
 
         # Full: nothing new is taken, and what runs goes on.
         disk.fill()
         refused(kernel.run("%%async_run --name refused\nz = 1"), "full", "space")
         refused(kernel.run("%%async_run --name refused\nz = big.sum()"), "No space", "submitted")
+        said = kernel.do("%async_cancel later stop").text
+        for what in ("cancelled before it ran", "told to stop"):
+            assert f"{what}. It is not on record yet, and lost if the server dies" in said, said
+        assert "database or disk is full" in said, said
         (home / "go").touch()
         wait_for(lambda: "not on record yet" in kernel.do("%async_jobs held").text, 30)
         disk.free()
         told = kernel.do("%async_gather held")
         assert told.stdout == "begun\n" + "".join(f"line {n}\n" for n in range(3000))
         assert kernel.value("small") == 42
-        assert [job.name for job in observer.jobs()] == ["held"]
+        assert observer.wait("stop").reason == "cancelled; stopped by SIGINT"
+        assert observer.wait("later").reason == "cancelled before it ran"
+        assert [job.name for job in observer.jobs()] == ["held", "stop", "later"]
 
         # Too little space for a result: what is small comes back, the rest is named.
         disk.fill(leave=6 << 20)
