@@ -6,9 +6,12 @@ import builtins
 import getpass
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from IPython.core.error import StdinNotImplementedError
+
+_OURS = str(Path(__file__).parent)
 
 
 def refuse_questions() -> None:
@@ -30,3 +33,16 @@ def refusal(
         )
 
     return refused
+
+
+def end_where_it_was_asked(error: BaseException | None) -> None:
+    """Have the traceback of a refusal end in the code that asked."""
+    if not isinstance(error, StdinNotImplementedError):
+        return
+    last = traceback = error.__traceback__
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(_OURS):
+            last = traceback
+        traceback = traceback.tb_next
+    if last is not None:
+        last.tb_next = None

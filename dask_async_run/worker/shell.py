@@ -33,7 +33,11 @@ from dask_async_run.surroundings import hide_stand_in
 from dask_async_run.worker import absent, script
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
-from dask_async_run.worker.questions import refusal, refuse_questions
+from dask_async_run.worker.questions import (
+    end_where_it_was_asked,
+    refusal,
+    refuse_questions,
+)
 from dask_async_run.worker.terminal import run_in_terminal
 from dask_async_run.worker.widgets import Widgets
 
@@ -279,8 +283,10 @@ class CellShell(InteractiveShell):
         return True
 
     def showtraceback(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
-        """Show an exception; one about a name that did not come along says why."""
-        absent.tell(exc_tuple[1] if exc_tuple else sys.exc_info()[1], self.absent)
+        """Show an exception, without frames of ours; one about an absent name says why."""
+        error = exc_tuple[1] if exc_tuple else sys.exc_info()[1]
+        absent.tell(error, self.absent)
+        end_where_it_was_asked(error)
         base: Any = super()
         base.showtraceback(exc_tuple, *args, **options)
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from cells import Cells
+from dask_async_run import worker
 from dask_async_run.job import State
 
 
@@ -37,11 +38,12 @@ class Question:
     ids=lambda question: question.name,
 )
 def test_a_question_is_a_clear_error(cells: Cells, question: Question) -> None:
-    """It does not hang."""
+    """It does not hang, and shows where it was asked, nothing of ours."""
     ended = cells.run(question.code)
     assert ended.state is State.FAILED
     assert ended.result.ename == "StdinNotImplementedError"
     assert question.told in ended.result.evalue
+    assert str(Path(worker.__file__).parent) not in ended.shown.traceback
 
 
 def test_pdb_after_an_error_leaves_the_error(cells: Cells) -> None:
