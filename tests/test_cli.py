@@ -18,7 +18,7 @@ import dask_async_run
 from dask_async_run import cli
 from dask_async_run.commands.exit_codes import MEANINGS
 from dask_async_run.server.connection import Connection
-from dask_async_run.server.control import stop_server
+from dask_async_run.server.control import forget, stop_server
 from dask_async_run.server.launch import ensure_server
 from jobs import cell_spec, connected, said
 from waiting import wait_for
@@ -313,6 +313,8 @@ def test_prune_forgets_what_was_gathered(server: Connection) -> None:
         assert [view.name for view in registry.jobs()] == ["b"]
         command("prune", "b")
         assert registry.jobs() == []
+        # Another process has forgotten one meanwhile, which is what was wanted.
+        assert forget(server, [jobs[0].id]) == {}
     assert command("prune", "--older-than", "soon").returncode == cli.USAGE
     assert command("prune", "nosuch").returncode == cli.ERROR
 

@@ -251,7 +251,8 @@ class Gatherer:
                 _shown_already(loaded.error, session.shell)
             raise _as_here(loaded.error, outputs, session.shell)
         if view.state != State.FINISHED:
-            raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
+            why = view.reason.removeprefix("cancelled; ")
+            raise JobStateError(view.label, view.state, why or "it did not finish.")
 
     def _reload(self, record: Record, loaded: Loaded, result: JobResult) -> Loaded:
         """Load modules anew that a cell did, and its result after that: it has their new parts."""

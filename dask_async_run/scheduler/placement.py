@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from distributed.metrics import time
+
 from dask_async_run.advice import out_of_files
+
+SILENCE = 15.0
+"""Seconds after which a worker is silent: Dask's tell of themselves every few seconds at most."""
 
 
 def why_nowhere(
@@ -59,6 +64,11 @@ def waits_for(scheduler: Any, key: str | None, named: Collection[str] = ()) -> s
     if (task is None or task.state == "processing") and (why := out_of_files()):
         # Nobody can connect: neither who submits tasks here, nor the worker that has this one.
         return f"waits for the server. {why}".rstrip(".")
+    if task is not None and task.state == "processing":
+        silent = time() - task.processing_on.last_seen
+        if silent > SILENCE:
+            where = task.processing_on.address
+            return f"waits for its worker {where}, which has not been heard of for {silent:.0f} s"
     if task is None or task.state != "no-worker":
         return ""
     workers = {

@@ -215,7 +215,9 @@ def forget(connection: Connection, jobs: list[str]) -> dict[str, str]:
         for job in jobs:
             try:
                 await registry.forget([job])
-            except (JobStateError, NoSuchJobError) as error:
+            except NoSuchJobError:
+                continue  # somebody else has just forgotten it
+            except JobStateError as error:
                 kept[job] = str(error)
         return kept
 
