@@ -39,7 +39,8 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
         raise not_again(view.label, error) from error
     if spec.after:  # new runs may have taken the place of some of them
         spec = session.registry.spec(spec.id)
-    record = Record(spec, session.store, session.namespace, old.kept, registry=session.registry)
+    kept = old.kept.again() if old.kept is not None else None
+    record = Record(spec, session.store, session.namespace, kept, registry=session.registry)
     record.lineage, record.sets_up = old.lineage, old.sets_up
     session.records[spec.id] = record
     return Job(session, again)

@@ -96,6 +96,12 @@ class HeldObjects:
         """Hold one more object, which may be large, weakly."""
         self._weak[index] = weakref.ref(obj)
 
+    def copy(self) -> HeldObjects:
+        """Answer the same objects, to be let go of apart."""
+        other = HeldObjects(dict(self._strong))
+        other._weak = dict(self._weak)
+        return other
+
     def get(self, index: int, gone: Any = None) -> Any:
         """Answer an object, or `gone` if it is not here any more."""
         if index in self._strong:

@@ -15,6 +15,7 @@ says ``--overwrite``.
 
 from __future__ import annotations
 
+import copy
 import pickle
 import weakref
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -85,6 +86,13 @@ class Kept:
                 self._objects.hold(index, obj)
                 self._remember(index, obj)
         self._base = {n: Held(v, large) for n, v in dict(namespace).items()}
+
+    def again(self) -> Kept:
+        """Answer what is remembered for another run of the job: each is gathered by itself."""
+        other = copy.copy(self)
+        other._base, other._values = dict(self._base), dict(self._values)
+        other._objects, other._snapshots = self._objects.copy(), dict(self._snapshots)
+        return other
 
     def _remember(self, index: int, obj: Any) -> None:
         cls = type(obj)

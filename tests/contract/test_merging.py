@@ -186,6 +186,18 @@ def test_a_link_is_gathered_again_when_what_it_refers_to_is_gone(kernel: RemoteK
     assert value(kernel, "both['items'] is items, items") == (True, [1, 2])
 
 
+@pytest.mark.contract(12, 19)
+def test_another_run_is_gathered_by_itself(kernel: RemoteKernel) -> None:
+    """What it brought is no old value that the first one will make anew."""
+    do(kernel, "rows = [1]")
+    submit(kernel, "twice", "new = 5; rows.append(2)")
+    do(kernel, "%async_wait twice\nfirst = _")
+    do(kernel, "%async_rerun twice\n%async_gather twice")
+    assert do(kernel, "print(new, rows)").strip() == "5 [1, 2]"
+    assert "rows was changed in place here since" in do(kernel, "%async_gather twice@1")
+    assert value(kernel, "new, rows") == (5, [1, 2])
+
+
 @pytest.mark.contract(17)
 def test_a_chain_that_changes_what_it_made_is_gathered_again(kernel: RemoteKernel) -> None:
     """Its first link's objects have the later ones' changes, once."""

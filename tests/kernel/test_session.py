@@ -58,6 +58,7 @@ def test_what_was_just_said_of_jobs_is_asked_again_only_after_something_was_done
 ) -> None:
     """A cell is looked at with one question; what it cancels itself has ended then."""
     monkeypatch.setattr(session_module, "JUST_NOW", 60.0)
+    monkeypatch.setattr(session_module, "BRIEF", 60.0)
     session = Session(site.client, None, {})
     jobs = [site.submit(name, f"await {tmp_path / 'go'}") for name in "ab"]
     for job in jobs:
