@@ -42,7 +42,6 @@ from dask_async_run.looks import bytes_text
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.remote import on_cluster
-from dask_async_run.namespace.sharing import held_by_frames
 from dask_async_run.quantities import NO_LIMIT
 from dask_async_run.store_url import NO_STORE
 from dask_async_run.sweeps import as_sweep
@@ -148,14 +147,6 @@ def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None)
             f"{name} has a {kind} as a key that is not found in it here, for its hash was another "
             "one when it was put in; in the cell it is found."
         )
-    for array, holder in held_by_frames(captured.values):
-        # Of ``frame.values`` only the frame can be changed.
-        written = {array, holder} if captured.values[array].flags.writeable else {holder}
-        if not prepared.analysis.mutates.isdisjoint(written):
-            yield (
-                f"{array} and {holder} have the same memory here, but not in the cell: there a "
-                "change of one is not seen in the other."
-            )
 
 
 def _same_numbers(session: Session, prepared: Prepared) -> Iterator[str]:

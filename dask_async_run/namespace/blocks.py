@@ -14,15 +14,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dask_async_run.namespace.kinds import Undo
-from dask_async_run.namespace.sharing import SharedMemory
+from dask_async_run.namespace.managers import copies_on_write
+from dask_async_run.namespace.sharing import SharedMemory, make_view
 
 
 def _blocks(manager: Any) -> Sequence[Any]:
     return getattr(manager, "blocks", ())
 
 
-def _is_array(values: Any) -> bool:
-    return type(values) is sys.modules["numpy"].ndarray and not values.dtype.hasobject
+def array_in(values: Any) -> Any:
+    """Answer the numpy array that a block's values are or consist of, None if it is no such."""
+    array = getattr(values, "_ndarray", values)  # dates, categories
+    return array if type(array) is sys.modules["numpy"].ndarray else None
 
 
 Memory = tuple[weakref.ref[Any], tuple[Any, ...]]
@@ -31,11 +34,11 @@ Memory = tuple[weakref.ref[Any], tuple[Any, ...]]
 
 def memory_of(manager: Any) -> list[Memory | None]:
     """Answer the memory that a pandas object keeps its numbers in, and keep none from going."""
-    return [_memory(block.values) for block in _blocks(manager)]
+    return [_memory(array_in(block.values)) for block in _blocks(manager)]
 
 
 def _memory(values: Any) -> Memory | None:
-    if not _is_array(values):
+    if values is None:
         return None
     try:
         root = weakref.ref(SharedMemory.root(values))
@@ -76,10 +79,13 @@ def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, i
         if was >= len(mine) or now >= len(its) or not _fits(mine[was], its[now]):
             continue
         if _is_shown(mine[was]):
-            values = mine[was].values
-            kept.append((values, values.copy()))
-            values[...] = its[now].values
-            its[now] = its[now].make_block_same_class(values)
+            array = array_in(mine[was].values)
+            kept.append((array, array.copy()))
+            array[...] = array_in(its[now].values)
+            values = its[now].values
+            values = array if values is array_in(values) else values._from_backing_data(array)
+            refs = its[now].refs if its[now].refs.has_reference() else None
+            its[now] = its[now].make_block_same_class(values, refs=refs)
     if kept:
         new.blocks = tuple(its)
 
@@ -90,11 +96,68 @@ def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, i
     return undo
 
 
+def make_view_of_frame(
+    frame: Any,
+    number: int,
+    there: tuple[int, tuple[Any, ...]],
+    changed: bool,
+    root: Any,
+    offset: int,
+    view: tuple[Any, ...],
+) -> Any:
+    """Build an array on the memory of a frame, or on one of its own where that is another one here.
+
+    Parameters
+    ----------
+    frame : DataFrame or Series
+    number : int
+        Which of its blocks.
+    there : tuple
+        How many bytes behind the start of the block's array the array begins, and that array's
+        shape, strides and dtype.
+    changed : bool
+        Whether the frame will get a new state, which has `root` where nobody sees its memory.
+    root : ndarray
+        What holds the same numbers.
+    offset : int
+        How many bytes behind the start of `root` it begins.
+    view : tuple
+        Its shape, strides, dtype and class, and whether it is writeable.
+    """
+    shape, strides, dtype, cls, writeable = view
+    own = make_view(root, offset, shape, strides, dtype, cls, writeable)
+    mine = _blocks(frame._mgr)[number : number + 1]
+    if not mine or array_in(mine[0].values) is None:
+        return own
+    if changed and not (_is_shown(mine[0]) and _is_own(mine[0])):
+        return own
+    values = array_in(mine[0].values)
+    place, layout = there
+    if (values.shape, values.strides, values.dtype) != layout:
+        return own
+    whole = SharedMemory.root(values)
+    if not whole.flags.forc or not values.flags.writeable:
+        return own
+    place += values.ctypes.data - whole.ctypes.data
+    shown = make_view(whole, place, shape, strides, dtype, cls, writeable)
+    return shown if changed or _equal(shown, own) else own
+
+
+def _equal(one: Any, other: Any) -> bool:
+    equal_nan = one.dtype.kind in "fcmM"
+    return bool(sys.modules["numpy"].array_equal(one, other, equal_nan=equal_nan))
+
+
+def _is_own(block: Any) -> bool:
+    return bool(array_in(block.values).flags.writeable) and not _is_anothers(block)
+
+
 def _fits(mine: Any, its: Any) -> bool:
-    one, other = mine.values, its.values
+    one, other = array_in(mine.values), array_in(its.values)
     return (
-        _is_array(one)
-        and type(other) is type(one)
+        one is not None
+        and other is not None
+        and mine.values.dtype == its.values.dtype
         and (one.dtype, one.shape) == (other.dtype, other.shape)
         and one.flags.writeable
         and not _is_anothers(mine)
@@ -104,18 +167,7 @@ def _fits(mine: Any, its: Any) -> bool:
 def _is_anothers(block: Any) -> bool:
     """Whether pandas, which writes to no other frame's memory, would have made a copy of it."""
     refs = getattr(block, "refs", None)
-    return refs is not None and _copies_on_write() and bool(refs.has_reference())
-
-
-def _copies_on_write() -> bool:
-    """Whether a change of a frame is seen in no other one: always, from pandas 3 on."""
-    pandas = sys.modules["pandas"]
-    if int(pandas.__version__.partition(".")[0]) >= 3:
-        return True
-    try:
-        return pandas.get_option("mode.copy_on_write") is True
-    except Exception:  # noqa: BLE001 - there was no such option
-        return False
+    return refs is not None and copies_on_write() and bool(refs.has_reference())
 
 
 def _is_shown(block: Any) -> bool:
@@ -124,7 +176,7 @@ def _is_shown(block: Any) -> bool:
 
 
 def _references(block: Any) -> int:
-    root = SharedMemory.root(block.values)
+    root = SharedMemory.root(array_in(block.values))
     return sys.getrefcount(root)
 
 

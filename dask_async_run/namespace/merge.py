@@ -35,6 +35,7 @@ from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
+from dask_async_run.namespace.managers import is_internal
 from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
@@ -79,7 +80,8 @@ class Kept:
         for index, obj in captured.objects.items():
             cls = type(obj)
             if cls in _BUILT_IN:
-                self._objects.hold(index, obj)
+                if cls is not dict or not is_internal(obj):
+                    self._objects.hold(index, obj)
             elif issubclass(cls, large) and not _is_part(obj):
                 self._objects.hold_weakly(index, obj)
             elif not _is_internal(obj) and not _names(obj, captured.values):
@@ -234,14 +236,14 @@ def _names(obj: Any, values: Mapping[str, Any]) -> bool:
 
 def _is_internal(obj: Any) -> bool:
     """Whether only the pickler saw this object: no token will ever name it."""
-    if type(obj) is tuple:
-        return bool(obj) and type(obj[0]) is pickle.PickleBuffer
-    return _is_internal_class(type(obj))
+    if type(obj) is tuple and obj and type(obj[0]) is pickle.PickleBuffer:
+        return True
+    return is_internal(obj) or _is_internal_class(type(obj))
 
 
 @per_class
 def _is_internal_class(cls: type) -> bool:
-    return module_name(cls).startswith(("pandas._libs", "pandas.core.internals"))
+    return module_name(cls).startswith("pandas._libs")
 
 
 _BUILT_IN = frozenset({list, dict, set, frozenset, bytearray})

@@ -337,11 +337,14 @@ MASKED = Kind(
 def _set_object_array(obj: Any, items: Any) -> Undo:
     if obj.size != len(items):
         raise NotInPlace("its size is another one here")
-    old = list(obj.flat)
+    old, writeable = list(obj.flat), obj.flags.writeable
 
     def put(new: list[Any]) -> None:
+        _make_writeable(obj)
         for index, item in enumerate(new):
             obj.flat[index] = item
+        if not writeable:
+            obj.flags.writeable = False
 
     put(items)
     return lambda: put(old)

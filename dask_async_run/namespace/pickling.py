@@ -52,6 +52,7 @@ from dask_async_run.namespace import (
     archives,
     attributed,
     beside,
+    blocks,
     caches,
     cursors,
     enums,
@@ -62,6 +63,7 @@ from dask_async_run.namespace import (
     hints,
     keys,
     making,
+    managers,
     modules,
     parts,
     threads,
@@ -683,8 +685,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             self._array_types = (numpy.ndarray,)
         pandas = sys.modules.get("pandas")
         self._pandas_types: tuple[type, ...] = ()
+        self._index_type: tuple[type, ...] = ()
         if shared is not None and hasattr(pandas, "DataFrame"):
             self._pandas_types = (pandas.DataFrame, pandas.Series)  # type: ignore[union-attr]
+            self._index_type = (pandas.Index,)  # type: ignore[union-attr]
         self._text_dtype = getattr(pandas, "StringDtype", None)
         self._tensor_types = tensor_types()
         self._storages = Storages()
@@ -751,8 +755,13 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if kind is caches.LruCache and not by_reference(obj):
             return caches.reduce_lru_cache(obj)
         if self._pandas_types and isinstance(obj, self._pandas_types):
-            self._shared.keep_private(obj)  # type: ignore[union-attr]
+            self._shared.of_pandas(managers.arrays_of_frame(obj))  # type: ignore[union-attr]
             return making.reduce_pandas(obj)
+        elif self._index_type and isinstance(obj, self._index_type):
+            self._shared.of_pandas(managers.arrays_of_index(obj))  # type: ignore[union-attr]
+            return managers.reduce_index(obj, self._shared)
+        elif self._pandas_types and (of_manager := managers.reducer(kind)) is not None:
+            return of_manager(obj, self._shared)
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
         elif self._array_types and is_row(obj):
@@ -930,6 +939,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             self.mapped.append(root)
             return reduce_mapped(array, root)
         shared: SharedMemory = self._shared  # type: ignore[assignment]
+        if (made_of := shared.on_frame(array)) is not None:
+            return blocks.make_view_of_frame, made_of
         root = shared.seen(array)
         holder = None if root is not None or shared.is_private(array) else holder_of(array)
         if holder is not None:

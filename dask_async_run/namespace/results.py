@@ -44,6 +44,7 @@ from typing import Any
 
 from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import keys, kinds, opaque, order
+from dask_async_run.namespace.blocks import written_in_place
 from dask_async_run.namespace.classify import children_of, kind_of
 from dask_async_run.namespace.containers import COMMONEST, DICT, SET
 from dask_async_run.namespace.counts import Again, tell_again, told_among
@@ -631,9 +632,13 @@ class ResultWriter:
         for tracked in self._baseline.tracked.values():
             if type(tracked.obj) not in COMMONEST and id(tracked.obj) in seeds.tokens:
                 shared.owner(tracked.obj)
+                if tracked.kind is opaque.PANDAS:
+                    self._own_frame(tracked, shared)
         for item in items:
             if item[0] == "update" and item[2] in _ARRAYS:
                 shared.by_value(item[3][0])
+            elif item[0] == "update" and item[2] == opaque.PANDAS.name:
+                shared.state_of_frame(item[3][0])
         while True:
             with quietly():
                 written = deeply(lambda: self._write(items, seeds, shared))
@@ -641,6 +646,15 @@ class ResultWriter:
                 self._exact = True
             elif not shared.found():
                 return written
+
+    def _own_frame(self, tracked: Tracked, shared: SharedMemory) -> None:
+        """Have new arrays that show the memory of a frame that came in show it there, too."""
+        manager, (_, memory) = tracked.obj._mgr, tracked.snapshot
+        changed = any(tracked is other for other in self._changed)
+        for was, now in written_in_place(manager, memory):
+            shared.frame(tracked.obj, was, manager.blocks[now], changed)
+        for block in getattr(manager, "blocks", ()) if changed else ():
+            shared.has(block.refs, block)  # its state has them instead, there
 
     def _write_keys(
         self, pickler: NamespacePickler, written: Callable[[], Sequence[Any]]
@@ -839,17 +853,18 @@ def apply_updates(updates: Iterable[Update], resolve: Resolve) -> list[kinds.Und
         Whatever a user's ``__setstate__`` raises, or `NotInPlace`; everything is
         as before then.
     """
-    # What runs the user's code, and may fail, comes first, then copying arrays; generators,
-    # which cannot be taken back, come last. Before all, keys are put in while they are as they
-    # were: where the cell did so later, `Loaded.finish` does it again. A bytearray can only get
-    # another size once no view shows it; a view that was released for nothing shows less, and lies
-    # about nothing.
+    # What runs the user's code, and may fail, comes first, then copying arrays, then pandas
+    # objects, which may come as views of these; generators, which cannot be taken back, come last.
+    # Before all, keys are put in while they are as they were: where the cell did so later,
+    # `Loaded.finish` does it again. A bytearray can only get another size once no view shows it;
+    # a view that was released for nothing shows less, and lies about nothing.
     late = {
         MEMORYVIEW.name: -2,
         DICT.name: -1,
         SET.name: -1,
         **dict.fromkeys(_ARRAYS, 1),
-        GENERATOR_KIND.name: 2,
+        opaque.PANDAS.name: 2,
+        GENERATOR_KIND.name: 3,
     }
     ordered = sorted(updates, key=lambda update: late.get(update[1], 0))
     undo: list[kinds.Undo] = []

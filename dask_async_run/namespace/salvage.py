@@ -30,6 +30,7 @@ from typing import Any, ClassVar
 
 from dask_async_run.errors import AsyncRunError
 from dask_async_run.namespace.kinds import ATOMS
+from dask_async_run.namespace.managers import is_internal, is_internal_class
 from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.seeds import Recalled
@@ -168,6 +169,9 @@ class Items:
             found = {i: obj for i, obj in memo.items() if type(obj) not in ATOMS}
         else:
             found = self._lenient.whole()
+        if any(map(is_internal_class, set(map(type, found.values())))):
+            # Pandas asks who else has some memory, and nobody has it by what is known here.
+            found = {i: obj for i, obj in found.items() if not is_internal(obj)}
         if before := self._seeds.count:
             recalled = self._strict.recalled
             found = {i: obj for i, obj in found.items() if i >= before and id(obj) not in recalled}

@@ -6,41 +6,12 @@ import mmap
 import pickle
 import sys
 from array import array as PlainArray  # noqa: N812 - `array` is what all else here is called
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+from dask_async_run.namespace.managers import arrays_of_frame, copies_on_write
 from dask_async_run.namespace.views import address, is_released
-
-
-def held_by_frames(values: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Answer which arrays have the memory of which pandas objects.
-
-    ``pd.DataFrame(array, copy=False)``, ``frame.values``: in a copy each has its own.
-
-    Parameters
-    ----------
-    values : mapping
-        By name.
-
-    Returns
-    -------
-    list of (str, str)
-        The array's name and the other's.
-    """
-    numpy, pandas = sys.modules.get("numpy"), sys.modules.get("pandas")
-    if numpy is None or not hasattr(pandas, "DataFrame"):
-        return []
-    kinds = pandas.DataFrame, pandas.Series  # type: ignore[union-attr]
-    frames = {name: value for name, value in values.items() if issubclass(type(value), kinds)}
-    return [
-        (name, frame)
-        for name, array in values.items()
-        if issubclass(type(array), numpy.ndarray)
-        for frame, value in frames.items()
-        for part in getattr(value._mgr, "arrays", ())
-        if isinstance(part, numpy.ndarray) and numpy.may_share_memory(part, array)
-    ]
 
 
 def make_view(
@@ -247,9 +218,9 @@ class SharedMemory:
 
     Numpy pickles each view as an array of its own. A first dump reports every
     array here; where two of them overlap, a second one writes both as views of
-    the array that owns the memory. Arrays inside of pandas objects are left
-    out: pandas counts who shares a block (copy-on-write), the count does not
-    travel, and a write would show in both.
+    the array that owns the memory. Of pandas objects the arrays are left out
+    unless others than pandas have their memory, too: each copies before it
+    writes to what another one has.
     """
 
     def __init__(self) -> None:
@@ -257,6 +228,13 @@ class SharedMemory:
         self._owners: dict[int, Any] = {}
         self._groups: dict[int, dict[int, Any]] = {}
         self._private: set[int] = set()
+        self._of_pandas: set[int] = set()
+        self._frames: dict[int, dict[int, Any]] = {}
+        self._mixed: dict[int, Any] = {}
+        self._on_frames: dict[int, tuple[Any, int, Any, bool]] = {}
+        self._places: dict[int, tuple[Any, int]] = {}
+        self._states: set[int] = set()
+        self._having: dict[int, set[int]] = {}
         self._strided: set[int] = set()
         self._plain: dict[int, Any] = {}
 
@@ -292,8 +270,8 @@ class SharedMemory:
         return self._plain[id(row)]
 
     def is_private(self, array: Any) -> bool:
-        """Whether an array is to be written out, whatever it shares memory with."""
-        return id(array) in self._private
+        """Whether an array is to be written out, or is of pandas."""
+        return id(array) in self._private or id(array) in self._of_pandas
 
     @staticmethod
     def root(array: Any) -> Any:
@@ -307,11 +285,67 @@ class SharedMemory:
                 return array
             array = base
 
-    def keep_private(self, frame: Any) -> None:
-        """Leave the arrays that a pandas object is made of out of it."""
-        manager = getattr(frame, "_mgr", None)
-        for array in getattr(manager, "arrays", None) or ():
-            self._private.add(id(array))
+    def of_pandas(self, arrays: Iterable[Any]) -> None:
+        """Note arrays that a pandas object is made of."""
+        self._of_pandas.update(map(id, arrays))
+
+    def frame(self, frame: Any, number: int, block: Any, changed: bool) -> None:
+        """Note a block of a frame that the other side has.
+
+        Parameters
+        ----------
+        number : int
+            The block's place there.
+        changed : bool
+            The frame's new state comes with the stream.
+        """
+        array = getattr(block.values, "_ndarray", block.values)
+        self._on_frames.setdefault(id(self.root(array)), (frame, number, array, changed))
+        if not changed:
+            self._places.setdefault(id(block.refs), (frame, number))
+
+    def state_of_frame(self, state: Any) -> None:
+        """Note that a frame is the new state of one that the other side has."""
+        self._states.update(map(id, arrays_of_frame(state)))
+
+    def place_of(self, refs: Any) -> tuple[Any, int] | None:
+        """Answer the block of a frame of the other side that some count is about."""
+        return self._places.get(id(refs))
+
+    def has(self, refs: Any, holder: Any) -> None:
+        """Note what of the stream has the memory that a count is about."""
+        self._having.setdefault(id(refs), set()).add(id(holder))
+
+    def others_have(self, refs: Any, living: int) -> bool:
+        """Whether some memory, of which others show what is written to it, has more holders."""
+        return bool(self._mixed) and living > len(self._having.get(id(refs), ()))
+
+    def on_frame(self, array: Any) -> tuple[Any, ...] | None:
+        """Answer how an array is made that shows the memory of a frame of the other side."""
+        root = self.root(array)
+        if id(root) not in self._on_frames or id(root) in self._owners:
+            return None
+        if id(array) in self._private or id(array) in self._states or array.dtype.hasobject:
+            return None
+        of_pandas = id(array) in self._of_pandas
+        if type(array).__name__ not in ("ndarray", "matrix") or (of_pandas and copies_on_write()):
+            return None
+        frame, number, values, changed = self._on_frames[id(root)]
+        if not of_pandas:
+            self._groups.setdefault(id(root), {})[id(array)] = array
+        root = self._mixed.get(id(root), root)
+        if array is root or not root.flags.forc:
+            return None
+        if not changed:
+            self.by_value(root)
+        start = array.__array_interface__["data"][0]
+        there = (
+            start - values.__array_interface__["data"][0],
+            (values.shape, values.strides, values.dtype),
+        )
+        offset = start - root.__array_interface__["data"][0]
+        view = array.shape, array.strides, array.dtype, type(array), array.flags.writeable
+        return frame, number, there, changed, root, offset, view
 
     def by_value(self, array: Any) -> None:
         """Write this array out, whatever it shares memory with."""
@@ -344,27 +378,45 @@ class SharedMemory:
         named = type(array).__name__ in ("ndarray", "matrix", "recarray", "memmap")
         if not named and type(array).__module__ != "__main__":
             return None  # of other subclasses a view would lose what they add: a mask
+        if id(array) in self._of_pandas:
+            self._frames.setdefault(id(root), {})[id(array)] = array
+            root = self._mixed.get(id(root))
+            return root if root is not array else None
         self._groups.setdefault(id(root), {})[id(array)] = array
         if not array.flags.forc and root.nbytes <= _GAPS * array.nbytes:
             # As it lies: what is taken from it elsewhere is a view of the same memory.
             self._strided.add(id(root))
-        if array is root or id(root) not in self.shared:
+        if id(root) not in self.shared:
             return None
-        if not (root.flags.c_contiguous or root.flags.f_contiguous):
+        root = self._mixed.get(id(root), root)
+        if array is root or not (root.flags.c_contiguous or root.flags.f_contiguous):
             return None
         return root
 
     def found(self) -> bool:
         """Decide after a dump; True if arrays overlap and another dump is due."""
-        before = len(self.shared)
+        before = len(self.shared), len(self._mixed)
+        owners = {id(owner): owner for owner in self._owners.values()}
         for root_id, group in self._groups.items():
             arrays = list(group.values())
-            owned = any(id(owner) == root_id for owner in self._owners.values())
+            owned = root_id in owners
             several = len(arrays) > 1 and _any_overlap(root_id, arrays)
             strided = root_id in self._strided
             if root_id not in self.shared and (owned or several or strided):
                 self.shared.add(root_id)
-        return len(self.shared) > before
+        for root_id, frames in self._frames.items():
+            plain, its = list(self._groups.get(root_id, {}).values()), list(frames.values())
+            owner = owners.get(root_id)
+            if root_id not in self._mixed and (
+                owner is not None
+                or (plain and _any_overlap(root_id, [*plain, *its]))
+                or (len(its) > 1 and not copies_on_write() and _any_overlap(root_id, its))
+            ):
+                root = _covering([*its, *plain]) if owner is None else owner
+                if root is not None:
+                    self._mixed[root_id] = root
+                    self.shared.add(root_id)
+        return before != (len(self.shared), len(self._mixed))
 
 
 def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
@@ -374,3 +426,19 @@ def _any_overlap(root_id: int, arrays: list[Any]) -> bool:
     bounds = getattr(numpy.lib, "array_utils", numpy).byte_bounds  # numpy 1 has it at the top
     spans = sorted(bounds(array) for array in arrays if array.size)
     return any(low < end for (_, end), (low, _) in pairwise(spans))
+
+
+def _covering(arrays: list[Any]) -> Any:
+    """Answer an array on whose memory all of some arrays of the same root lie, None if none is.
+
+    One of them if possible: that of a frame's column may be a small part of the root.
+    """
+    numpy = sys.modules["numpy"]
+    bounds = getattr(numpy.lib, "array_utils", numpy).byte_bounds
+    spans = [bounds(array) for array in arrays]
+    start, end = min(low for low, _ in spans), max(high for _, high in spans)
+    for array, span in zip(arrays, spans, strict=True):
+        if span == (start, end) and array.flags.forc and array.flags.writeable:
+            return array
+    root = SharedMemory.root(arrays[0])
+    return root if root.flags.forc else None
