@@ -37,7 +37,14 @@ from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_i
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
 from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
-from dask_async_run.namespace.pictures import DRAWING, is_drawing, is_picture, picture_kind
+from dask_async_run.namespace.pictures import (
+    DRAWING,
+    FILM,
+    is_drawing,
+    is_film,
+    is_picture,
+    picture_kind,
+)
 from dask_async_run.namespace.sharing import SharedMemory, is_masked, masked_parts
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 
@@ -584,6 +591,8 @@ def special_kind(obj: Any) -> Kind | None:
         return INDEX
     if is_picture(cls):
         return PICTURE
+    if is_film(obj):
+        return FILM
     if is_drawing(cls):
         return DRAWING
     if is_chart(cls):

@@ -84,7 +84,7 @@ from dask_async_run.namespace.named import (
     library_name,
     shells_parts,
 )
-from dask_async_run.namespace.pictures import is_drawing, reduce_drawing
+from dask_async_run.namespace.pictures import is_drawing, is_film, reduce_drawing, reduce_film
 from dask_async_run.namespace.raised import (
     as_exceptions,
     asks,
@@ -782,6 +782,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduce_chart(obj)
         elif is_drawing(kind):
             return reduce_drawing(obj)
+        elif is_film(obj):
+            return reduce_film(obj)
         elif making.is_plotly_figure(obj):  # a widget
             return making.reduce_plotly_figure(obj)
         elif making.is_soup(obj):

@@ -51,3 +51,34 @@ def test_a_picture_of_another_size_is_given_its_own_pixels(notebook: Notebook) -
     notebook.here(SETUP)
     notebook.there("picture.thumbnail((3, 2))")
     assert notebook.here("picture.size, picture.getpixel((2, 1))") == ((3, 2), (255, 255, 255))
+
+
+FILM = """\
+import io
+from PIL import Image
+frames = [Image.new('RGB', (6, 4), (n * 80, 0, 0)) for n in range(3)]; frames[1].putpixel((0, 0), 9)
+file = io.BytesIO(); frames[0].save(file, {format!r}, save_all=True, append_images=frames[1:])
+film = Image.open(file); same = film
+"""
+SEEN = "film.tell(), film.n_frames, film.convert('RGB').getpixel((5, 3)), film.format, same is film"
+
+
+@pytest.mark.parametrize("kind", ["GIF", "TIFF", "PNG"])
+def test_a_file_with_several_frames_has_them_all(notebook: Notebook, kind: str) -> None:
+    """The cell goes to another one, and so does the notebook later, also if a cell opened it."""
+    setup = FILM.format(format=kind)
+    plainly: dict[str, object] = {}
+    exec(setup + "film.seek(1)", plainly)
+    notebook.here(setup)
+    notebook.there(f"n = film.n_frames; film.seek(1); there = {SEEN}")
+    expected = eval(SEEN, plainly)
+    assert notebook.here(f"n, there, ({SEEN})") == (3, expected, expected)
+    notebook.here("film.seek(2)")
+    exec("film.seek(2)", plainly)
+    assert notebook.here(SEEN) == eval(SEEN, plainly)
+    notebook.there(setup + "film.seek(2); film.seek(0); film.putpixel((1, 1), 3)")
+    exec(setup + "film.seek(2); film.seek(0); film.putpixel((1, 1), 3)", plainly)
+    for later in ("film.load()", "film.seek(2)", "film.seek(0)"):
+        notebook.here(later)
+        exec(later, plainly)
+        assert notebook.here(f"{SEEN}, film.tobytes()") == eval(f"{SEEN}, film.tobytes()", plainly)
