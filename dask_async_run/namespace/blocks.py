@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from dask_async_run.namespace.kinds import Undo
+from dask_async_run.namespace.kinds import Undo, same_items
 from dask_async_run.namespace.managers import copies_on_write
 from dask_async_run.namespace.sharing import SharedMemory, make_view
 
@@ -75,10 +75,16 @@ def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, i
     """
     mine, its = list(_blocks(manager)), list(_blocks(new))
     kept: list[tuple[Any, Any]] = []
+    left: list[Any] = []
+    before = list(its)
     for was, now in written:
-        if was >= len(mine) or now >= len(its) or not _fits(mine[was], its[now]):
+        if was >= len(mine) or now >= len(its) or not _alike(mine[was], its[now]):
             continue
-        if _is_shown(mine[was]):
+        shown, others = _is_shown(mine[was]), mine[was].refs.has_reference()
+        if (shown or others) and _same(mine[was], its[now]):
+            its[now] = _on_memory_of(mine[was], its[now])
+            left.append(mine[was])
+        elif shown and _is_own(mine[was]):
             array = array_in(mine[was].values)
             kept.append((array, array.copy()))
             array[...] = array_in(its[now].values)
@@ -86,14 +92,47 @@ def show_what_was_written(manager: Any, new: Any, written: Iterable[tuple[int, i
             values = array if values is array_in(values) else values._from_backing_data(array)
             refs = its[now].refs if its[now].refs.has_reference() else None
             its[now] = its[now].make_block_same_class(values, refs=refs)
-    if kept:
+    if its != before:
         new.blocks = tuple(its)
 
     def undo() -> None:
-        for values, before in kept:
-            values[...] = before
+        for values, old in kept:
+            values[...] = old
+        for block in left:
+            block.refs.add_reference(block)
 
     return undo
+
+
+def _alike(mine: Any, its: Any) -> bool:
+    one, other = array_in(mine.values), array_in(its.values)
+    return (
+        one is not None
+        and other is not None
+        and mine.values.dtype == its.values.dtype
+        and (one.dtype, one.shape) == (other.dtype, other.shape)
+    )
+
+
+def _same(mine: Any, its: Any) -> bool:
+    """Whether a cell has written nothing to some memory."""
+    one, other = array_in(mine.values), array_in(its.values)
+    if one.dtype.hasobject:
+        return same_items(one.ravel().tolist(), other.ravel().tolist())
+    return _equal(one, other)
+
+
+def _on_memory_of(mine: Any, its: Any) -> Any:
+    """Answer a block with the memory that there is, and all who have that, or had the new one."""
+    for held in its.refs.referenced_blocks if its.refs.has_reference() else ():
+        other = held()
+        if other is not None and other is not its and hasattr(other, "mgr_locs"):
+            mine.refs.add_reference(other)
+            other.refs = mine.refs
+    # What is remembered of an earlier job may keep it from going.
+    held = [other for other in mine.refs.referenced_blocks if other() is not mine]
+    mine.refs.referenced_blocks = held
+    return its.make_block_same_class(mine.values, refs=mine.refs)
 
 
 def make_view_of_frame(
@@ -150,18 +189,6 @@ def _equal(one: Any, other: Any) -> bool:
 
 def _is_own(block: Any) -> bool:
     return bool(array_in(block.values).flags.writeable) and not _is_anothers(block)
-
-
-def _fits(mine: Any, its: Any) -> bool:
-    one, other = array_in(mine.values), array_in(its.values)
-    return (
-        one is not None
-        and other is not None
-        and mine.values.dtype == its.values.dtype
-        and (one.dtype, one.shape) == (other.dtype, other.shape)
-        and one.flags.writeable
-        and not _is_anothers(mine)
-    )
 
 
 def _is_anothers(block: Any) -> bool:

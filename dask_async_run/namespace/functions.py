@@ -14,6 +14,7 @@ from types import CodeType
 
 from dask_async_run.namespace._calls import ANY, RECEIVER, Slot
 from dask_async_run.namespace._class_state import of_class
+from dask_async_run.namespace._held import held_by, of_attributes
 from dask_async_run.namespace._mutations import Changes, changes
 from dask_async_run.namespace._rewrite import names_of
 from dask_async_run.namespace.draws import used_of_random
@@ -125,6 +126,7 @@ def functions_of(
             case ast.ClassDef():
                 name = top or tree.name
                 yield from _constructors(tree, outer, name)
+                yield from _keepers(tree, outer, name)
                 within = True
         inner = (n for n in ast.iter_child_nodes(tree) if isinstance(n, _BLOCKS))
         yield from functions_of(inner, inside, name, within)
@@ -234,6 +236,24 @@ def _constructors(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterat
             )
 
 
+def _keepers(node: ast.ClassDef, outer: frozenset[str], top: str) -> Iterator[Function]:
+    """Yield what instances of a class do, sooner or later, to the arguments that they hold."""
+    maker, held = held_by(node)
+    body = of_attributes(node, held)
+    if maker is None or not body:
+        return
+    changed = changes(body, of_function=True)
+    names = {part.id for tree in body for part in ast.walk(tree) if isinstance(part, ast.Name)}
+    # Spelled as nothing else is: a method may have a name of its own that is a parameter's, too.
+    given = {f"({name})": slots for name, slots in _slots(maker, method=True).items()}
+    aliases = {name: frozenset(map("({})".format, of)) for name, of in held.items()}
+    found = Changes(changed.found & held.keys(), aliases, changed.calls, ())
+    own = frozenset({*outer, *names, *given, *held})
+    yield Function(
+        node.name, top, given, own, frozenset(), found, frozenset(), False, frozenset(), FileUses()
+    )
+
+
 def functions_behind(codes: Iterable[CodeType]) -> set[Function]:
     """Answer the functions that code objects of cells were compiled from, where texts are known."""
     found: set[Function] = set()
@@ -268,7 +288,7 @@ def _note_lines(
             found.setdefault((node.name, _first_line(node)), functions)
             inside = functions[0].own
         elif isinstance(node, ast.ClassDef):
-            makers = tuple(_constructors(node, outer, node.name))
+            makers = (*_constructors(node, outer, node.name), *_keepers(node, outer, node.name))
             for method in node.body:
                 if isinstance(method, ast.FunctionDef):
                     methods = functions_of([method], outer, methods=True)

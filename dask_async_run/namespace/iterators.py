@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import collections.abc
 import functools
 import itertools
@@ -16,8 +17,9 @@ from dask_async_run.namespace.pickling import quietly
 
 _ITERABLES: tuple[Any, ...] = ([], (), "", "é", b"", bytearray(), {}, set(), range(0))
 _ITERABLES += ({}.values(), {}.items(), range(1 << 70))
+_ORDERED: type = type(iter(collections.OrderedDict()))
 _SIMPLE_ITERATORS: frozenset[type] = frozenset(
-    {type(iter(value)) for value in _ITERABLES} | {type(reversed([])), type(reversed({}))}
+    {type(iter(value)) for value in _ITERABLES} | {type(reversed([])), type(reversed({})), _ORDERED}
 )
 
 _EXHAUSTED = None
@@ -37,7 +39,8 @@ def _position(iterator: Any) -> int | None:
     if len(reduced) > 2 and isinstance(reduced[2], int):
         # Lists are iterated from the end backwards by reversed().
         return -reduced[2] if type(iterator) is type(reversed([])) else reduced[2]
-    left = operator.length_hint(iterator)
+    ordered = type(iterator) is _ORDERED  # which does not tell how many are left
+    left = len(reduced[1][0]) if ordered else operator.length_hint(iterator)
     return -left if left else _EXHAUSTED
 
 

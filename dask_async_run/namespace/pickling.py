@@ -217,11 +217,34 @@ def known_classes() -> set[type]:
 def set_class_state(cls: type, state: Any) -> None:
     """Give a class its attributes; `NamespaceUnpickler` may skip it."""
     attributes, slots, *members = state
-    # cloudpickle's setter reads the dict of attributes and leaves it alone, but
-    # enums get theirs when they are made and would refuse them a second time.
+    registered = attributes.get("_abc_impl") or ()
+    attributes = {name: value for name, value in attributes.items() if name != "_abc_impl"}
+    # Enums get their attributes when they are made and would refuse them a second time.
     _cp._class_setstate(cls, (attributes, slots))
     if members:
         enums.set_members(cls, members[0])
+    if registered:
+        _register(cls, registered)
+
+
+def _register(cls: Any, subclasses: Iterable[type]) -> None:
+    """Have an abstract class know its virtual subclasses, without asking the notebook about them.
+
+    A ``__subclasshook__`` reads names that are not there yet.
+    """
+    asked = [k for k in cls.__mro__ if k.__module__ == "__main__" and _HOOK in vars(k)]
+    hooks = [(kind, vars(kind)[_HOOK]) for kind in asked]
+    try:
+        for kind, _ in hooks:
+            type.__delattr__(kind, _HOOK)
+        for subclass in subclasses:
+            cls.register(subclass)
+    finally:
+        for kind, hook in hooks:
+            type.__setattr__(kind, _HOOK, hook)
+
+
+_HOOK = "__subclasshook__"
 
 
 def make_match(pattern: re.Pattern[str], args: tuple[Any, ...], span: tuple[int, int]) -> Any:
@@ -305,23 +328,26 @@ def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
     return types.MappingProxyType, (shown if alive else dict(proxy),)
 
 
-_DICT_ITERATORS: dict[type, Callable[[Any], Any]] = {
-    type(walk({})): walk
-    for walk in (
-        iter,
-        reversed,
-        lambda d: iter(d.values()),
-        lambda d: iter(d.items()),
-        lambda d: reversed(d.values()),
-        lambda d: reversed(d.items()),
-    )
-}
-_DICT_ITERATOR_KINDS = tuple(_DICT_ITERATORS)
+# A dict's own ways: a subclass may have others.
+_WALKS: tuple[Callable[[Any, Any], Any], ...] = (
+    lambda base, walked: base.__iter__(walked),
+    lambda base, walked: base.__reversed__(walked),
+    lambda base, walked: iter(base.values(walked)),
+    lambda base, walked: iter(base.items(walked)),
+    lambda base, walked: reversed(base.values(walked)),
+    lambda base, walked: reversed(base.items(walked)),
+)
+_DICT_ITERATORS: dict[type, int] = {type(walk(dict, {})): n for n, walk in enumerate(_WALKS)}
+_ORDERED_ITERATOR: type = type(iter(collections.OrderedDict()))
+
+
+def _base_of(walked: dict[Any, Any]) -> type:
+    return collections.OrderedDict if isinstance(walked, collections.OrderedDict) else dict
 
 
 def make_dict_iterator(kind: int, walked: dict[Any, Any], done: int) -> Any:
     """Build an iterator over a dict, so many items in."""
-    iterator = _DICT_ITERATORS[_DICT_ITERATOR_KINDS[kind]](walked)
+    iterator = _WALKS[kind](_base_of(walked), walked)
     collections.deque(itertools.islice(iterator, done), maxlen=0)
     return iterator
 
@@ -329,20 +355,35 @@ def make_dict_iterator(kind: int, walked: dict[Any, Any], done: int) -> Any:
 def _reduce_dict_iterator(iterator: Any) -> Any:
     # Python's own way makes it an iterator over a list of what is left.
     left = operator.length_hint(iterator)
-    walked = next((d for d in gc.get_referents(iterator) if type(d) is dict), None)
+    walked = next((d for d in gc.get_referents(iterator) if isinstance(d, dict)), None)
     if not left or walked is None:
         return NotImplemented
-    return make_dict_iterator, (
-        _DICT_ITERATOR_KINDS.index(type(iterator)),
-        walked,
-        len(walked) - left,
-    )
+    return make_dict_iterator, (_DICT_ITERATORS[type(iterator)], walked, len(walked) - left)
+
+
+def _reduce_ordered_iterator(iterator: Any) -> Any:
+    """As above; whether it walks keys, values or pairs is only seen at what is left of them."""
+    left = iterator.__reduce__()[1][0]
+    ordered = collections.OrderedDict
+    walked = next((d for d in gc.get_referents(iterator) if isinstance(d, ordered)), None)
+    if not left or walked is None:
+        return NotImplemented
+    done = len(walked) - len(left)
+    for kind, walk in enumerate(_WALKS):
+        theirs = list(itertools.islice(walk(ordered, walked), done, None))
+        if all(map(_same_step, theirs, left)):
+            return make_dict_iterator, (kind, walked, done)
+    return NotImplemented
+
+
+def _same_step(one: Any, other: Any) -> bool:
+    pairs = type(one) is type(other) is tuple and len(one) == len(other) == 2
+    return one is other or (pairs and one[0] is other[0] and one[1] is other[1])
 
 
 def make_dict_view(name: str, viewed: dict[Any, Any]) -> Any:
     """Build a view of a dict: what somebody puts into that is seen in it."""
-    base = collections.OrderedDict if isinstance(viewed, collections.OrderedDict) else dict
-    return getattr(base, name)(viewed)
+    return getattr(_base_of(viewed), name)(viewed)
 
 
 def _reduce_dict_view(view: Any) -> Any:
@@ -384,6 +425,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.MappingProxyType: _reduce_proxy,
     _GROUP: _reduce_group,
     **dict.fromkeys(_DICT_ITERATORS, _reduce_dict_iterator),
+    _ORDERED_ITERATOR: _reduce_ordered_iterator,
     **dict.fromkeys(DICT_VIEWS, _reduce_dict_view),
     **dict.fromkeys(generators.TYPES, generators.reduce_generator),
     **files.REDUCERS,

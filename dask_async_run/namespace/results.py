@@ -412,7 +412,9 @@ class ResultWriter:
         rebound: dict[int, str] = {}
         states: dict[int, tuple[Tracked, Any]] = {}
         for tracked, whole in changed:
-            snapshot = None if whole else tracked.snapshot
+            # A frame tells by it which memory it still has, and always has all of its state.
+            all_counts = whole and tracked.kind is not opaque.PANDAS
+            snapshot = None if all_counts else tracked.snapshot
             if id(inner(tracked.obj)) in self._baseline.tracked:
                 # It would be advanced twice: by itself, and by the one that goes on with it.
                 rebound[id(tracked.obj)] = "it goes on with another iterator that is known here"

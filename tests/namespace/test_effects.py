@@ -63,6 +63,20 @@ def mix(a, b):
     shuffle(b)
 class Listed:
     def __init__(self, x, all): all[0] = x
+class Log:
+    def __init__(self, rows, start=0, *, other=()):
+        self.rows, self.n = rows, start; self.o = list(other)
+    def add(self, x): self.rows.append(x); self.o.append(x)
+    def count(self, other): self.n = self.n + 1; other.clear()
+@dataclass
+class Sheet:
+    title: str
+    cells: dict = field(default_factory=dict)
+    best: ClassVar[int] = 0
+    def put(self, key, title): note(key, self.cells)
+class Reading:
+    def __init__(self, rows): self.rows = rows
+    def total(self): self.rows = sorted(self.rows); return sum(self.rows)
 """
 GIVEN = [
     ("y = m.train(x)", "m"),
@@ -76,6 +90,10 @@ GIVEN = [
     ("y = note(*rest, b)", "rest b"),
     ("y = each(a, b)", "a b"),
     ("y = Listed(a, b)", "b"),
+    ("y = Log(a, b, other=c)", "a"),
+    ("y = Sheet(a, b)", "b"),
+    ("y = Sheet(title=a, cells=b)", "b"),
+    ("y = Reading(a)", ""),
     ("y = other(a, b)", ""),
     ("y = rng.choice(a)", "rng"),
     ("y = random.shuffle(a)", "random a"),

@@ -17,6 +17,7 @@ from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.opaque import fingerprinting
+from notebook import Notebook
 
 
 @dataclass(frozen=True)
@@ -218,3 +219,25 @@ def test_a_change_of_a_class_as_earlier_versions_wrote_it_is_applied() -> None:
     assert (kept.a, hasattr(kept, "b"), kept.__bases__) == (3, False, (namespace["B"],))
     undo()
     assert (kept.a, kept.b) == (1, 2)
+
+
+DICTS = ["dict(a=1, b=2, c=3)", "Counter('aabc')", "defaultdict(int, a=1, b=2, c=3)"]
+WAYS = ["iter(d)", "iter(d.values())", "iter(d.items())", "reversed(d)", "accumulate(d.values())"]
+
+
+@pytest.mark.contract(14, 17)
+@pytest.mark.parametrize("made", [*DICTS, "OrderedDict(a=1, b=2, c=3)"])
+@pytest.mark.parametrize("way", WAYS)
+def test_what_walks_a_dict_goes_on_there_and_here(notebook: Notebook, made: str, way: str) -> None:
+    """Where it was, and over the very dict: it shows what is assigned there later."""
+    setup = (
+        "from collections import Counter, OrderedDict, defaultdict\n"
+        f"from itertools import accumulate\nd = {made}; x = {way}; next(x)"
+    )
+    for before, cell in (("pass", setup), (setup, "y = next(x)")):
+        plainly: dict[str, object] = {}
+        exec(f"{before}\n{cell}\nd['a'] = d['b'] = d['c'] = 9", plainly)
+        notebook.here(before)
+        notebook.there(cell)
+        notebook.here("d['a'] = d['b'] = d['c'] = 9")
+        assert notebook.here("list(x)") == eval("list(x)", plainly)

@@ -69,6 +69,12 @@ CASES = [
     Case(SHOWN, "df.loc[0, 'a'] = 7; w = df['a'].to_numpy()", "df.loc[1, 'a'] = 5", "v, w"),
     Case(SHOWN, "df['a'] = df['a'] * 2; w = df['a'].to_numpy()", "df.loc[1, 'a'] = 5", "v, w"),
     Case(ARRAY, "df = pd.DataFrame(arr, copy=False)", "arr[0, 0] = 5", "df.values"),
+    Case(
+        FRAME + "s = df['a'].copy(deep=False); u = df.copy(deep=False)",
+        "df.attrs['by'] = 1; v = df['a'].to_numpy()",
+        "df.loc[0, 'a'] = 5",
+        "v, s.tolist(), u.values",
+    ),
     # What came in on one memory.
     Case(HELD, "arr[0, 0] = 5; n = df.sum().tolist()", "arr[0, 1] = 5", "n, df.values, arr"),
     Case(HELD, "df.iloc[0, 0] = 5; n = arr.sum()", "arr[0, 1] = 5", "n, df.values, arr"),

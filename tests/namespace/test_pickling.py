@@ -199,3 +199,21 @@ def test_it_is_known_whether_a_set_was_written(value: Any, written: bool) -> Non
     pickler.dump(value)
     pickler.dump(list(value) if type(value) is list else value)  # by their places
     assert pickler.may_have_sets(file.getvalue()) is written
+
+
+@pytest.mark.contract(5, 15)
+def test_a_class_that_knows_virtual_subclasses_is_not_asked_about_them(notebook: Notebook) -> None:
+    """What it is asked with reads names that come after it."""
+    shape = (
+        "import abc\nclass Shape(abc.ABC):\n"
+        "    @classmethod\n    def __subclasshook__(cls, other):\n"
+        "        return ('area' in vars(other)) or NotImplemented if cls is Shape else NotImplemented\n"
+        "class Square(Shape): area = 1\nclass Other: area = 2\nclass Mine: pass\n"
+    )
+    asked = "[issubclass(kind, Shape) for kind in (Square, Other, Mine, int, str)]"
+    notebook.here(shape + "Shape.register(Mine)")
+    notebook.there(f"Shape.register(int); there = {asked}")
+    assert notebook.here(f"there, {asked}") == ([True, True, True, True, False],) * 2
+    assert "__subclasshook__" in vars(notebook["Shape"])
+    notebook.there(shape + "Shape.register(Mine)")
+    assert notebook.here(asked) == [True, True, True, False, False]
