@@ -124,7 +124,8 @@ def _same(mine: Any, its: Any) -> bool:
 
 def _on_memory_of(mine: Any, its: Any) -> Any:
     """Answer a block with the memory that there is, and all who have that, or had the new one."""
-    for held in its.refs.referenced_blocks if its.refs.has_reference() else ():
+    moving = its.refs is not mine.refs and its.refs.has_reference()
+    for held in list(its.refs.referenced_blocks) if moving else ():
         other = held()
         if other is not None and other is not its and hasattr(other, "mgr_locs"):
             mine.refs.add_reference(other)

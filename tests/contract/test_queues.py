@@ -41,7 +41,9 @@ def _differences(judge: Judge, cells: list[str]) -> list[str]:
 
 @pytest.mark.contract(11, 12)
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("name", ["simulation_objects", "puzzles_norvig_style"])
+@pytest.mark.parametrize(
+    "name", ["simulation_objects", "puzzles_norvig_style", "forecasting_models"]
+)
 def test_a_queued_notebook_is_the_same(server_folder: Path, name: str) -> None:
     """No cell waits for the kernel, and all is as if they had run in it one by one."""
     notebook = NOTEBOOKS / f"{name}.ipynb"

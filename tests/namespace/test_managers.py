@@ -75,6 +75,12 @@ CASES = [
         "df.loc[0, 'a'] = 5",
         "v, s.tolist(), u.values",
     ),
+    Case(
+        FRAME + "u = df.copy(deep=False)",
+        "u.attrs['by'] = 1; n = df.size",
+        "df.loc[0, 'a'] = 5",
+        "n, u.values, df.values",
+    ),
     # What came in on one memory.
     Case(HELD, "arr[0, 0] = 5; n = df.sum().tolist()", "arr[0, 1] = 5", "n, df.values, arr"),
     Case(HELD, "df.iloc[0, 0] = 5; n = arr.sum()", "arr[0, 1] = 5", "n, df.values, arr"),
