@@ -83,3 +83,17 @@ def test_what_is_known_of_a_frame_does_not_keep_its_memory() -> None:
     gc.collect()
     assert values() is None
     assert snapshot is not None
+
+
+def test_memory_to_which_nothing_was_written_is_kept() -> None:
+    """With the count of who has it, also where the new state has it from the same one."""
+    frame = pd.DataFrame({"a": [1.0, 2.0]})
+    other, state = frame.copy(deep=False), frame.copy(deep=False)
+    shown, (old,) = frame["a"].to_numpy(), frame._mgr.blocks
+    undo = show_what_was_written(frame._mgr, state._mgr, ((0, 0),))
+    (new,) = state._mgr.blocks
+    assert np.shares_memory(new.values, shown)
+    assert new.refs is old.refs is other._mgr.blocks[0].refs
+    assert len(new.refs.referenced_blocks) < 10
+    undo()
+    assert frame._mgr.blocks[0].refs.has_reference()
