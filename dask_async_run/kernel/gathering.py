@@ -189,7 +189,9 @@ class Gatherer:
                 record.kept,
                 lambda: record.original(session.records),
                 record.resolver(session.records),
-                was_updated=lambda token: record.was_updated(token, session.records),
+                was_updated=(lambda token: record.was_updated(token, session.records))
+                if record.has_updated
+                else None,
                 sent=lambda token: record.as_sent(token, session.records),
                 brought=self._brought_before(view) if record.kept is None else None,
                 changed_by_others=lambda token: self._is_changed_by_others(record, token),
@@ -435,7 +437,7 @@ def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> 
     if isinstance(error, NoSuchJobError):
         which = f"job {error.name!r}" if isinstance(error, ForgottenJobError) else "a job"
         return MergeError(view.label, f"{which}, which it builds on, was forgotten")
-    if isinstance(error, (FrameError, MergeError)):
+    if isinstance(error, (FrameError, LetGoError, MergeError)):
         advice = again if isinstance(error, FrameError) else ""
         return MergeError(view.label, str(error).rstrip(".") + advice)
     advice = ""

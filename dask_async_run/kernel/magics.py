@@ -186,6 +186,8 @@ class AsyncRun(Magics):
         old, self._session = self._session, session
         if old is not None and old.state_folder == session.state_folder:
             session.records.update(old.records)
+            for record in old.records.values():
+                record.connect(session.registry)
             session.gathered.update(old.gathered)
             session.changed.update(old.changed)
             session.brought.update(old.brought)

@@ -136,6 +136,10 @@ class Record:
         self._original: Inputs | None = None
         self._copies_used = kept is None
 
+    def connect(self, registry: SyncRegistry) -> None:
+        """Ask another registry: this one's connection was lost."""
+        self._registry = registry
+
     def stream(self, payload: Payload, salvaging: bool = False) -> Stream:
         """Map a payload.
 
@@ -318,14 +322,22 @@ class Record:
     # -- changes in place ------------------------------------------------------------
 
     def note_updates(
-        self, updates: Iterable[Update], loaded: Loaded, records: Mapping[str, Record]
+        self, updates: Sequence[Update], loaded: Loaded, records: Mapping[str, Record]
     ) -> None:
         """Note that some of the result's changes in place were applied here."""
-        if done := {token for token, *_ in updates}:
-            rest = (token for token, *_ in loaded.updates if token not in done)
+        if updates:
+            rest: Iterable[Any] = ()
+            if len(updates) < len(loaded.updates):
+                done = {token for token, *_ in updates}
+                rest = (token for token, *_ in loaded.updates if token not in done)
             self._not_updated = frozenset(t for t in rest if not self.was_updated(t, records))
             for owner in (self, *(records[job] for job in self.spec.parents if job in records)):
                 self._updated_in[owner.id] = owner._incarnation
+
+    @property
+    def has_updated(self) -> bool:
+        """Whether some of the result's changes in place were applied here."""
+        return self._not_updated is not None
 
     def was_updated(self, token: Any, records: Mapping[str, Record]) -> bool:
         """Whether the object that a token means now got this job's change in place before."""

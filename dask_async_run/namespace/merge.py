@@ -296,8 +296,8 @@ class Merger:
         Loads the job's inputs as they were (again, into copies).
     resolve : callable
         Answers the object for a token, as `loaded` was loaded with.
-    was_updated : callable(token) -> bool
-        Whether a change in place was applied before, and must not be twice.
+    was_updated : callable(token) -> bool or None
+        Whether a change in place was applied before, and must not be twice; None: none was.
     sent : callable(token) -> object
         Answers a copy of an object as the job's cell got it.
     brought : mapping of str to Held
@@ -313,7 +313,7 @@ class Merger:
         kept: Kept | None,
         original: Callable[[], Inputs],
         resolve: Callable[[Any], Any],
-        was_updated: Callable[[Any], bool] = lambda token: False,
+        was_updated: Callable[[Any], bool] | None = None,
         sent: Callable[[Any], Any] | None = None,
         brought: Mapping[str, Held] | None = None,
         changed_by_others: Callable[[Any], bool] = lambda token: False,
@@ -343,8 +343,10 @@ class Merger:
             if (not only or name in only) and name in self._namespace:
                 self._plan_name(plan, name, _MISSING, overwrite)
         changed = [n for n in self._loaded.changed if not only or n in only]
-        updates = [u for u in self._loaded.updates if not self._was_updated(u[0])]
-        if self._loaded.updates:
+        updates = self._loaded.updates
+        if updates:
+            if self._was_updated is not None:
+                updates = [update for update in updates if not self._was_updated(update[0])]
             if only:
                 updates = self._seen_by(only, updates)
             if updates or overwrite:
