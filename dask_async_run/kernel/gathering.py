@@ -56,6 +56,8 @@ from dask_async_run.surroundings import RELOADED
 
 _AT_ONCE = 50
 """Gathered jobs whose lists are looked at for each that is gathered."""
+_QUICK = 200
+"""So many lists take no longer to be looked at than a job."""
 _NAMED = 8
 """How many names of a cell that was stopped are listed."""
 
@@ -325,7 +327,8 @@ class Gatherer:
                 record.release(elsewhere or record.id in built_on, session.changed)
         released = [record for record in records if record.remembers]
         session.not_looked_for += 1
-        if session.not_looked_for * _AT_ONCE >= len(released):  # of thousands it takes a while
+        work = len(released) + sum(record.remembers for record in released) // _QUICK
+        if session.not_looked_for * _AT_ONCE >= work:  # of very many it takes a while
             session.not_looked_for = 0
             holders = [holder for record in released for holder in record.held()]
             drop_what_nobody_has([*holders, *(held for _, held in session.brought.values())])
@@ -393,7 +396,7 @@ class Gatherer:
                 for name, (old, new) in moved.items():
                     # What was gathered keeps nobody's values.
                     record.kept.rebase(name, old, new, weak=record.settled)
-                    record.remembers = record.settled
+                    record.remembers = record.remembers or int(record.settled)
             later = later or record.id == job
 
     def _done(self, view: JobView, record: Record, out: tuple[Any, ...]) -> None:

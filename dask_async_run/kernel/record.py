@@ -93,8 +93,8 @@ class Record:
         Where the rows of random numbers were here when it was submitted (`kernel.drawing`).
     rows_left : dict of str to int
         Where it left those that it drew from, once it was gathered.
-    remembers : bool
-        It was released, and may still hold what cannot be held weakly.
+    remembers : int
+        How many objects it may still hold that cannot be held weakly, once it was released.
     ended : JobView or None
         The job as it was when it had ended, once that was seen: only forgetting changes it.
     """
@@ -122,7 +122,7 @@ class Record:
         self.sets_up = False
         self.rows: States = {}
         self.rows_left: dict[str, int] = {}
-        self.remembers = False
+        self.remembers = 0
         self.ended: JobView | None = None
         self._store = store
         self._namespace = namespace
@@ -381,23 +381,27 @@ class Record:
         if self._original is not None and self.kept is not None:
             keep_from_ending(self._original.objects.values(), used=self._copies_used)
             self._original = None
+        if not built_on:
+            self._left = HeldObjects()
         if self.loaded is not None:
             if self.kept is not None:
                 self.kept.let_go({*self.loaded.bound, *self.loaded.deleted, *self.loaded.changed})
-            if not self._is_again:
+            if built_on and not self._is_again:
                 self._left = self.loaded.remembered()
+                self._left.weaken(all_=self.kept is None)
             self.loaded, self._changed = None, changed
-            self._left.weaken(all_=self.kept is None)
-            self.remembers = True
-        if not built_on and self._left.any():
-            self._left = HeldObjects()
+            self.remembers = sum(len(each.strong()) for each in self._holders())
 
     def held(self) -> list[Held | HeldObjects]:
         """Answer what remembers objects of the notebook's for as long as that has them."""
-        held = [self._left] if self.kept is None else [*self.kept.held(), self._left]
-        found = [each for each in held if any(True for _ in each.strong())]
-        self.remembers = bool(found)
+        found = [each for each in self._holders() if each.strong()]
+        self.remembers = sum(len(each.strong()) for each in found)
         return found
+
+    def _holders(self) -> Iterator[Held | HeldObjects]:
+        if self.kept is not None:
+            yield from self.kept.held()
+        yield self._left
 
     def parts(self) -> Iterator[Kept | Loaded | HeldObjects]:
         """Yield what remembers objects of the notebook's."""

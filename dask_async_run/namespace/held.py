@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from typing import Any
 
 from dask_async_run.namespace.seeds import large_types
@@ -50,7 +50,7 @@ class Held:
         if self._get is None and (weak := weakly(self._strong)) is not None:
             self._get, self._strong = weak, None
 
-    def strong(self) -> Iterable[Any]:
+    def strong(self) -> Collection[Any]:
         """Answer what cannot be held weakly, and is of some size."""
         small = self._get is not None or type(self._strong) in _SMALL
         return () if small else (self._strong,)
@@ -134,11 +134,7 @@ class HeldObjects:
         if len(self._strong) > _MOST and not all_:
             self._strong.clear()
 
-    def any(self) -> bool:
-        """Whether it has held any."""
-        return bool(self._strong or self._weak)
-
-    def strong(self) -> Iterable[Any]:
+    def strong(self) -> Collection[Any]:
         """Answer those that cannot be held weakly."""
         return self._strong.values()
 

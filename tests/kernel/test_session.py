@@ -54,13 +54,13 @@ def test_endings_are_those_that_ended_and_those_that_are_gone(
 
 
 def test_what_was_just_said_of_jobs_is_asked_again_only_after_something_was_done(
-    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cell is looked at with one question; what it cancels itself has ended then."""
     monkeypatch.setattr(session_module, "JUST_NOW", 60.0)
     monkeypatch.setattr(session_module, "BRIEF", 60.0)
     session = Session(site.client, None, {})
-    jobs = [site.submit(name, f"await {tmp_path / 'go'}") for name in "ab"]
+    jobs = [site.submit(name, "await-stop", "end cancelled stopped") for name in "ab"]
     for job in jobs:
         spec = session.registry.spec(job.id)
         session.records[job.id] = Record(spec, session.store, {})
