@@ -175,12 +175,13 @@ def _is_nothing_run_since(session: Session, record: Record) -> bool:
 
 
 def in_order(session: Session, parents: Mapping[str, Record]) -> list[Record]:
-    """Answer jobs and all that they build on, in order of submission."""
+    """Answer jobs and all that they build on, in order of submission; not what was forgotten."""
     needed: set[str] = set()
     pending = list(parents)
     while pending:
         job = pending.pop()
-        if job not in needed and job in session.records:
+        record = session.records.get(job)
+        if job not in needed and record is not None and not record.forgotten:
             needed.add(job)
-            pending.extend(session.records[job].spec.parents)
+            pending.extend(record.spec.parents)
     return [record for key, record in session.records.items() if key in needed]

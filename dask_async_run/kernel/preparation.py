@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dask_async_run import surroundings
-from dask_async_run.errors import NotPickledError, OptionError
+from dask_async_run.errors import JobStateError, NotPickledError, OptionError
+from dask_async_run.job import State
 from dask_async_run.kernel.building_on import (
     in_order,
     jobs_setting_up,
@@ -129,6 +130,7 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     analysis, lineage = _with_what_it_calls(
         analysis, code, captured, followed, set(elsewhere), makers
     )
+    sharing: list[Record] = []
     if not options.independent:
         parents |= {record.id: record for record in jobs_setting_up(session)}
         if analysis.opaque:  # an earlier one may make its magic
@@ -144,9 +146,10 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
             )
             seeded = [obj for key, obj in reached(captured).items() if key in seeds]
             captured = _capture(session, _with(wanted, followed.names), seeds, seeded)
-    if session.drop_forgotten(parents.values()):
-        return _prepare(session, code, options)
     ordered = in_order(session, parents)
+    if session.drop_forgotten(ordered):
+        return _prepare(session, code, options)
+    _refuse_what_is_gone(session, captured, sharing)
     names = {name: pending[name].makers[-1].spec.name for name in elsewhere}
     after = [record.id for record in ordered]
     if not options.independent:
@@ -156,6 +159,23 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
             after.append(view.id)
     analysis = _with_what_is_new(analysis, session.namespace, pending)
     return Prepared(analysis, captured, axes, ordered, names, after, lineage)
+
+
+def _refuse_what_is_gone(session: Session, captured: Captured, sharing: Iterable[Record]) -> None:
+    """Refuse a cell that sees what a job changed which no cell can be given any more."""
+    mine = mutable_objects(captured, captured.values) if sharing else frozenset()
+    for record in sharing:
+        parents = [session.records[job] for job in record.spec.parents if job in session.records]
+        gone = [parent.loaded for parent in parents if parent.forgotten]
+        theirs = {id(obj) for loaded in gone if loaded for obj in loaded.objects.values()}
+        if gone and not mine.isdisjoint(theirs | record.lineage.changes):
+            name = record.spec.name
+            raise JobStateError(
+                name,
+                record.ended.state if record.ended is not None else State.PENDING,
+                "the cell reads what it may have changed, and what it builds on was forgotten. "
+                f"Gather it first (%async_gather {name})",
+            )
 
 
 def _with_what_is_new(

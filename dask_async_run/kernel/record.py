@@ -93,6 +93,8 @@ class Record:
         Where the rows of random numbers were here when it was submitted (`kernel.drawing`).
     rows_left : dict of str to int
         Where it left those that it drew from, once it was gathered.
+    forgotten : bool
+        It is not there any more; its objects, which the notebook has, are what others change.
     remembers : int
         How many objects it may still hold that cannot be held weakly, once it was released.
     ended : JobView or None
@@ -122,6 +124,7 @@ class Record:
         self.sets_up = False
         self.rows: States = {}
         self.rows_left: dict[str, int] = {}
+        self.forgotten = False
         self.remembers = 0
         self.ended: JobView | None = None
         self._store = store

@@ -265,7 +265,9 @@ class Session:
         needed = {job for record in self.records.values() for job in record.spec.parents}
         for job in jobs:
             self.remains.pop(job, None)
-            if job not in needed or job not in self.gathered:
+            if job in needed and job in self.gathered:
+                self.records[job].forgotten = True
+            else:
                 self.records.pop(job, None)
 
     def endings(self, records: Sequence[Record]) -> dict[str, JobView | None]:
@@ -309,20 +311,24 @@ class Session:
         return Endings(ended, [job for job in jobs if job not in there])
 
     def drop_forgotten(self, records: Iterable[Record]) -> bool:
-        """Find out whether somebody forgot jobs of which was said that they have ended.
+        """Find out whether somebody forgot jobs that have ended, or were gathered.
 
         Returns
         -------
         bool
             Some were: `endings` does not answer them any more.
         """
-        ended = [record for record in records if record.ended is not None]
+        ended = [
+            record
+            for record in records
+            if not record.forgotten and (record.ended is not None or record.id in self.gathered)
+        ]
         if not ended:
             return False
         there = {view.id for view in self.registry.jobs(wanted=[record.id for record in ended])}
         gone = [record for record in ended if record.id not in there]
         for record in gone:
-            record.ended = None
+            record.ended, record.forgotten = None, True
         return bool(gone)
 
     def compare(self, modules: Iterable[str]) -> None:

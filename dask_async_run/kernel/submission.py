@@ -79,7 +79,7 @@ def submit(
 
     Raises
     ------
-    SyntaxError, NotPickledError, NoSuchJobError, OptionError, ServerError
+    SyntaxError, NotPickledError, NoSuchJobError, JobStateError, OptionError, ServerError
         Nothing was submitted.
     """
     outgoing = Outgoing(session, options)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+from dask_async_run.errors import ForgottenParentError
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
 from dask_async_run.namespace.counts import tell_again
@@ -288,6 +289,8 @@ class Chain:
                 return own.object(index) if section == 0 else own.numbered(index)
             parent = parents[(section - 1) // 2]
             streams = self.inputs if section % 2 else self.results
+            if parent not in streams:
+                raise ForgottenParentError(parent)
             return streams[parent].objects[index]
 
         return resolve

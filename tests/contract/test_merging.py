@@ -193,7 +193,7 @@ def test_another_run_is_gathered_by_itself(kernel: RemoteKernel) -> None:
     submit(kernel, "twice", "new = 5; rows.append(2)")
     do(kernel, "%async_wait twice\nfirst = _")
     do(kernel, "%async_rerun twice\n%async_gather twice")
-    assert do(kernel, "print(new, rows)").strip() == "5 [1, 2]"
+    assert do(kernel, "print(new, rows)").split() == ["5", "[1,", "2]"]
     assert "rows was changed in place here since" in do(kernel, "%async_gather twice@1")
     assert value(kernel, "new, rows") == (5, [1, 2])
 
@@ -238,6 +238,22 @@ def test_what_was_gathered_of_a_forgotten_job_is_still_what_others_change(
     do(kernel, "items.append(3)")
     assert do(kernel, "%async_gather built").split() == ["built"]
     assert value(kernel, "items, last is items") == ([1, 2, 3], True)
+
+
+@pytest.mark.contract(11, 12)
+def test_a_cell_that_builds_on_what_builds_on_a_forgotten_job(kernel: RemoteKernel) -> None:
+    """That is told, by name, and it is submitted again once what is left was gathered."""
+    submit(kernel, "base", "items = [1]; n = 1")
+    submit(kernel, "built", "items.append(2); m = n + 1")
+    do(kernel, "%async_gather base\n%async_wait built\n%async_forget base")
+    refused = kernel.execute("%%async_run --name seeing\nprint(items)").error
+    assert "job 'built' is finished: the cell reads what it may have changed, and" in refused
+    submit(kernel, "lacking", "last = m + 1")
+    failed = kernel.execute("%async_gather built lacking").error
+    assert "it has objects of a job that it builds on, and that was forgotten: gather" in failed
+    submit(kernel, "seeing", "seen = list(items), m")
+    do(kernel, "%async_gather seeing")
+    assert value(kernel, "items, seen") == ([1, 2], ([1, 2], 2))
 
 
 @pytest.mark.contract(19, 20)
