@@ -37,13 +37,9 @@ from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
-from dask_async_run.namespace.classify import children_of
-from dask_async_run.namespace.counts import in_transaction
-from dask_async_run.namespace.databases import CONNECTION
 from dask_async_run.namespace.generators import is_replaced, is_replacement
 from dask_async_run.namespace.held import Held, drop_what_nobody_has, held_weakly
 from dask_async_run.namespace.inputs import is_hidden
-from dask_async_run.namespace.keys import held_by
 from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Merger, Plan
 from dask_async_run.namespace.pickling import NamespaceUnpickler
@@ -240,11 +236,7 @@ class Gatherer:
             self._done(view, record, loaded.out)
             record.settled = record.settled or not plan.conflicts
         notes = self._noticeable(loaded.notes, plan, moved)
-        left_behind, begun = (
-            self._left_behind(record, plan),
-            self._in_transaction(record, loaded, plan),
-        )
-        _report(view, plan, result, notes, left_behind, begun, loaded, only)
+        _report(view, plan, result, notes, self._left_behind(record, plan), loaded, only)
         if view.state == State.TIMED_OUT or (
             view.state == State.FAILED
             and view.reason
@@ -364,16 +356,6 @@ class Gatherer:
         olds = set(map(id, replaced))
         values = self._session.namespace.items() if replaced else ()
         return sorted(n for n, value in values if id(value) in olds and not is_hidden(n))
-
-    def _in_transaction(self, record: Record, loaded: Loaded, plan: Plan) -> list[str]:
-        """Answer the names that lead to a database which came in the midst of a transaction."""
-        databases = [connection for connection, _ in loaded.counts[0]]
-        if not databases and all(kind != CONNECTION.name for _, kind, _ in plan.updates):
-            return []
-        resolve, namespace = record.resolver(self._session.records), self._session.namespace
-        databases += [resolve(token) for token, kind, _ in plan.updates if kind == CONNECTION.name]
-        values = {name: namespace[name] for name in plan.names if name in namespace}
-        return sorted(held_by(in_transaction(databases), values, children_of))
 
     def _is_changed_by_others(self, record: Record, token: Any) -> bool:
         """Whether jobs that one does not build on have changed an object that it changes."""
@@ -569,7 +551,6 @@ def _report(
     result: JobResult,
     notes: Mapping[str, str],
     left_behind: Sequence[str],
-    begun: Sequence[str],
     loaded: Loaded,
     only: Iterable[str],
 ) -> None:
@@ -597,11 +578,6 @@ def _report(
         lines.append(
             f"{view.label}: {', '.join(left_behind)}: the cell moved a generator on that it had "
             "from elsewhere, where there is a new one now; this is the one as it was before."
-        )
-    for name in begun:
-        lines.append(
-            f"{view.label}: {name} came in a transaction: rollback() takes back what is done from "
-            "now on, and not what the cell did in it."
         )
     for what in loaded.late_ends:
         lines.append(

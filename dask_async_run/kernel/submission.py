@@ -147,11 +147,6 @@ def _remarks(prepared: Prepared, words: frozenset[str], local: LocalCode | None)
             f"{name} has a {kind} as a key that is not found in it here, for its hash was another "
             "one when it was put in; in the cell it is found."
         )
-    for name in captured.in_transaction:
-        yield (
-            f"{name} is in a transaction: what was done in it by now cannot be rolled back in the "
-            "cell, nor here after the cell has changed it."
-        )
 
 
 def _same_numbers(session: Session, prepared: Prepared) -> Iterator[str]:

@@ -46,7 +46,7 @@ from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.classify import children_of
-from dask_async_run.namespace.counts import connections, in_transaction, told_among
+from dask_async_run.namespace.counts import told_among
 from dask_async_run.namespace.inputs import SHOWN
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.modules import identifiers, mentioned_submodules
@@ -122,8 +122,6 @@ class Captured:
     lost_keys : dict of str to str
         Names that lead to a dict or a set which does not find one of its own keys here, but will
         in the cell, and the key's type.
-    in_transaction : list of str
-        Names that lead to a database in memory that is in a transaction.
     constants : bool
         Whether the stream holds values that it should name (`meets_constants`).
     """
@@ -142,7 +140,6 @@ class Captured:
     shared: dict[str, str] = field(default_factory=dict)
     futures: list[Any] = field(default_factory=list)
     lost_keys: dict[str, str] = field(default_factory=dict)
-    in_transaction: list[str] = field(default_factory=list)
     constants: bool = False
 
 
@@ -475,8 +472,6 @@ def _write(
     captured.stream, captured.futures = file.getvalue(), pickler.futures
     if pickler.has_own_hashes() and (lost := keys.lost(obj for _, obj in memo.values())):
         captured.lost_keys = keys.held_by(lost, captured.values, children_of)
-    if pickler.databases and (begun := in_transaction(connections(pickler.databases))):
-        captured.in_transaction = [*keys.held_by(begun, captured.values, children_of)]
     captured.constants = not exact and meets_constants(captured.stream)
     captured.objects = {index: obj for index, obj in memo.values() if type(obj) not in ATOMS}
     if isinstance(pickler, SeededPickler):

@@ -126,31 +126,22 @@ def _set_told(cursor: Any, columns: list[str] | None, last: int | None, count: i
             cursor.fetchall()
 
 
-def connections(objects: Iterable[Any]) -> list[Any]:
-    """Answer the connections among connections and cursors."""
-    return [obj for obj in objects if isinstance(obj, sys.modules["sqlite3"].Connection)]
-
-
-def in_transaction(connections: Iterable[Any]) -> dict[int, Any]:
-    """Answer those of some connections that are in a transaction, by their ``id``.
-
-    What a copy was given of it cannot be rolled back there.
-    """
-    return {id(each): each for each in connections if not is_closed(each) and each.in_transaction}
-
-
 def told_among(objects: Iterable[Any]) -> Again:
     """Answer what of some connections and cursors has to be done again where they are new."""
-    cursors = [obj for obj in objects if isinstance(obj, sys.modules["sqlite3"].Cursor)]
-    there = [(each, counts_of(each)) for each in connections(objects) if not is_closed(each)]
+    sqlite3 = sys.modules["sqlite3"]
+    connections = [obj for obj in objects if isinstance(obj, sqlite3.Connection)]
+    cursors = [obj for obj in objects if isinstance(obj, sqlite3.Cursor)]
+    there = [(each, counts_of(each)) for each in connections if not is_closed(each)]
     told = [(cursor, told_by(cursor)) for cursor in cursors if not is_closed(cursor.connection)]
     done = [(connection, counts) for connection, counts in there if any(counts)]
     return done, [(cursor, what) for cursor, what in told if what != (None, None, -1)]
 
 
-def tell_again(new: Iterable[tuple[Any, Counts]], cursors: Iterable[tuple[Any, Told]]) -> None:
+def tell_again(
+    connections: Iterable[tuple[Any, Counts]], cursors: Iterable[tuple[Any, Told]]
+) -> None:
     """Have connections and cursors tell what they told elsewhere."""
-    there = [(each, counts) for each, counts in new if not is_closed(each)]
+    there = [(each, counts) for each, counts in connections if not is_closed(each)]
     totals = [(each, each.total_changes + more, last) for each, (more, last) in there]
     for cursor, told in cursors:
         if not is_closed(cursor.connection) and told_by(cursor) != told:

@@ -364,18 +364,3 @@ def test_results_are_numbered_as_the_cell_was(kernel: RemoteKernel) -> None:
     do(kernel, "%async_gather numbered")
     assert value(kernel, f"_ is value, Out[{n}] is value, _{n} is value") == (True, True, True)
     assert value(kernel, f"'value = [1]' in In[{n}]") is True
-
-
-@pytest.mark.contract(3, 17)
-def test_what_cannot_be_rolled_back_is_told(kernel: RemoteKernel) -> None:
-    """A database in memory travels in the midst of a transaction, and is in one afterwards."""
-    do(kernel, "import sqlite3\ndb = sqlite3.connect(':memory:'); db.execute('CREATE TABLE t (x)')")
-    do(kernel, "db.execute('INSERT INTO t VALUES (1)'); other = {'db': db}")
-    told = submit(kernel, "adding", "other['db'].execute('INSERT INTO t VALUES (2)')")
-    assert "other is in a transaction: what was done in it by now cannot be rolled back" in told
-    told = do(kernel, "%async_gather adding")
-    assert "adding: other came in a transaction: rollback() takes back what is done from" in told
-    do(kernel, "db.execute('INSERT INTO t VALUES (3)'); db.rollback()")
-    assert value(kernel, "db.execute('SELECT x FROM t').fetchall()") == [(1,), (2,)]
-    told = submit(kernel, "reading", "rows = db.execute('SELECT x FROM t').fetchall()")
-    assert "transaction" not in told + do(kernel, "%async_gather reading")
