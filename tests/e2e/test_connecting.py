@@ -60,7 +60,9 @@ def test_a_server_that_has_no_time_to_connect_is_tried_again(session: Any) -> No
         go_on.join()
     assert shown[0][0] - begun < 3.5
     assert shown[0][1].startswith("the server has not answered for 2 s")
-    assert cleared == [len(shown)] * 3
+    # Each of the three takes its own away; they need not be answered at the same moment.
+    assert len(cleared) == 3
+    assert max(cleared) == len(shown)
 
 
 def test_a_server_that_died_is_told_at_once(session: Any) -> None:
