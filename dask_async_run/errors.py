@@ -219,10 +219,7 @@ class ForgottenParentError(NoSuchJobError):
     """What a job builds on was forgotten; `NoSuchJobError`'s parameters."""
 
     def __str__(self) -> str:
-        return (
-            "it has objects of a job that it builds on, and that was forgotten: gather what it "
-            "reads, and it goes along by itself"
-        )
+        return "it has objects of a job that it builds on, and that was forgotten"
 
 
 class LetGoError(AsyncRunError):

@@ -262,13 +262,16 @@ class Session:
 
         What others build on is kept if it was gathered: these may be gathered later, or again.
         """
-        needed = {job for record in self.records.values() for job in record.spec.parents}
-        for job in jobs:
-            self.remains.pop(job, None)
-            if job in needed and job in self.gathered:
+        gone = frozenset(jobs)
+        left = [record for record in self.records.values() if record.id not in gone]
+        needed = {job for record in left for job in record.spec.parents} & self.gathered
+        for job in gone & self.records.keys():  # their order stays
+            if job in needed:
                 self.records[job].forgotten = True
             else:
-                self.records.pop(job, None)
+                del self.records[job]
+        for job in gone:
+            self.remains.pop(job, None)
 
     def endings(self, records: Sequence[Record]) -> dict[str, JobView | None]:
         """Answer the jobs that there are of some records, by id; None: it has not ended.

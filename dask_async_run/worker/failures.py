@@ -10,6 +10,7 @@ from types import FrameType, TracebackType
 from IPython.core.interactiveshell import InteractiveShell
 
 from dask_async_run.advice import advice
+from dask_async_run.errors import ForgottenParentError
 from dask_async_run.job import JobResult, Message, State
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
@@ -37,6 +38,8 @@ def lost_inputs(
     assert error is not None
     ename, evalue = error_text(error)
     why = f"its inputs could not be loaded: {ename}: {evalue}".rstrip(".")
+    if isinstance(error, ForgottenParentError):
+        why = f"{error}. Gather what it reads, and submit it again"
     if names:
         why = "; ".join(
             f"{name}, which it reads, could not be loaded here: {reason}"

@@ -250,7 +250,7 @@ def test_a_cell_that_builds_on_what_builds_on_a_forgotten_job(kernel: RemoteKern
     assert "job 'built' is finished: the cell reads what it may have changed, and" in refused
     submit(kernel, "lacking", "last = m + 1")
     failed = kernel.execute("%async_gather built lacking").error
-    assert "it has objects of a job that it builds on, and that was forgotten: gather" in failed
+    assert "it has objects of a job that it builds on, and that was forgotten. Gather" in failed
     submit(kernel, "seeing", "seen = list(items), m")
     do(kernel, "%async_gather seeing")
     assert value(kernel, "items, seen") == ([1, 2], ([1, 2], 2))
@@ -264,7 +264,8 @@ def test_what_is_made_of_a_forgotten_jobs_objects_is_told(kernel: RemoteKernel) 
     do(kernel, "%async_wait built")
     do(kernel, "%async_forget base")
     told = kernel.execute("%async_gather built").error
-    assert "last cannot be loaded (it has objects of a job that it builds on, and" in told
+    assert "last cannot be loaded (it has objects of a job that it builds on, and that was" in told
+    assert "forgotten). " in told
     do(kernel, "%async_gather built --only n")
     assert value(kernel, "n, 'last' in globals()") == (2, False)
 
