@@ -93,6 +93,7 @@ class Kernel:
         self.numbers: dict[int, int] = {}
         self.document = Document(str(folder), self.numbers)
         self._running: dict[str, Execution] = {}
+        self._last_cell: Execution | None = None
         folder.mkdir(parents=True, exist_ok=True)
         # The order of sets of strings is part of what a cell prints.
         full = {**os.environ, "PYTHONHASHSEED": "0", **env}
@@ -129,6 +130,9 @@ class Kernel:
     def execute(self, code: str, silent: bool = False) -> Execution:
         """Run `code` and wait until the kernel is idle.
 
+        What the judge runs silently shows nothing: text that comes with it was read by
+        ipykernel from file descriptor 1 or 2 only now, and is the last cell's.
+
         Raises
         ------
         TimeoutError
@@ -137,6 +141,8 @@ class Kernel:
             The kernel is gone.
         """
         execution = Execution()
+        if not silent:
+            self._last_cell = execution
         sent = self._client.execute(
             code, silent=silent, store_history=not silent, allow_stdin=False, stop_on_error=False
         )
@@ -163,7 +169,9 @@ class Kernel:
             if message["msg_type"] == "status":
                 idle = parent == sent and message["content"]["execution_state"] == "idle"
             elif parent in self._running:  # also what a child process wrote late
-                self._running[parent].messages.append(message)
+                late = silent and parent == sent and message["msg_type"] == "stream"
+                owner = self._last_cell if late else None
+                (owner or self._running[parent]).messages.append(message)
         return execution
 
     def silently(self, code: str) -> None:
@@ -194,6 +202,7 @@ class Kernel:
         """Make the kernel look new, in a subfolder `name`."""
         self.silently(f"{_PROBE}.reset({str(self.folder / name)!r})")
         self._running.clear()
+        self._last_cell = None
         self.numbers.clear()
         self.document = Document(str(self.folder), self.numbers)
 
@@ -211,6 +220,7 @@ class RemoteKernel(Kernel):
 
     def reset(self, name: str) -> None:
         # What failed in one case shall not be the next one's concern.
+        self._last_cell = None
         self.execute("%async_forget *", silent=True)
         super().reset(name)
 

@@ -17,7 +17,9 @@ import importlib.util
 import json
 import os
 import random
+import select
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -110,8 +112,21 @@ def begin() -> None:
 
 
 def write(target: str, root: str, numbers: dict[int, int]) -> None:
-    """Write the description to a file, as JSON."""
+    """Write the description to a file, as JSON; what the last cell wrote is read before."""
+    _read_what_was_written()
     Path(target).write_text(json.dumps(describe(root, numbers)))
+
+
+def _read_what_was_written() -> None:
+    """Let ipykernel's threads read what is still in the pipes behind file descriptors 1 and 2."""
+    deadline = time.monotonic() + 5
+    for stream in (sys.stdout, sys.stderr):
+        pipe = getattr(stream, "_fid", None)
+        while pipe is not None and select.select([pipe], [], [], 0)[0]:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.002)
+        stream.flush()
 
 
 def reset(folder: str) -> None:
