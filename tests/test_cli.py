@@ -313,6 +313,19 @@ def test_prune_forgets_what_was_gathered(server: Connection) -> None:
         assert [view.name for view in registry.jobs()] == ["b"]
         command("prune", "b")
         assert registry.jobs() == []
+        base = registry.create(cell_spec("x = 1", name="base"))
+        built = registry.create(
+            cell_spec("y = x", name="built", after=[base.id], parents=[base.id])
+        )
+        other = registry.create(cell_spec("x = 1", name="other"))
+        registry.wait([base.id, built.id, other.id])
+        registry.gathered([base.id, other.id])
+        told = command("prune").stdout
+        assert "base: kept: job 'base' is finished: it cannot be forgotten before" in told
+        assert "other: forgotten\n" in told
+        assert [view.name for view in registry.jobs()] == ["base", "built"]
+        command("forget", "base", "built")
+        assert registry.jobs() == []
         # Another process has forgotten one meanwhile, which is what was wanted.
         assert forget(server, [jobs[0].id]) == {}
     assert command("prune", "--older-than", "soon").returncode == cli.USAGE

@@ -318,6 +318,7 @@ def _changing(commands: Any) -> None:
         "drop jobs that have ended, with their results",
         "forget train@1",
         "forget 'trial-*'",
+        "forget one two                          two builds on one, and was not gathered",
     )
     for sub in (cancel, rerun, forget):
         sub.add_argument("job", nargs="+", help=_JOBS)

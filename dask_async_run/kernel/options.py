@@ -373,7 +373,8 @@ RERUN.add_argument(
 )
 FORGET = _with_jobs(
     "%async_forget",
-    "Remove ended jobs, their outputs and results.",
+    "Remove ended jobs, their outputs and results. One stays on which the result of another\n"
+    "builds that was not gathered: gather that one first, or forget both together.",
     "%async_forget train@1\n%async_forget 'cell-*'",
     needed=True,
 )

@@ -241,7 +241,8 @@ class JobCalls(Calls):
         Raises
         ------
         JobStateError
-            One has not ended, or an unfinished job needs its result.
+            One has not ended; or another job needs its result: one that is unfinished, or whose
+            own result builds on it and was not gathered.
         """
         await self._ask("forget", jobs=list(jobs))
 

@@ -326,6 +326,7 @@ class ClientOps:
             self._check_ended(view)
         for view in views:
             self._check_not_needed(view)
+        self._check_not_to_be_gathered_with(views)
         frames = [
             self._journal.frames(each)
             for view in views
@@ -459,6 +460,20 @@ class ClientOps:
                     f"it cannot be forgotten while job {follower.name!r}, which is "
                     f"{follower.state}, needs its result. Wait for that one, or cancel it",
                 )
+
+    def _check_not_to_be_gathered_with(self, views: Sequence[JobView]) -> None:
+        """Check that nothing which was not gathered builds on any: without it, it cannot be."""
+        found = self._journal.ungathered_on({view.id for view in views})
+        if found is None:
+            return
+        needed, follower = found
+        view = next(view for view in views if view.id == needed)
+        raise JobStateError(
+            view.name,
+            view.state,
+            f"it cannot be forgotten before {follower.label!r} is gathered, whose result builds "
+            f"on it. %async_gather {follower.label} does that; or forget both together",
+        )
 
 
 def _version() -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
-from dask_async_run.messages import plain, unpack
+from dask_async_run.messages import pack, plain, unpack
 from dask_async_run.owners import owned
 from dask_async_run.scheduler.schema import DAMAGE, unreadable
 from dask_async_run.sweeps import member_spec
@@ -35,6 +35,9 @@ FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number
 """
 
 _AFTER_ALL = 2**63 - 1
+
+_AFTER_NONE = pack("after") + pack([])
+"""What stands in the brief of a job that comes after no other, and in no text of UTF-8."""
 
 _NO_MEMBER = "NOT EXISTS (SELECT 1 FROM members m WHERE m.number = j.number)"
 
@@ -257,6 +260,29 @@ class JournalReader:
             if message["spec"] is None and (spec := self.spec(job)) is not None:  # of a sweep
                 message["spec"] = spec.to_message()
         return [found[job] for job in jobs]
+
+    def ungathered_on(self, jobs: Collection[str]) -> tuple[str, JobView] | None:
+        """A job that has left something behind and was not gathered, and builds on one of these.
+
+        Returns
+        -------
+        (str, JobView) or None
+            The one of `jobs`, and the job that builds on it, which is none of them.
+        """
+        rows = self._all(
+            "SELECT j.id FROM jobs j JOIN briefs b USING (number)"
+            " WHERE j.ended IS NOT NULL AND NOT j.gathered AND instr(b.spec, ?) = 0"
+            " AND EXISTS (SELECT 1 FROM results r WHERE r.number = j.number)"
+            " AND j.id NOT IN (SELECT value FROM json_each(?)) ORDER BY j.number",
+            _AFTER_NONE,
+            json.dumps(list(jobs)),
+        )
+        for row in rows:
+            spec = self.spec(row["id"])
+            for parent in spec.parents if spec is not None else ():
+                if parent in jobs:
+                    return parent, self.views(jobs=[row["id"]])[0]
+        return None
 
     def collected(self, sweep: str) -> list[Message]:
         """What the members of a sweep have left behind that have ended, in their order.

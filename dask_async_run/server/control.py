@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -200,7 +201,9 @@ def cancel(connection: Connection, jobs: list[str]) -> dict[str, str]:
 
 
 def forget(connection: Connection, jobs: list[str]) -> dict[str, str]:
-    """Forget jobs that have ended, one by one; says of those that stay why.
+    """Forget jobs that have ended, all that can be; says of those that stay why.
+
+    They are asked for together, which may build on one another, then one by one, the last first.
 
     Raises
     ------
@@ -212,7 +215,10 @@ def forget(connection: Connection, jobs: list[str]) -> dict[str, str]:
     async def work(server: Any) -> dict[str, str]:
         registry = Registry(server.async_run)
         kept: dict[str, str] = {}
-        for job in jobs:
+        with suppress(NoSuchJobError, JobStateError):
+            await registry.forget(jobs)
+            return kept
+        for job in reversed(jobs):
             try:
                 await registry.forget([job])
             except NoSuchJobError:

@@ -48,3 +48,10 @@ def until_printed(kernel: RemoteKernel, word: str) -> None:
         "    time.sleep(0.02)",
     )
     assert value(kernel, f"{word!r} in str(job.outputs)") is True
+
+
+def gather_elsewhere(kernel: RemoteKernel, jobs: str) -> None:
+    """Gather jobs in another process that is the same notebook's, as a second kernel of it is."""
+    words = [("load_ext", "dask_async_run"), ("async_gather", jobs)]
+    code = "; ".join(f"get_ipython().run_line_magic(*{each!r})" for each in words)
+    do(kernel, f'import sys\n!{{sys.executable}} -m IPython -c "{code}"\n')

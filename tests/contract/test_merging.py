@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from .driving import WAIT, do, let_go, shown, submit, until_printed, value
+from .driving import WAIT, do, gather_elsewhere, let_go, shown, submit, until_printed, value
 from .kernels import RemoteKernel
 
 pytestmark = pytest.mark.timeout(300)
@@ -232,6 +232,7 @@ def test_what_was_gathered_of_a_forgotten_job_is_still_what_others_change(
     submit(kernel, "base", "items = [1]")
     submit(kernel, "built", "items.append(2); print('built'); last = items")
     do(kernel, "%async_gather base\nsame = items\n%async_wait built")
+    gather_elsewhere(kernel, "built")
     do(kernel, "%async_forget base")
     do(kernel, "%async_gather built")
     assert value(kernel, "items, last is items is same") == ([1, 2], True)
@@ -245,7 +246,9 @@ def test_a_cell_that_builds_on_what_builds_on_a_forgotten_job(kernel: RemoteKern
     """That is told, by name, and it is submitted again once what is left was gathered."""
     submit(kernel, "base", "items = [1]; n = 1")
     submit(kernel, "built", "items.append(2); m = n + 1")
-    do(kernel, "%async_gather base\n%async_wait built\n%async_forget base")
+    do(kernel, "%async_gather base\n%async_wait built")
+    gather_elsewhere(kernel, "built")
+    do(kernel, "%async_forget base")
     refused = kernel.execute("%%async_run --name seeing\nprint(items)").error
     assert "job 'built' is finished: the cell reads what it may have changed, and" in refused
     submit(kernel, "lacking", "last = m + 1")
@@ -262,6 +265,9 @@ def test_what_is_made_of_a_forgotten_jobs_objects_is_told(kernel: RemoteKernel) 
     submit(kernel, "base", "items = [1]")
     submit(kernel, "built", "last = items; n = 2")
     do(kernel, "%async_wait built")
+    refused = kernel.execute("%async_forget base").error
+    assert "it cannot be forgotten before 'built' is gathered, whose result builds" in refused
+    gather_elsewhere(kernel, "built")
     do(kernel, "%async_forget base")
     told = kernel.execute("%async_gather built").error
     assert "last cannot be loaded (it has objects of a job that it builds on, and that was" in told

@@ -344,7 +344,8 @@ class Soak:
         store = FrameStore(self.observer.state / "default" / "frames")
         self._restart_server_with_old_frames(kernel, store)
         self._judge_frames(store)
-        ids = [view.id for view in self._views().values()]
+        # The last first: what others build on that were not gathered is kept for them.
+        ids = [view.id for view in self._views().values()][::-1]
         for start in range(0, len(ids), 50):
             kernel.do("%async_forget " + " ".join(ids[start : start + 50]))
         self._restart_server_with_old_frames(kernel, store)

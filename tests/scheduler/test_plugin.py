@@ -401,8 +401,23 @@ def test_forget_refuses_what_has_not_ended_or_is_needed(site: Site, tmp_path: Pa
     assert len(site.registry.jobs()) == 2
     go.touch()
     site.ended(two)
-    site.registry.forget([one.id, two.id])
-    assert site.registry.jobs() == []
+    three = site.submit("three", after=[one.id, two.id])  # builds on none
+    site.ended(three)
+    with pytest.raises(JobStateError, match=r"'one' is finished: .* before 'two' is gathered"):
+        site.registry.forget([one.id, three.id])
+    assert len(site.registry.jobs()) == 3
+    four = site.submit("four", after=[one.id, two.id], parents=[one.id, two.id])
+    site.ended(four)
+    site.registry.gathered([two.id])
+    with pytest.raises(JobStateError, match=r"before 'four' is gathered"):
+        site.registry.forget([one.id, two.id])
+    site.registry.forget([one.id, two.id, four.id])
+    assert [view.id for view in site.registry.jobs()] == [three.id]
+    five = site.submit("five", after=[three.id], parents=[three.id])
+    site.ended(five)
+    site.registry.gathered([five.id])
+    site.registry.forget([three.id])
+    assert [view.id for view in site.registry.jobs()] == [five.id]
 
 
 def test_a_job_whose_frames_are_missing_is_not_made(site: Site, state: Path) -> None:
