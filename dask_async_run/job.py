@@ -316,6 +316,11 @@ class JobResult(_Record):
     files: list[str] = field(default_factory=list)
 
     @property
+    def has_values(self) -> bool:
+        """Whether there is anything to merge: the cell came so far that it was asked for it."""
+        return bool(self.payload.get("stream") or self.payload.get("stream_frame"))
+
+    @property
     def values(self) -> Payload:
         """The payload without files."""
         payload = Payload.from_message(self.payload)

@@ -137,7 +137,8 @@ def private_store(server: str) -> Any:
 
 
 def _loaded(server: str, view: JobView) -> tuple[dict[str, Any], dict[str, str]]:
-    from dask_async_run.kernel.record import Record, names_after
+    from dask_async_run.kernel.materialise import names_after
+    from dask_async_run.kernel.record import Record
 
     store = private_store(server)
     records: dict[str, Record] = {}

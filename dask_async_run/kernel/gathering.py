@@ -9,53 +9,62 @@ from __future__ import annotations
 
 import gc
 import sys
-import time
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from dataclasses import dataclass
 from typing import Any
 
-from IPython.core.error import UsageError
-
 from dask_async_run import surroundings
-from dask_async_run.errors import (
-    ForgottenJobError,
-    ForgottenParentError,
-    FrameError,
-    JobStateError,
-    LetGoError,
-    MergeError,
-    NoSuchJobError,
-    explained,
-)
-from dask_async_run.job import JobResult, JobView, Message, State
+from dask_async_run.errors import MergeError, NoSuchJobError
+from dask_async_run.job import JobResult, JobView
+from dask_async_run.kernel.cell_error import CellError
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.notebook import is_elsewhere
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
+from dask_async_run.kernel.report import (
+    check_finished,
+    is_of_what_is_gone,
+    merge_error,
+    no_result,
+    report,
+    tell_of_its_end,
+    tell_of_what_was_merged,
+)
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.sweep_gathering import PartialTable, has_part, show_failed
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced, is_replacement
 from dask_async_run.namespace.held import Held, drop_what_nobody_has, held_weakly
 from dask_async_run.namespace.inputs import is_hidden
-from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Merger, Plan
 from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.results import Loaded
-from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.owners import short_names
-from dask_async_run.quantities import age
 from dask_async_run.surroundings import RELOADED
 
 _AT_ONCE = 50
 """Gathered jobs whose lists are looked at for each that is gathered."""
 _QUICK = 200
 """So many lists take no longer to be looked at than a job."""
-_NAMED = 8
-"""How many names of a cell that was stopped are listed."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A result that was loaded, and how it is to be merged.
+
+    Parameters
+    ----------
+    came : list of str
+        The names that it brings, those included that were merged before.
+    """
+
+    loaded: Loaded
+    merger: Merger
+    plan: Plan
+    came: list[str]
 
 
 class Gatherer:
@@ -164,99 +173,115 @@ class Gatherer:
         record = self.record(view.id)
         remains = session.remains.pop(view.id, None) or session.registry.remains(view.id)
         result, outputs = remains.result, [o.output for o in remains.outputs]
-        replay = Replay(session.shell)
         if view.sweep:
-            show_failed(session, view)
-            # A part of the table that an earlier gather has bound makes place for all of it.
-            table = session.namespace.get(record.spec.sweep["table"])
-            overwrite = overwrite or (table is not None and table is record.partial)
-            if result is None:
-                self._bring_part(view, record, overwrite)
-        if result is None or not (
-            result.payload.get("stream") or result.payload.get("stream_frame")
-        ):
-            replay.show(outputs)
+            overwrite = self._begin_sweep(view, record, result, overwrite)
+        if result is None or not result.has_values:
+            Replay(session.shell).show(outputs)
             self._withdraw(record)
             self._done(view, record, ())
             record.settled = not view.sweep  # of which there may be a part
-            raise _no_result(view, result)
+            raise no_result(view, result)
         try:
-            with surroundings.undrawn():  # what the cell showed is in its output
-                loaded = record.load(result, session.records, only)
-                if RELOADED.name in loaded.surroundings and not only:
-                    loaded = self._reload(record, loaded, result)
-            merger = Merger(
-                loaded,
-                session.namespace,
-                record.kept,
-                lambda: record.original(session.records),
-                record.resolver(session.records),
-                was_updated=(lambda token: record.was_updated(token, session.records))
-                if record.has_updated
-                else None,
-                sent=lambda token: record.as_sent(token, session.records),
-                brought=self._brought_before(view) if record.kept is None else None,
-                changed_by_others=lambda token: self._is_changed_by_others(record, token),
-            )
-            with surroundings.unopened():
-                plan = merger.plan(only, overwrite)
-            came = _came(sorted(plan.names))
-            if record.settled and not overwrite:
-                plan = plan.of_what_was_merged(session.namespace)
+            found = self._planned(view, record, result, only, overwrite)
         except Exception as error:
-            replay.show(outputs)
-            if record.settled and not (only or overwrite) and _is_of_what_is_gone(error):
-                _tell_of_what_was_merged(view, error)
+            Replay(session.shell).show(outputs)
+            if record.settled and not (only or overwrite) and is_of_what_is_gone(error):
+                tell_of_what_was_merged(view, error)
                 return
-            raise _merge_error(view, error, result.bound) from error
-        own_way = session.shell is not None and isinstance(loaded.error, SyntaxError)
-        # IPython shows these itself, and asks them for no traceback of their own.
-        replay.show(outputs if own_way else _without_the_last_error(outputs, loaded.error))
+            raise merge_error(view, error, result.bound) from error
+        ended_with = CellError(found.loaded.error, outputs, session.shell)
+        Replay(session.shell).show(ended_with.outputs_before())
         if not only:
             self._withdraw(record)
-        try:
-            with surroundings.unopened():
-                moved = merger.apply(plan)
-        except Exception as error:
-            raise _merge_error(view, error) from error
-        record.note_updates(plan.updates, loaded, session.records)
+        moved = self._applied(view, record, found)
         if overwrite and not only:
             record.renew()
-        record.brought |= set(plan.names)
-        self._rebase(view.id, moved)
-        session.note_changes(record.id, map(record.place, (token for token, *_ in plan.updates)))
-        if record.kept is None:
-            self._session.brought |= {
-                name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
-            }
         if not only:
             if view.id not in session.gathered:
-                self._merge_surroundings(view, record, loaded.surroundings)
+                self._merge_surroundings(view, record, found.loaded.surroundings)
             bring_back(session, record.spec, result, overwrite, view.label)
-            self._done(view, record, loaded.out)
-            record.settled = record.settled or not plan.conflicts
-        notes = self._noticeable(loaded.notes, plan, moved)
-        _report(view, plan, result, notes, self._left_behind(record, plan), loaded, only)
-        if view.state == State.TIMED_OUT or (
-            view.state == State.FAILED
-            and view.reason
-            and isinstance(loaded.error, KeyboardInterrupt)
-        ):
-            # The interrupt that ended it was ours, not the user's or the cell's: its time was
-            # up, or it used too much memory and had enough left to say how far it came.
-            raise JobStateError(
-                view.label, view.state, f"{view.reason or 'its time was up'}.{came}"
-            )
-        if view.state == State.CANCELLED and view.reason:
-            how = view.reason.removeprefix("cancelled").lstrip("; ")
-            print(f"{view.label} was cancelled{how and ': '}{how}.{came}", file=sys.stderr)
-        if loaded.error is not None:
-            if own_way or not any(o["output_type"] == "error" for o in outputs):
-                _shown_already(loaded.error, session.shell)
-            raise _as_here(loaded.error, outputs, session.shell)
-        if view.state != State.FINISHED:
-            why = view.reason.removeprefix("cancelled; ")
-            raise JobStateError(view.label, view.state, why or "it did not finish.")
+            self._done(view, record, found.loaded.out)
+            record.settled = record.settled or not found.plan.conflicts
+        notes = self._noticeable(found.loaded.notes, found.plan, moved)
+        left_behind = self._left_behind(record, found.plan)
+        report(view, found.plan, result, notes, left_behind, found.loaded, only)
+        tell_of_its_end(view, found.loaded.error, found.came)
+        ended_with.raise_it()
+        check_finished(view)
+
+    def _begin_sweep(
+        self, view: JobView, record: Record, result: JobResult | None, overwrite: bool
+    ) -> bool:
+        """Show what failed of a sweep; whether its table is to be bound in any case."""
+        show_failed(self._session, view)
+        # A part of the table that an earlier gather has bound makes place for all of it.
+        table = self._session.namespace.get(record.spec.sweep["table"])
+        overwrite = overwrite or (table is not None and table is record.partial)
+        if result is None:
+            self._bring_part(view, record, overwrite)
+        return overwrite
+
+    def _planned(
+        self, view: JobView, record: Record, result: JobResult, only: list[str], overwrite: bool
+    ) -> _Planned:
+        """Load a result and plan its merge; nothing is changed here but modules that it reloaded.
+
+        Raises
+        ------
+        Exception
+            Whatever loading it raises.
+        """
+        session = self._session
+        with surroundings.undrawn():  # what the cell showed is in its output
+            loaded = record.load(result, session.records, only)
+            if RELOADED.name in loaded.surroundings and not only:
+                loaded = self._reload(record, loaded, result)
+        merger = Merger(
+            loaded,
+            session.namespace,
+            record.kept,
+            lambda: record.original(session.records),
+            record.resolver(session.records),
+            was_updated=(lambda token: record.was_updated(token, session.records))
+            if record.has_updated
+            else None,
+            sent=lambda token: record.as_sent(token, session.records),
+            brought=self._brought_before(view) if record.kept is None else None,
+            changed_by_others=lambda token: self._is_changed_by_others(record, token),
+        )
+        with surroundings.unopened():
+            plan = merger.plan(only, overwrite)
+        came = sorted(plan.names)
+        if record.settled and not overwrite:
+            plan = plan.of_what_was_merged(session.namespace)
+        return _Planned(loaded, merger, plan, came)
+
+    def _applied(
+        self, view: JobView, record: Record, found: _Planned
+    ) -> dict[str, tuple[Any, Any]]:
+        """Apply a plan, and note what it changed; the old and new values of the names it bound.
+
+        Raises
+        ------
+        MergeError
+            It cannot be applied: everything is as it was.
+        """
+        session = self._session
+        try:
+            with surroundings.unopened():
+                moved = found.merger.apply(found.plan)
+        except Exception as error:
+            raise merge_error(view, error) from error
+        updates = found.plan.updates
+        record.note_updates(updates, found.loaded, session.records)
+        record.brought |= set(found.plan.names)
+        self._rebase(view.id, moved)
+        session.note_changes(record.id, map(record.place, (token for token, *_ in updates)))
+        if record.kept is None:
+            session.brought |= {
+                name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
+            }
+        return moved
 
     def _reload(self, record: Record, loaded: Loaded, result: JobResult) -> Loaded:
         """Load modules anew that a cell did, and its result after that: it has their new parts."""
@@ -403,203 +428,3 @@ class Gatherer:
         shell, number = self._session.shell, record.spec.execution_count
         if shell is not None and number and record.id not in self._session.gathered:
             withdraw_handle(shell, number, record.handle, record.unders)
-
-
-def _without_the_last_error(outputs: list[Message], error: BaseException | None) -> list[Message]:
-    """Leave out what raising the exception here will show again."""
-    if error is None:
-        return outputs
-    last = max((i for i, o in enumerate(outputs) if o["output_type"] == "error"), default=-1)
-    kept = [output for i, output in enumerate(outputs) if i != last]
-    if isinstance(error, SystemExit):
-        # IPython's advice on how to exit, which it gives here too.
-        kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
-    return kept
-
-
-def _is_of_what_is_gone(error: Exception) -> bool:
-    cause = error.__cause__ if isinstance(error, NotLoadedError) else error
-    return isinstance(cause, (ForgottenParentError, LetGoError))
-
-
-def _tell_of_what_was_merged(view: JobView, error: Exception) -> None:
-    """Say that a job's result, which was merged before, cannot be loaded once more.
-
-    Raises
-    ------
-    JobStateError
-        The job did not finish.
-    """
-    print(f"{view.label}: all of it was merged before; {error}.", file=sys.stderr)
-    if view.state != State.FINISHED:
-        raise JobStateError(view.label, view.state, view.reason or "it did not finish.")
-
-
-def _merge_error(view: JobView, error: Exception, names: Iterable[str] = ()) -> MergeError:
-    again = f". %async_rerun {view.label} makes it again"
-    if isinstance(error, NoSuchJobError):
-        which = f"job {error.name!r}" if isinstance(error, ForgottenJobError) else "a job"
-        return MergeError(view.label, f"{which}, which it builds on, was forgotten")
-    if isinstance(error, (FrameError, LetGoError, MergeError)):
-        advice = again if isinstance(error, FrameError) else ""
-        return MergeError(view.label, str(error).rstrip(".") + advice)
-    advice = ""
-    cause = error.__cause__ if isinstance(error, NotLoadedError) else error
-    if isinstance(cause, ModuleNotFoundError):
-        advice = f" (install or import {cause.name!r} here, then gather again)"
-    if isinstance(cause, FrameError):
-        advice = again
-    if isinstance(error, NotLoadedError):
-        if others := [name for name in names if name not in error.lost]:
-            listed = ",".join(others)
-            advice += f". %async_gather {view.label} --only {listed} brings what can be loaded"
-        return MergeError(view.label, f"{error}{advice}")
-    return MergeError(view.label, f"{type(error).__name__}: {error}{advice}")
-
-
-def _no_result(view: JobView, result: JobResult | None) -> JobStateError:
-    text = {
-        State.LOST: "its output so far is above. %async_rerun runs it again with the same inputs.",
-        State.CANCELLED: "it brought nothing back.",
-        State.TIMED_OUT: "its time was up, and it brought nothing back.",
-    }.get(State(view.state), "it brought nothing back; its output so far is above.")
-    return JobStateError(view.label, view.state, explained(view.state, view.reason, text))
-
-
-def _came(names: Sequence[str]) -> str:
-    """Say what a cell that was stopped brings all the same."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    if not names:
-        return ""
-    return f" What it had done by then is merged: {', '.join(names[:_NAMED])}{more}."
-
-
-def _as_here(error: BaseException, outputs: list[Any], shell: Any) -> BaseException:
-    """Give an exception the traceback that was recorded: the cell's lines, none of ours.
-
-    A notebook that has kept it may raise it again: then it is shown as where that is done.
-    """
-    before = error.__traceback__
-    cleaned = _Cleaning(error, before, shell) if shell is not None else None
-    lines = next((o["traceback"] for o in reversed(outputs) if o["output_type"] == "error"), None)
-    if lines is None:
-        return error
-
-    def render() -> Any:
-        if cleaned and not cleaned.is_due and error.__traceback__ is not before:
-            how = type(error), error, error.__traceback__
-            return shell.InteractiveTB.structured_traceback(*how, tb_offset=1)
-        return lines
-
-    try:
-        error._render_traceback_ = render  # type: ignore[attr-defined]
-    except AttributeError:
-        pass  # an exception with slots: it is shown with the gather's own frames
-    return error
-
-
-class _Cleaning:
-    """Takes our frames out of an exception's traceback once it has been shown.
-
-    Attributes
-    ----------
-    is_due : bool
-    """
-
-    def __init__(self, error: BaseException, before: Any, shell: Any) -> None:
-        self.is_due = True
-        self._error, self._before, self._shell = error, before, shell
-        shell.events.register("post_run_cell", self.clean)
-
-    def clean(self, result: Any) -> None:
-        self._shell.events.unregister("post_run_cell", self.clean)
-        self._error.__traceback__ = self._before
-        self.is_due = False
-
-
-def _shown_already(error: BaseException, shell: Any) -> None:
-    """Have IPython not show an exception again, with our frames.
-
-    It prints groups and errors in usage to stderr, there as here, and asks them, and errors
-    in syntax, for no traceback of their own.
-    """
-    if shell is None or not (
-        _contains_group(error) or isinstance(error, (SyntaxError, UsageError))
-    ):
-        return
-    show = shell.showtraceback
-
-    def show_others(*args: Any, **options: Any) -> None:
-        del shell.showtraceback
-        if sys.exc_info()[1] is error:
-            shell._get_exc_info()  # `%tb` and others find it where they look
-        else:
-            show(*args, **options)
-
-    shell.showtraceback = show_others
-
-
-def _contains_group(error: BaseException | None) -> bool:
-    return error is not None and (
-        isinstance(error, BaseExceptionGroup) or _contains_group(error.__context__)
-    )
-
-
-def _report(
-    view: JobView,
-    plan: Plan,
-    result: JobResult,
-    notes: Mapping[str, str],
-    left_behind: Sequence[str],
-    loaded: Loaded,
-    only: Iterable[str],
-) -> None:
-    lines = []
-    if view.sweep and view.reason:
-        lines.append(f"{view.label}: {view.reason}. Column {ERROR!r} of the table says why.")
-    elif view.state == State.FINISHED and view.reason:
-        lines.append(f"{view.label}: {view.reason}.")
-    brought = {*loaded.bound, *loaded.deleted, *loaded.changed, *result.failed}
-    for name in only:
-        if name not in brought:
-            near = get_close_matches(name, brought, n=1)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            if view.sweep:
-                hint = " A sweep brings one table; %%async_run --only chooses its columns."
-            lines.append(f"{view.label}: it brought no {name}.{hint}")
-    for name, why in plan.conflicts.items():
-        lines.append(
-            f"{view.label}: {name} {why}; it was left alone. %async_gather {view.label} "
-            f"--overwrite takes the job's value."
-        )
-    for name, why in notes.items():
-        lines.append(f"{view.label}: {name} is a new object now: {why}.")
-    if left_behind:
-        lines.append(
-            f"{view.label}: {', '.join(left_behind)}: the cell moved a generator on that it had "
-            "from elsewhere, where there is a new one now; this is the one as it was before."
-        )
-    for what in loaded.late_ends:
-        lines.append(
-            f"{view.label}: {what} was still there in the cell: what happens when it goes "
-            "(__del__, weak references) happens here, after gathering."
-        )
-    for name, kind in loaded.lost_keys.items():
-        lines.append(
-            f"{view.label}: {name} has a {kind} as a key whose hash has changed since it was put "
-            "in: it may be found here and not in the cell, or the other way round."
-        )
-    for name, why in result.failed.items():
-        lines.append(f"{view.label}: {name} did not come back: {why}")
-    if lines:
-        print("\n".join(lines), file=sys.stderr)
-
-
-def describe(view: JobView, now: float | None = None) -> str:
-    """Say a job's state in a few words: "finished, 3 min ago"."""
-    now = time.time() if now is None else now
-    if view.ended is not None:
-        return f"{view.state}, {age(now - view.ended)} ago"
-    if view.started is not None:
-        return f"{view.state}, {age(now - view.started)}"
-    return f"{view.state}, for {age(now - view.submitted)}"

@@ -9,10 +9,10 @@ from typing import Any
 
 from dask_async_run.errors import JobStateError, MergeError
 from dask_async_run.job import JobResult, JobView, Message, State
-from dask_async_run.kernel.gathering import Gatherer, describe
-from dask_async_run.kernel.record import names_after
+from dask_async_run.kernel.gathering import Gatherer
+from dask_async_run.kernel.materialise import names_after
 from dask_async_run.kernel.session import Session
-from dask_async_run.kernel.tables import job_card
+from dask_async_run.kernel.tables import describe, job_card
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.looks import bytes_text
 from dask_async_run.messages import plain

@@ -21,13 +21,12 @@ from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.drawing import States
 from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.replay import Unders
-from dask_async_run.namespace.axes import parameters
 from dask_async_run.namespace.generators import keep_from_ending
 from dask_async_run.namespace.held import Held, HeldObjects
-from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Prepare, Stream, load_inputs
+from dask_async_run.namespace.inputs import Inputs, Stream, load_inputs
 from dask_async_run.namespace.merge import Kept
 from dask_async_run.namespace.results import Loaded, Update, salvage_result
-from dask_async_run.namespace.salvage import NotLoadedError, why_lost
+from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.stores import RecalledFrames
 
@@ -409,73 +408,3 @@ class Record:
     def parts(self) -> Iterator[Kept | Loaded | HeldObjects]:
         """Yield what remembers objects of the notebook's."""
         yield from (part for part in (self.kept, self.loaded, self._left) if part is not None)
-
-
-def names_after(
-    job: str,
-    record_of: Callable[[str], Record],
-    result_of: Callable[[str], JobResult | None],
-    prepare: Prepare | None = None,
-) -> tuple[dict[str, Any], dict[str, str]] | None:
-    """Answer a private namespace as it was after a job, its parents' changes included.
-
-    Parameters
-    ----------
-    job : str
-        Its id.
-    record_of, result_of : callable
-        What there is of a job, by id. They raise `NoSuchJobError` for one that is gone.
-    prepare : callable or None
-        As of `Chain.merge`.
-
-    Returns
-    -------
-    (namespace, lost) or None
-        As of `materialise`; None if it, or a job that it builds on, brought nothing back.
-    """
-    chain = []
-    for each in [*record_of(job).spec.parents, job]:
-        result = result_of(each)
-        if result is None or not result.payload:
-            return None
-        chain.append((record_of(each), result))
-    return materialise(chain, prepare)
-
-
-def materialise(
-    records: Sequence[tuple[Record, JobResult]], prepare: Prepare | None = None
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Answer a private namespace as it was after a job, its parents' changes included.
-
-    Parameters
-    ----------
-    records : sequence of (Record, JobResult)
-        The job's parents in order, then the job itself.
-    prepare : callable or None
-        As of `Chain.merge`.
-
-    Returns
-    -------
-    namespace : dict
-    lost : dict of str to str
-        Names that cannot be loaded, and why.
-    """
-    namespace: dict[str, Any] = {"__name__": "__main__"}
-    chain = Chain(namespace, salvaging=True)
-    lost: dict[str, str] = {}
-    for record, result in records:
-        loaded = chain.merge(
-            Parent(
-                record.id,
-                record.spec.parents,
-                record.sent(salvaging=True),
-                record.stream(result.values, salvaging=True),
-            ),
-            prepare,
-        )
-        lost |= {name: why_lost(why) for name, why in chain.inputs[record.id].lost.items()}
-        lost = {name: why for name, why in lost.items() if name not in loaded.bound} | loaded.lost
-        if record.spec.member is not None:
-            given = parameters(chain.inputs[record.id].axes, record.spec.member)
-            namespace.update({n: v for n, v in given.items() if n not in loaded.bound})
-    return namespace, lost

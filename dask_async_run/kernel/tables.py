@@ -7,13 +7,14 @@ word and sign, colour only adds to them.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from html import escape
 from pathlib import PurePath
 
 from dask_async_run.job import JobView, State
-from dask_async_run.kernel.gathering import describe
 from dask_async_run.looks import COLOURS, SIGNS, bytes_text
+from dask_async_run.quantities import age
 from dask_async_run.sweeps import described
 
 _LINK = "color:var(--jp-content-link-color, #1976d2);text-decoration:underline"
@@ -26,6 +27,16 @@ def listed(names: Sequence[str], most: int = 4) -> str:
     """Name some: "a, b, c, d and 4 more"."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def describe(view: JobView, now: float | None = None) -> str:
+    """Say a job's state in a few words: "finished, 3 min ago"."""
+    now = time.time() if now is None else now
+    if view.ended is not None:
+        return f"{view.state}, {age(now - view.ended)} ago"
+    if view.started is not None:
+        return f"{view.state}, {age(now - view.started)}"
+    return f"{view.state}, for {age(now - view.submitted)}"
 
 
 def state_html(view: JobView) -> str:
