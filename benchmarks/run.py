@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -81,11 +82,13 @@ def measure(
         ours = next(peer for peer in peers if isinstance(peer, Ours))
         all_totals = _totals(ours, size, warm)
         jobs = growth.measure(ours, counts, rounds, shared=not warm)
-    with ThreadPoolExecutor(1 if warm else len(IMPORTS)) as pool:
-        for _ in range(rounds):
-            taken = pool.map(_seconds_of_program, IMPORTS.values())
+    compiled = tempfile.TemporaryDirectory(prefix="dar-")
+    with compiled, ThreadPoolExecutor(1 if warm else len(IMPORTS)) as pool:
+        for number in range(0 if warm else 1, rounds + 1):
+            taken = pool.map(_seconds_of_program, IMPORTS.values(), repeat(compiled.name))
             for name, seconds in zip(IMPORTS, taken, strict=True):
-                bounds.setdefault(name, []).append(seconds)
+                if number:
+                    bounds.setdefault(name, []).append(seconds)
     elsewhere = _elsewhere(rounds, max(size, SMALLEST))
     return {
         "found": found,
@@ -123,9 +126,14 @@ def _measure(case: Case, peers: list[Peer], size: int, found: Rounds) -> None:
             found.setdefault(peer.name, []).append(seconds / case.unit)
 
 
-def _seconds_of_program(program: str) -> float:
+def _seconds_of_program(program: str, compiled: str) -> float:
+    """Time a program whose modules' bytecode lies in a folder, as pip has compiled a user's."""
     with tempfile.TemporaryDirectory(prefix="dar-") as home:
-        environment = os.environ | {"IPYTHONDIR": f"{home}/ipython"}
+        environment = os.environ | {
+            "IPYTHONDIR": f"{home}/ipython",
+            "PYTHONDONTWRITEBYTECODE": "",
+            "PYTHONPYCACHEPREFIX": compiled,
+        }
         command = [sys.executable, "-c", program]
         begun = time.perf_counter()
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)

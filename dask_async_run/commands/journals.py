@@ -35,9 +35,9 @@ def journal_of(server: str) -> Iterator[Any]:
             raise ServerError(gone(path.parent))
         yield None
         return
-    from dask_async_run.scheduler.journal import Journal  # here: sqlite3
+    from dask_async_run.scheduler.reader import JournalReader  # here: sqlite3
 
-    with Journal.open_readonly(path) as journal:
+    with JournalReader.open_readonly(path) as journal:
         yield journal
 
 

@@ -83,11 +83,11 @@ def unload(shell: Any) -> None:
 
 def _waiting(shell: Any) -> str | None:
     """Say which jobs of this notebook wait, from the journal: without connecting."""
-    from dask_async_run.scheduler.journal import Journal
+    from dask_async_run.scheduler.reader import JournalReader
 
     notebook = notebook_id(shell.user_ns)
     try:
-        with Journal.open_readonly(state_folder() / "journal.sqlite") as journal:
+        with JournalReader.open_readonly(state_folder() / "journal.sqlite") as journal:
             own = journal.views(notebook, gathered=False)
             before = [name for name in journal.notebooks() if was_here(name, notebook)]
             renamed = [view for name in before for view in journal.views(name, gathered=False)]

@@ -1,7 +1,7 @@
 """The journal: every job, its outputs and its result, in one SQLite file.
 
 Written by the registry alone, in the scheduler's event loop; read by anybody, also
-while no server runs (`Journal.open_readonly`). Write-ahead logging: what is committed
+while no server runs (`JournalReader.open_readonly`). Write-ahead logging: what is committed
 survives the death of every process. That it survives a loss of power too is the
 business of `saver`.
 
@@ -31,7 +31,6 @@ from dask_async_run.scheduler.reader import JournalReader
 from dask_async_run.scheduler.schema import (
     LOCK_PATIENCE,
     advice,
-    open_to_read,
     open_to_write,
     unreadable,
 )
@@ -105,17 +104,6 @@ class Journal(JournalReader):
             os.close(lock)
             raise
         return cls(path, connection, lock)
-
-    @staticmethod
-    def open_readonly(path: Path) -> JournalReader:
-        """Open the journal to read it, whether a server runs or not.
-
-        Raises
-        ------
-        ServerError
-            It does not exist, is damaged, or a newer version wrote it.
-        """
-        return JournalReader(path, open_to_read(path))
 
     def close(self) -> None:
         """Write what is left to write, and let go; once is enough."""

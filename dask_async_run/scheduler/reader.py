@@ -12,7 +12,7 @@ from typing import Any, Self
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import pack, plain, unpack
 from dask_async_run.owners import owned
-from dask_async_run.scheduler.schema import DAMAGE, unreadable
+from dask_async_run.scheduler.schema import DAMAGE, open_to_read, unreadable
 from dask_async_run.sweeps import member_spec
 
 _VIEWS = """
@@ -45,7 +45,7 @@ _OF_OWNER = "instr(j.notebook, ?) = 1"
 
 
 class JournalReader:
-    """The questions that a journal answers; `journal.open_readonly` gives one.
+    """The questions that a journal answers; `JournalReader.open_readonly` gives one.
 
     Parameters
     ----------
@@ -60,6 +60,17 @@ class JournalReader:
         self._connection = connection
         self._connection.row_factory = sqlite3.Row
         self._sweep: JobSpec | None = None  # the last one that was asked for: a member's spec
+
+    @staticmethod
+    def open_readonly(path: Path) -> JournalReader:
+        """Open the journal to read it, whether a server runs or not.
+
+        Raises
+        ------
+        ServerError
+            It does not exist, is damaged, or a newer version wrote it.
+        """
+        return JournalReader(path, open_to_read(path))
 
     def __enter__(self) -> Self:
         return self
