@@ -162,9 +162,8 @@ class Gatherer:
         session = self._session
         if job not in session.records:
             spec = session.registry.spec(job)
-            session.records[job] = Record(
-                spec, session.store, session.namespace, registry=session.registry
-            )
+            record = Record(spec, session.store, session.namespace, registry=session.registry)
+            session.add(record)
             register_code(session.shell, spec.code, spec.execution_count)
         return session.records[job]
 
@@ -409,7 +408,7 @@ class Gatherer:
     def _done(self, view: JobView, record: Record, out: tuple[Any, ...]) -> None:
         session = self._session
         first = view.id not in session.gathered
-        session.gathered.add(view.id)
+        session.note_gathered(view.id)
         if is_elsewhere(view.notebook, session.notebook):
             name = short_names([view.notebook, session.notebook])[view.notebook]
             print(

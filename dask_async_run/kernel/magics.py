@@ -185,12 +185,7 @@ class AsyncRun(Magics):
     def _use(self, session: Session) -> None:
         old, self._session = self._session, session
         if old is not None and old.state_folder == session.state_folder:
-            session.records.update(old.records)
-            for record in old.records.values():
-                record.connect(session.registry)
-            session.gathered.update(old.gathered)
-            session.changed.update(old.changed)
-            session.brought.update(old.brought)
+            session.take_over(old)
         self._live.use(session)
         if self.live and audience(self.shell) is Audience.PAGE:
             self._live.revive(session.registry.jobs(session.notebook, latest=MOST), self.notify)

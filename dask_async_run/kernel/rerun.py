@@ -42,5 +42,5 @@ def rerun(session: Session, view: JobView, failed: bool = False) -> Job:
     kept = old.kept.again() if old.kept is not None else None
     record = Record(spec, session.store, session.namespace, kept, registry=session.registry)
     record.lineage, record.sets_up = old.lineage, old.sets_up
-    session.records[spec.id] = record
+    session.add(record)
     return Job(session, again)

@@ -123,6 +123,7 @@ class Session:
         self.notebook = owned(notebook_id(namespace), self.owner)
         self.records: dict[str, Record] = {}
         self.gathered: set[str] = set()
+        self._waiting: dict[str, Record] = {}
         self.remains: dict[str, Remains] = {}
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
@@ -251,11 +252,27 @@ class Session:
 
         Members of sweeps are not among them: nobody waits for what they bind.
         """
-        return [
-            record
-            for record in self.records.values()
-            if record.id not in self.gathered and not record.spec.of
-        ]
+        return list(self._waiting.values())
+
+    def add(self, record: Record) -> None:
+        """Know one more job."""
+        self.records[record.id] = record
+        if record.id not in self.gathered and not record.spec.of:
+            self._waiting[record.id] = record
+
+    def note_gathered(self, job: str) -> None:
+        """Note that a job has been gathered here."""
+        self.gathered.add(job)
+        self._waiting.pop(job, None)
+
+    def take_over(self, old: Session) -> None:
+        """Know what another session of the same cluster knew."""
+        self.gathered |= old.gathered
+        for record in old.records.values():
+            record.connect(self.registry)
+            self.add(record)
+        self.changed |= old.changed
+        self.brought |= old.brought
 
     def forget(self, jobs: Iterable[str]) -> None:
         """Drop what is known of jobs that were forgotten, by id.
@@ -270,6 +287,7 @@ class Session:
                 self.records[job].forgotten = True
             else:
                 del self.records[job]
+                self._waiting.pop(job, None)
         for job in gone:
             self.remains.pop(job, None)
 

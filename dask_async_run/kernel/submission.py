@@ -113,7 +113,7 @@ def submit(
         record.sets_up = prepared.analysis.sets_up
     record.gathered_before = len(session.gathered)
     record.rows = states_here()
-    session.records[spec.id] = record
+    session.add(record)
     return record, view
 
 

@@ -63,7 +63,7 @@ def test_what_was_just_said_of_jobs_is_asked_again_only_after_something_was_done
     jobs = [site.submit(name, "await-stop", "end cancelled stopped") for name in "ab"]
     for job in jobs:
         spec = session.registry.spec(job.id)
-        session.records[job.id] = Record(spec, session.store, {})
+        session.add(Record(spec, session.store, {}))
     one, two = waiting = session.waiting()
     assert session.answers()
     calls = session.registry.calls
