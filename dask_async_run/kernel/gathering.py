@@ -338,7 +338,7 @@ class Gatherer:
         built_on = {job for record in records for job in record.spec.parents}
         needed = {job for record in records if record.id in open_ for job in record.spec.parents}
         for record in records:
-            if record.settled and record.id not in needed:
+            if record.has_objects and record.settled and record.id not in needed:
                 elsewhere = record.kept is None
                 record.release(elsewhere or record.id in built_on, session.changed)
         released = [record for record in records if record.remembers]
@@ -360,6 +360,8 @@ class Gatherer:
         self, notes: Mapping[str, str], plan: Plan, moved: Mapping[str, tuple[Any, Any]]
     ) -> dict[str, str]:
         """Answer those notes on new objects whose old ones somebody still has."""
+        if not notes:
+            return {}
         ours = [part for record in self._session.records.values() for part in record.parts()]
 
         def somebody_has(entry: tuple[Any, Any]) -> bool:

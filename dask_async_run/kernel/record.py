@@ -368,6 +368,11 @@ class Record:
             self._is_again = False
             self._incarnation = replace(self._incarnation, merged=self._incarnation.merged + 1)
 
+    @property
+    def has_objects(self) -> bool:
+        """Whether there is anything to `release`."""
+        return self.loaded is not None or self._original is not None or bool(self._left)
+
     def release(self, built_on: bool, changed: Changed) -> None:
         """Drop the values that only merging needed; `load` and `original` load them again.
 

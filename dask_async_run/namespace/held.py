@@ -88,6 +88,9 @@ class HeldObjects:
         self._strong = {} if objects is None else objects
         self._weak: dict[int, weakref.ReferenceType[Any]] = {}
 
+    def __bool__(self) -> bool:
+        return bool(self._strong or self._weak)
+
     def hold(self, index: int, obj: Any) -> None:
         """Hold one more object."""
         self._strong[index] = obj
