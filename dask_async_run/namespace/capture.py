@@ -46,6 +46,7 @@ from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.classify import children_of
+from dask_async_run.namespace.conditions import deeply, uncollected
 from dask_async_run.namespace.counts import told_among
 from dask_async_run.namespace.inputs import SHOWN
 from dask_async_run.namespace.kinds import ATOMS
@@ -55,9 +56,7 @@ from dask_async_run.namespace.pickling import (
     NamespacePickler,
     Null,
     SeededPickler,
-    deeply,
     meets_constants,
-    uncollected,
 )
 from dask_async_run.namespace.remote import NotOfClusterError, remote_types
 from dask_async_run.namespace.sharing import SharedMemory

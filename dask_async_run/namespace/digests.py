@@ -15,8 +15,9 @@ import sys
 from typing import Any
 
 from dask_async_run.content import digest_of
+from dask_async_run.namespace.conditions import deeply
 from dask_async_run.namespace.kinds import ATOMS, same_items
-from dask_async_run.namespace.pickling import NamespacePickler, deeply
+from dask_async_run.namespace.pickling import NamespacePickler
 from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 

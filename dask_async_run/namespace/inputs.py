@@ -22,12 +22,12 @@ from typing import Any
 from dask_async_run.errors import ForgottenParentError
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.beside import MODULE
+from dask_async_run.namespace.conditions import uncollected
 from dask_async_run.namespace.counts import tell_again
 from dask_async_run.namespace.definitions import CLASS
 from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.modules import find_module
 from dask_async_run.namespace.order import fill
-from dask_async_run.namespace.pickling import known_classes, uncollected
 from dask_async_run.namespace.results import (
     Collected,
     Loaded,
@@ -39,6 +39,7 @@ from dask_async_run.namespace.results import (
 )
 from dask_async_run.namespace.salvage import Items, NotLoadedError, why_lost
 from dask_async_run.namespace.track import Baseline, Token
+from dask_async_run.namespace.unpickling import known_classes
 from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 

@@ -12,8 +12,8 @@ import re
 import types
 from typing import Any
 
+from dask_async_run.namespace.conditions import quietly
 from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo
-from dask_async_run.namespace.pickling import quietly
 
 _ITERABLES: tuple[Any, ...] = ([], (), "", "é", b"", bytearray(), {}, set(), range(0))
 _ITERABLES += ({}.values(), {}.items(), range(1 << 70))

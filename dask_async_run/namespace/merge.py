@@ -28,6 +28,7 @@ from dask_async_run.namespace.beside import MODULE, keeps_state
 from dask_async_run.namespace.capture import Captured
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.compare import Comparison, all_alike
+from dask_async_run.namespace.conditions import uncollected
 from dask_async_run.namespace.digests import KnownBuffers, fingerprint
 from dask_async_run.namespace.generators import GENERATOR_KIND, TYPES
 from dask_async_run.namespace.held import Held, HeldObjects, held_weakly
@@ -39,7 +40,6 @@ from dask_async_run.namespace.managers import is_internal
 from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
-from dask_async_run.namespace.pickling import uncollected
 from dask_async_run.namespace.results import Loaded, Update, apply_updates, is_item
 from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked

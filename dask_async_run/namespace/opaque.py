@@ -21,6 +21,7 @@ from typing import Any
 from dask_async_run.namespace import patches
 from dask_async_run.namespace.blocks import memory_of, show_what_was_written, written_in_place
 from dask_async_run.namespace.charts import CHART_PART, chart_kind, is_chart, is_part
+from dask_async_run.namespace.conditions import quietly
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
 from dask_async_run.namespace.indexes import INDEX, axes_of, is_index, keep_axes
@@ -36,7 +37,7 @@ from dask_async_run.namespace.iterators import (
 from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, same_items
 from dask_async_run.namespace.making import own_attributes, with_own_attributes
 from dask_async_run.namespace.patches import Patch
-from dask_async_run.namespace.pickling import NamespaceUnpickler, SeededPickler, quietly
+from dask_async_run.namespace.pickling import SeededPickler
 from dask_async_run.namespace.pictures import (
     DRAWING,
     FILM,
@@ -47,6 +48,7 @@ from dask_async_run.namespace.pictures import (
 )
 from dask_async_run.namespace.sharing import SharedMemory, is_masked, masked_parts
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
+from dask_async_run.namespace.unpickling import NamespaceUnpickler
 
 _context: ContextVar[tuple[dict[str, Any], KnownBuffers, bool]] = ContextVar("fingerprinting")
 

@@ -1,4 +1,4 @@
-"""The pickler and unpickler of namespaces: cloudpickle's, with five differences.
+"""The pickler of namespaces: cloudpickle's, with five differences (and `unpickling`).
 
 1. A function whose globals are *the namespace* is pickled with a reference to
    the namespace instead of a frozen copy of its globals, and is rebuilt on the
@@ -8,8 +8,7 @@
    variable still share it afterwards. (cloudpickle makes fresh cells for each
    function: ``get, set = make_counter()`` come apart.)
 3. Loading never resets the attributes of a class that this process already has,
-   unless asked to: cloudpickle sets a class attribute that was changed meanwhile
-   back to its old value.
+   unless asked to.
 4. Objects can be *seeds*: they are written as a token and loaded as whatever
    the loading side has for that token, which is how what went in comes back as
    the same object.
@@ -24,26 +23,16 @@ and the like); ``tests/namespace/test_pickling.py`` notices when they change.
 
 from __future__ import annotations
 
-import collections
-import contextvars
 import copyreg
-import datetime
-import decimal
-import functools
 import gc
-import itertools
-import operator
 import pickle
 import re
 import struct
 import sys
-import threading
 import types
-import warnings
 import weakref
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Container, Mapping
+from typing import Any
 
 import cloudpickle
 from cloudpickle import cloudpickle as _cp
@@ -57,30 +46,24 @@ from dask_async_run.namespace import (
     cursors,
     enums,
     expressions,
-    files,
-    generators,
     handlers,
-    hints,
     keys,
     making,
     managers,
     modules,
     parts,
     threads,
-    views,
     weak,
 )
 from dask_async_run.namespace.callbacks import is_registry, reduce_registry
 from dask_async_run.namespace.charts import is_chart, reduce_chart
-from dask_async_run.namespace.containers import DICT_VIEWS
 from dask_async_run.namespace.elements import is_element, reduce_element
-from dask_async_run.namespace.flat import FLAT, FlatReader, FlatWriter
+from dask_async_run.namespace.flat import FLAT, FlatWriter
 from dask_async_run.namespace.kinds import ATOMS, per_class
 from dask_async_run.namespace.loops import is_loop, is_this_loop, loop_of_this_process
 from dask_async_run.namespace.named import (
     find_shells_part,
     find_singleton,
-    is_current_context,
     library_name,
     shells_parts,
 )
@@ -105,11 +88,19 @@ from dask_async_run.namespace.sharing import (
     reduce_mapped,
     reduce_over,
 )
+from dask_async_run.namespace.standard import REDUCERS
 from dask_async_run.namespace.tensors import Storages, reduce_tensor, tensor_types
 from dask_async_run.namespace.texts import reduce_texts
 from dask_async_run.namespace.transforms import is_transform, reduce_transform
-
-T = TypeVar("T")
+from dask_async_run.namespace.unpickling import (
+    loading_namespace,
+    make_class,
+    make_function,
+    make_own_dict,
+    set_class_state,
+    set_function_state,
+    set_plain_state,
+)
 
 Buffer = Any
 """Anything with the buffer protocol."""
@@ -125,328 +116,10 @@ class NamespaceReference:
         return loading_namespace, ()
 
 
-def loading_namespace() -> dict[str, Any]:
-    """Answer the namespace being loaded into; `NamespaceUnpickler` replaces it."""
-    raise pickle.UnpicklingError("this stream can only be loaded into a namespace")
-
-
-def recall(token: Any) -> Any:
-    """Answer the object of a token; `NamespaceUnpickler` replaces it."""
-    raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
-
-
-# --------------------------------------------------------------------------
-# What the streams call when they are loaded.
-
-
-def make_function(
-    code: types.CodeType, global_names: dict[str, Any], closure: tuple[types.CellType, ...] | None
-) -> types.FunctionType:
-    """Build a function without its attributes, which follow as its state."""
-    return types.FunctionType(code, global_names, None, None, closure)
-
-
-def set_function_state(function: types.FunctionType, state: tuple[Any, Any]) -> None:
-    """Give a function its attributes, defaults, names and (foreign) globals."""
-    attributes, slots = state
-    function.__dict__.update(attributes)
-    slots = dict(slots)
-    slots.pop("_cloudpickle_submodules", None)
-    function.__globals__.update(slots.pop("__globals__", {}))
-    for name, value in slots.items():
-        setattr(function, name, value)
-
-
-def set_plain_state(obj: Any, state: Any) -> None:
-    """Give an instance its attributes as the default would, its own access methods aside."""
-    attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-    if attributes:
-        object.__getattribute__(obj, "__dict__").update(attributes)
-    for name, value in (slots or {}).items():
-        object.__setattr__(obj, name, value)
-
-
-def make_own_dict(cls: Any) -> Any:
-    """Build a dict that is its own ``__dict__``."""
-    obj = cls.__new__(cls)
-    object.__setattr__(obj, "__dict__", obj)
-    return obj
-
-
-def make_cell() -> types.CellType:
-    return types.CellType()
-
-
-def set_cell(cell: types.CellType, contents: tuple[Any]) -> None:
-    (cell.cell_contents,) = contents
-
-
-def make_class(maker: Callable[..., type], args: tuple[Any, ...]) -> type:
-    """Build a notebook class, or find the one of the same identity.
-
-    It was made before: what the notebook does when a class is made (register it,
-    say) is in the state of what it did that to, and must not be done again.
-    """
-    *args, qualname = args  # type: ignore[assignment]
-    if maker is not _cp._make_skeleton_class:
-        return maker(*args)
-    metas = [(kind, hook) for kind in args[0].__mro__ for hook in ("__new__", "__init__")]
-    bases = {kind for base in args[2] for kind in getattr(base, "__mro__", ())}
-    hooks = {
-        (kind, hook): vars(kind)[hook]
-        for kind, hook in [*metas, *((kind, "__init_subclass__") for kind in bases)]
-        if kind.__module__ == "__main__" and hook in vars(kind)
-    }
-    try:
-        for kind, hook in hooks:
-            type.__delattr__(kind, hook)
-        made: type = maker(*args)
-        made.__qualname__ = qualname
-        return made
-    finally:
-        for (kind, hook), function in hooks.items():
-            type.__setattr__(kind, hook, function)
-
-
-def known_classes() -> set[type]:
-    """Answer the classes of notebooks that this process has sent or got."""
-    with _cp._DYNAMIC_CLASS_TRACKER_LOCK:
-        return set(_cp._DYNAMIC_CLASS_TRACKER_BY_CLASS)
-
-
-def set_class_state(cls: type, state: Any) -> None:
-    """Give a class its attributes; `NamespaceUnpickler` may skip it."""
-    attributes, slots, *members = state
-    registered = attributes.get("_abc_impl") or ()
-    attributes = {name: value for name, value in attributes.items() if name != "_abc_impl"}
-    # Enums get their attributes when they are made and would refuse them a second time.
-    _cp._class_setstate(cls, (attributes, slots))
-    if members:
-        enums.set_members(cls, members[0])
-    if registered:
-        _register(cls, registered)
-
-
-def _register(cls: Any, subclasses: Iterable[type]) -> None:
-    """Have an abstract class know its virtual subclasses, without asking the notebook about them.
-
-    A ``__subclasshook__`` reads names that are not there yet.
-    """
-    asked = [k for k in cls.__mro__ if k.__module__ == "__main__" and _HOOK in vars(k)]
-    hooks = [(kind, vars(kind)[_HOOK]) for kind in asked]
-    try:
-        for kind, _ in hooks:
-            type.__delattr__(kind, _HOOK)
-        for subclass in subclasses:
-            cls.register(subclass)
-    finally:
-        for kind, hook in hooks:
-            type.__setattr__(kind, _HOOK, hook)
-
-
-_HOOK = "__subclasshook__"
-
-
-def make_match(pattern: re.Pattern[str], args: tuple[Any, ...], span: tuple[int, int]) -> Any:
-    """Find a match again: patterns are deterministic."""
-    for match in pattern.finditer(*args):
-        if match.span() == span:
-            return match
-    return pattern.match(args[0], span[0], span[1])
-
-
-def make_cached_property(function: Any, name: str | None) -> Any:
-    made: Any = functools.cached_property(function)
-    made.attrname = name
-    return made
-
-
-# --------------------------------------------------------------------------
-
-
-_FILENAME = 10
-"""Place of ``co_filename`` among the arguments of ``types.CodeType``."""
-
-
-def _reduce_code(code: types.CodeType) -> Any:
-    # From 3.1.3 on cloudpickle leaves out where code was written, which tracebacks,
-    # `inspect.getsource` and `help` need.
-    maker, args = _cp._code_reduce(code)
-    return maker, (*args[:_FILENAME], code.co_filename, *args[_FILENAME + 1 :])
-
-
-def _reduce_cell(cell: types.CellType) -> Any:
-    try:
-        contents = cell.cell_contents
-    except ValueError:
-        return make_cell, ()
-    # In a tuple: a state of None is no state, and the cell would stay empty.
-    return make_cell, (), (contents,), None, None, set_cell
-
-
-def _reduce_match(match: re.Match[str]) -> Any:
-    return make_match, (match.re, (match.string, match.pos, match.endpos), match.span())
-
-
-_DAY = datetime.date(2000, 1, 1)
-
-
-def make_week(year: int, week: int, day: int) -> Any:
-    """Make a date of an ISO calendar, which Python pickles as a bare tuple."""
-    return datetime.date.fromisocalendar(year, week, day).isocalendar()
-
-
-def _reduce_week(date: Any) -> Any:
-    return make_week, tuple(date)
-
-
-def _reduce_pattern(pattern: re.Pattern[str]) -> Any:
-    if pattern.pattern is None:  # what `re.Scanner` has put together
-        raise TypeError("cannot pickle a pattern that was not made of a text")
-    return NotImplemented
-
-
-def _reduce_scanner(scanner: Any) -> Any:
-    return re.Scanner, (scanner.lexicon, scanner.scanner.flags)  # type: ignore[attr-defined]
-
-
-def _reduce_context(context: decimal.Context) -> Any:
-    # The current one is everybody's own; how it is set the surroundings say.
-    return (decimal.getcontext, ()) if is_current_context(context) else NotImplemented
-
-
-def _reduce_cached_property(value: Any) -> Any:
-    # Up to Python 3.11 it holds a lock.
-    return make_cached_property, (value.func, value.attrname)
-
-
-def _reduce_proxy(proxy: types.MappingProxyType[Any, Any]) -> Any:
-    # A view of a dict that others change (`registry` of a singledispatch
-    # function) stays one; what shows a class's attributes is a copy.
-    (shown,) = gc.get_referents(proxy)
-    alive = type(shown) is dict and "__module__" not in shown
-    return types.MappingProxyType, (shown if alive else dict(proxy),)
-
-
-# A dict's own ways: a subclass may have others.
-_WALKS: tuple[Callable[[Any, Any], Any], ...] = (
-    lambda base, walked: base.__iter__(walked),
-    lambda base, walked: base.__reversed__(walked),
-    lambda base, walked: iter(base.values(walked)),
-    lambda base, walked: iter(base.items(walked)),
-    lambda base, walked: reversed(base.values(walked)),
-    lambda base, walked: reversed(base.items(walked)),
-)
-_DICT_ITERATORS: dict[type, int] = {type(walk(dict, {})): n for n, walk in enumerate(_WALKS)}
-_ORDERED_ITERATOR: type = type(iter(collections.OrderedDict()))
-
-
-def _base_of(walked: dict[Any, Any]) -> type:
-    return collections.OrderedDict if isinstance(walked, collections.OrderedDict) else dict
-
-
-def make_dict_iterator(kind: int, walked: dict[Any, Any], done: int) -> Any:
-    """Build an iterator over a dict, so many items in."""
-    iterator = _WALKS[kind](_base_of(walked), walked)
-    collections.deque(itertools.islice(iterator, done), maxlen=0)
-    return iterator
-
-
-def _reduce_dict_iterator(iterator: Any) -> Any:
-    # Python's own way makes it an iterator over a list of what is left.
-    left = operator.length_hint(iterator)
-    walked = next((d for d in gc.get_referents(iterator) if isinstance(d, dict)), None)
-    if not left or walked is None:
-        return NotImplemented
-    return make_dict_iterator, (_DICT_ITERATORS[type(iterator)], walked, len(walked) - left)
-
-
-def _reduce_ordered_iterator(iterator: Any) -> Any:
-    """As above; whether it walks keys, values or pairs is only seen at what is left of them."""
-    left = iterator.__reduce__()[1][0]
-    ordered = collections.OrderedDict
-    walked = next((d for d in gc.get_referents(iterator) if isinstance(d, ordered)), None)
-    if not left or walked is None:
-        return NotImplemented
-    done = len(walked) - len(left)
-    for kind, walk in enumerate(_WALKS):
-        theirs = list(itertools.islice(walk(ordered, walked), done, None))
-        if all(map(_same_step, theirs, left)):
-            return make_dict_iterator, (kind, walked, done)
-    return NotImplemented
-
-
-def _same_step(one: Any, other: Any) -> bool:
-    pairs = type(one) is type(other) is tuple and len(one) == len(other) == 2
-    return one is other or (pairs and one[0] is other[0] and one[1] is other[1])
-
-
-def make_dict_view(name: str, viewed: dict[Any, Any]) -> Any:
-    """Build a view of a dict: what somebody puts into that is seen in it."""
-    return getattr(_base_of(viewed), name)(viewed)
-
-
-def _reduce_dict_view(view: Any) -> Any:
-    # cloudpickle's own way makes it a view of another dict.
-    (viewed,) = gc.get_referents(view)
-    return make_dict_view, (DICT_VIEWS[type(view)], viewed)
-
-
-_GROUP = type(next(itertools.groupby((0,)))[1])
-
-
-def make_spent_group() -> Any:
-    """Build a group that `itertools.groupby` has gone past: what a loop leaves behind."""
-    groups = itertools.groupby((0, 1))
-    _, group = next(groups)
-    next(groups)
-    return group
-
-
-def _reduce_group(group: Any) -> Any:
-    reduced = group.__reduce__()
-    return (make_spent_group, ()) if reduced[0] is iter else reduced
-
-
-_REDUCERS: dict[type, Callable[[Any], Any]] = {
-    types.CellType: _reduce_cell,
-    types.CodeType: _reduce_code,
-    types.GetSetDescriptorType: parts.reduce_descriptor,
-    types.MemberDescriptorType: parts.reduce_descriptor,
-    types.BuiltinFunctionType: parts.reduce_builtin,
-    re.Match: _reduce_match,
-    type(_DAY.isocalendar()): _reduce_week,
-    memoryview: views.reduce_memoryview,
-    re.Pattern: _reduce_pattern,
-    re.Scanner: _reduce_scanner,  # type: ignore[attr-defined]
-    struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
-    decimal.Context: _reduce_context,
-    functools.cached_property: _reduce_cached_property,
-    types.MappingProxyType: _reduce_proxy,
-    _GROUP: _reduce_group,
-    **dict.fromkeys(_DICT_ITERATORS, _reduce_dict_iterator),
-    _ORDERED_ITERATOR: _reduce_ordered_iterator,
-    **dict.fromkeys(DICT_VIEWS, _reduce_dict_view),
-    **dict.fromkeys(generators.TYPES, generators.reduce_generator),
-    **files.REDUCERS,
-    **hints.REDUCERS,
-    **weak.REDUCERS,
-}
-
-
 @per_class
 def _reducer_of_library(kind: type) -> Callable[[Any], Any] | None:
     found = (m.reducer(kind) for m in (archives, cursors, expressions, handlers, threads))
     return next((reducer for reducer in found if reducer is not None), None)
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Say nothing of Python 3.14, which cannot pickle itertools objects; older ones can."""
-    with warnings.catch_warnings():
-        text = "Pickle, copy, and deepcopy support will be removed"
-        warnings.filterwarnings("ignore", text, DeprecationWarning)
-        yield
 
 
 @per_class
@@ -483,22 +156,6 @@ def _reduce_guarded(obj: Any) -> Any:
     return (*(*reduced, None, None, None)[:5], set_plain_state)
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Keep Python from looking for garbage while many objects are made and none is dropped.
-
-    It would go through all of them again and again.
-    """
-    if not gc.isenabled():
-        yield
-        return
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
-
-
 _CONSTANTS = (
     ("builtins", "__dict__"),
     ("numpy", "nan"),
@@ -517,40 +174,6 @@ def constants() -> dict[int, tuple[str, str]]:
         for module, name in _CONSTANTS
         if module in sys.modules
     }
-
-
-def deeply(function: Callable[[], T]) -> T:
-    """Call a function; again with a stack of a gigabyte if it recurses too deeply.
-
-    The C pickler recurses where objects hang on one another, and a linked list of
-    400 nodes is deeper than Python's limit of a thousand frames.
-    """
-    try:
-        return function()
-    except RecursionError:
-        pass
-    answers: list[Any] = []
-    context = contextvars.copy_context()
-
-    def call() -> None:
-        try:
-            answers.append((True, context.run(function)))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            answers.append((False, error))
-
-    limit, size = sys.getrecursionlimit(), threading.stack_size(_DEEP_STACK)
-    sys.setrecursionlimit(max(limit, _DEEP_LIMIT))
-    try:
-        thread = threading.Thread(target=call, name="dask_async_run deep pickling")
-        thread.start()
-        thread.join()
-    finally:
-        threading.stack_size(size)
-        sys.setrecursionlimit(limit)
-    done, answer = answers[0]
-    if not done:
-        raise answer
-    return answer  # type: ignore[no-any-return]
 
 
 def _in_order(kind: type, state: Any) -> Any:
@@ -577,8 +200,6 @@ _MAKING = re.escape(pickle.EMPTY_SET + pickle.MEMOIZE)
 _NEW_SET = re.compile(_MAKING + rb"(?<![JMjr]" + _MAKING + rb")")
 """The operations that make one, as far as they are not a part of a number."""
 _HEAP_TYPE = 1 << 9
-_DEEP_STACK = 1 << 30
-_DEEP_LIMIT = 200_000
 
 
 def by_reference(obj: Any) -> bool:
@@ -787,7 +408,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         part = self._shells_parts.get(id(obj))
         if part is not None:
             return find_shells_part, part
-        reducer = _REDUCERS.get(kind) or _reducer_of_library(kind)
+        reducer = REDUCERS.get(kind) or _reducer_of_library(kind)
         if reducer is not None:
             if kind.__module__ == "sqlite3":
                 self.databases.append(obj)
@@ -1048,149 +669,3 @@ class SeededPickler(NamespacePickler):
     def persistent_id(self, obj: Any) -> Any:
         token = self._tokens.get(id(obj))
         return self.flats.token(obj) if token is FLAT else token
-
-
-_SET_VALUES = modules.__name__, modules.set_module_state.__name__
-_MAKE_FINALISER = weak.__name__, weak.make_finaliser.__name__
-_LOAD = compile("load()", "<unpickling>", "eval")
-
-
-class NamespaceUnpickler(pickle.Unpickler):
-    """Loads a stream into a namespace; each `load` continues the same memo.
-
-    Parameters
-    ----------
-    file : binary file
-    namespace : dict
-        What functions get as their globals.
-    buffers : iterable of buffers
-        The stream's frames, in order.
-    resolve : callable or None
-        Answers the object for a seed's token.
-    keep_classes : bool
-        Leave classes that this process already has as they are now. A kernel
-        wants that, a fresh cell process does not care.
-    keep_modules : bool
-        The same of modules beside the notebook.
-    finalisers : bool
-        Load a `weakref.finalize` as one that is still to be called. Else it is spent: that
-        a copy of an object goes must not do what is to be done when the object does.
-
-    Attributes
-    ----------
-    flats : FlatReader
-    recalled : set of int
-        ``id`` of what was there for a token that a call asked for; it is kept alive.
-    """
-
-    _OURS: ClassVar[str] = __name__
-
-    @contextmanager
-    def lending(self) -> Iterator[Callable[[str, Any], None]]:
-        """Answer a function that gives the namespace a name while the rest is loaded.
-
-        A user's ``__setstate__`` or ``__hash__`` is run by loading, and may read
-        names that come with it. Names that are there already are left alone.
-        """
-        lent: list[str] = []
-
-        def lend(name: str, value: Any) -> None:
-            if name not in self._namespace:
-                self._namespace[name] = value
-                lent.append(name)
-
-        try:
-            with quietly():
-                yield lend
-        finally:
-            for name in lent:
-                self._namespace.pop(name, None)
-
-    def __init__(
-        self,
-        file: Any,
-        namespace: dict[str, Any],
-        buffers: Iterable[Buffer] = (),
-        resolve: Callable[[Any], Any] | None = None,
-        keep_classes: bool = False,
-        keep_modules: bool = False,
-        finalisers: bool = False,
-    ) -> None:
-        super().__init__(file, buffers=buffers)
-        self._finalisers = finalisers
-        self._known_modules = set(sys.modules.values()) if keep_modules else set()
-        self._namespace = namespace
-        self._resolve = resolve
-        self._keep_classes = keep_classes
-        self._known_classes: set[type] = set()
-        self.flats = FlatReader()
-        self.recalled: set[int] = set()
-
-    def load(self) -> Any:
-        """Load one more object, with a frame of the namespace below it.
-
-        What a library runs while its objects are loaded may look up names where it
-        believes that it was called from: patsy evaluates a formula again.
-        """
-        return self.below(super().load)
-
-    def below(self, load: Callable[[], T]) -> T:
-        """Call what loads with a frame of the namespace below it."""
-        return eval(_LOAD, self._namespace, {"load": load})  # type: ignore[no-any-return]
-
-    def sets_values(self, function: Any) -> bool:
-        """Whether a function of the stream is the one that gives a module its values."""
-        return function in (modules.set_module_state, self._set_new_modules_values)
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == self._OURS:
-            if name == "loading_namespace":
-                return lambda: self._namespace
-            if name == "recall":
-                return self._recall
-            if name == "make_class" and self._keep_classes:
-                return self._find_or_make_class
-            if name == "set_class_state" and self._keep_classes:
-                return self._set_new_class_state
-        if not self._finalisers and (module, name) == _MAKE_FINALISER:
-            return lambda *unused: weak.make_finaliser()
-        if self._known_modules and (module, name) == _SET_VALUES:
-            return self._set_new_modules_values
-        return super().find_class(module, name)
-
-    def persistent_load(self, token: Any) -> Any:
-        if self._resolve is not None and type(token[0]) is int and len(token) == 2:
-            return self._resolve(token)  # the most of them, by far
-        match token:
-            case (str() as module, name):
-                return getattr(modules.find_module(module), name)
-            case (None | memoryview() | bytes() | bytearray() as data, number):
-                return self.flats.load(data, number)
-        if self._resolve is None:
-            raise pickle.UnpicklingError(f"this stream refers to {token!r}, which is not here")
-        match token:
-            case (section, index, "vars"):
-                return vars(self._resolve((section, index)))
-        return self._resolve(token)
-
-    def _recall(self, token: Any) -> Any:
-        obj = self.persistent_load(token)
-        self.recalled.add(id(obj))
-        return obj
-
-    def _find_or_make_class(self, maker: Callable[..., type], args: tuple[Any, ...]) -> type:
-        # The tracker id comes before an unused argument and the qualified name.
-        with _cp._DYNAMIC_CLASS_TRACKER_LOCK:
-            known = _cp._DYNAMIC_CLASS_TRACKER_BY_ID.get(args[-3])
-        if known is not None:
-            self._known_classes.add(known)
-            return known  # type: ignore[no-any-return]
-        return make_class(maker, args)
-
-    def _set_new_modules_values(self, module: types.ModuleType, values: Any) -> None:
-        if module not in self._known_modules:
-            modules.set_module_state(module, values)
-
-    def _set_new_class_state(self, cls: type, state: Any) -> None:
-        if cls not in self._known_classes:
-            set_class_state(cls, state)

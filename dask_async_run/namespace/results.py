@@ -46,6 +46,7 @@ from dask_async_run.errors import RemoteError
 from dask_async_run.namespace import keys, kinds, opaque, order
 from dask_async_run.namespace.blocks import written_in_place
 from dask_async_run.namespace.classify import children_of, kind_of
+from dask_async_run.namespace.conditions import deeply, quietly, uncollected
 from dask_async_run.namespace.containers import COMMONEST, DICT, SET
 from dask_async_run.namespace.counts import Again, tell_again, told_among
 from dask_async_run.namespace.cursors import CURSOR
@@ -65,18 +66,15 @@ from dask_async_run.namespace.modules import (
 from dask_async_run.namespace.pickling import (
     IN_BAND,
     NamespacePickler,
-    NamespaceUnpickler,
     SeededPickler,
-    deeply,
     meets_constants,
-    quietly,
-    uncollected,
 )
 from dask_async_run.namespace.raised import as_exceptions, asks
 from dask_async_run.namespace.salvage import CHANGE, Items, what_is_lost, why_lost
 from dask_async_run.namespace.seeds import Named, RecallingPickler, Seeds, held_elsewhere
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.track import Baseline, Token, Tracked
+from dask_async_run.namespace.unpickling import NamespaceUnpickler
 from dask_async_run.namespace.views import MEMORYVIEW
 
 Resolve = Callable[[Any], Any]

@@ -31,9 +31,9 @@ from typing import Any, ClassVar
 from dask_async_run.errors import AsyncRunError
 from dask_async_run.namespace.kinds import ATOMS
 from dask_async_run.namespace.managers import is_internal, is_internal_class
-from dask_async_run.namespace.pickling import NamespaceUnpickler
 from dask_async_run.namespace.raised import as_exceptions
 from dask_async_run.namespace.seeds import Recalled
+from dask_async_run.namespace.unpickling import NamespaceUnpickler
 
 CHANGE = "a change in place"
 """What an item is called that gives an object of the inputs a new state."""

@@ -12,7 +12,7 @@ nothing.
 Two kinds of objects go another way:
 
 - arrays and frames, which may not be there any more and would be loaded again for nothing,
-  are asked for by a call in the stream (`pickling.recall`), as an instance is made by one;
+  are asked for by a call in the stream (`unpickling.recall`), as an instance is made by one;
 - numbers have no place in a memo. `held_elsewhere` says whether one is held by more than
   names, so that only a `SeededPickler` can tell it from one that is as large.
 """
@@ -30,8 +30,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from dask_async_run.namespace.pickling import NamespacePickler, recall
+from dask_async_run.namespace.pickling import NamespacePickler
 from dask_async_run.namespace.tensors import tensor_types
+from dask_async_run.namespace.unpickling import recall
 
 _MAGIC = b"seeds:"
 """How a stream begins that was written so: no pickle does."""

@@ -9,6 +9,8 @@ import builtins
 import inspect
 import io
 import math
+import pickle
+import pickletools
 import types
 import weakref
 from dataclasses import dataclass
@@ -18,11 +20,9 @@ import cloudpickle
 import pytest
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace.pickling import (
-    NamespacePickler,
-    NamespaceUnpickler,
-    meets_constants,
-)
+from dask_async_run.namespace import pickling, standard, unpickling
+from dask_async_run.namespace.pickling import NamespacePickler, meets_constants
+from dask_async_run.namespace.unpickling import NamespaceUnpickler
 from notebook import Notebook
 
 
@@ -217,3 +217,35 @@ def test_a_class_that_knows_virtual_subclasses_is_not_asked_about_them(notebook:
     assert "__subclasshook__" in vars(notebook["Shape"])
     notebook.there(shape + "Shape.register(Mine)")
     assert notebook.here(asked) == [True, True, True, False, False]
+
+
+def test_streams_of_earlier_versions_are_loaded() -> None:
+    """They say of all that they call that it is where the pickler is."""
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    code = """
+import re, functools
+def outer():
+    n = 1
+    class Kept:
+        @functools.cached_property
+        def two(self): return n + k
+    return Kept
+k, kept = 1, outer()()
+match, views, walk = re.search('b', 'abc'), {1: 2}.keys(), iter({1: 2, 3: 4}.items())
+next(walk)
+"""
+    exec(code, namespace)
+    file = io.BytesIO()
+    names = ("k", "outer", "kept", "match", "views", "walk")
+    NamespacePickler(file, namespace).dump({name: namespace[name] for name in names})
+    stream = file.getvalue()
+    for module in (standard, unpickling):
+        now, then = module.__name__.encode(), pickling.__name__.encode()
+        short = pickle.SHORT_BINUNICODE
+        assert short + bytes([len(now)]) + now in stream
+        stream = stream.replace(short + bytes([len(now)]) + now, short + bytes([len(then)]) + then)
+    there: dict[str, Any] = {"__name__": "__main__"}
+    there |= NamespaceUnpickler(io.BytesIO(pickletools.optimize(stream)), there).load()
+    there["k"] = 5
+    assert (there["kept"].two, there["match"].span(), [*there["views"]]) == (6, (1, 2), [1])
+    assert list(there["walk"]) == [(3, 4)]

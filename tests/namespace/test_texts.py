@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dask_async_run.namespace.pickling import NamespacePickler, NamespaceUnpickler
+from dask_async_run.namespace.pickling import NamespacePickler
 from dask_async_run.namespace.sharing import SharedMemory
 from dask_async_run.namespace.texts import make_texts, reduce_texts
+from dask_async_run.namespace.unpickling import NamespaceUnpickler
 from notebook import Notebook
 
 COUNT = 2000
