@@ -38,9 +38,9 @@ from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.namespace.generators import is_replaced, is_replacement
 from dask_async_run.namespace.held import Held, drop_what_nobody_has, held_weakly
 from dask_async_run.namespace.inputs import is_hidden
+from dask_async_run.namespace.loaded import Loaded
 from dask_async_run.namespace.merge import Merger, Plan
 from dask_async_run.namespace.remote import on_cluster
-from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.unpickling import NamespaceUnpickler
 from dask_async_run.owners import short_names
 from dask_async_run.surroundings import RELOADED

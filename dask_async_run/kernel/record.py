@@ -24,8 +24,8 @@ from dask_async_run.kernel.replay import Unders
 from dask_async_run.namespace.generators import keep_from_ending
 from dask_async_run.namespace.held import Held, HeldObjects
 from dask_async_run.namespace.inputs import Inputs, Stream, load_inputs
+from dask_async_run.namespace.loaded import Loaded, Update, salvage_result
 from dask_async_run.namespace.merge import Kept
-from dask_async_run.namespace.results import Loaded, Update, salvage_result
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.stores import RecalledFrames

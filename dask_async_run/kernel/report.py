@@ -17,9 +17,9 @@ from dask_async_run.errors import (
     explained,
 )
 from dask_async_run.job import JobResult, JobView, State
+from dask_async_run.namespace.loaded import Loaded
 from dask_async_run.namespace.members import ERROR
 from dask_async_run.namespace.merge import Plan
-from dask_async_run.namespace.results import Loaded
 from dask_async_run.namespace.salvage import NotLoadedError
 
 _NAMED = 8

@@ -26,17 +26,16 @@ from dask_async_run.namespace.conditions import uncollected
 from dask_async_run.namespace.counts import tell_again
 from dask_async_run.namespace.definitions import CLASS
 from dask_async_run.namespace.digests import KnownBuffers
-from dask_async_run.namespace.modules import find_module
-from dask_async_run.namespace.order import fill
-from dask_async_run.namespace.results import (
-    Collected,
+from dask_async_run.namespace.loaded import (
     Loaded,
-    ResultWriter,
     Update,
     apply_updates,
     load_result,
     salvage_result,
 )
+from dask_async_run.namespace.modules import find_module
+from dask_async_run.namespace.order import fill
+from dask_async_run.namespace.results import Collected, ResultWriter
 from dask_async_run.namespace.salvage import Items, NotLoadedError, why_lost
 from dask_async_run.namespace.track import Baseline, Token
 from dask_async_run.namespace.unpickling import known_classes

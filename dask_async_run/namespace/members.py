@@ -15,11 +15,7 @@ from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
 from dask_async_run.namespace.inputs import Chain, Inputs, Parent, Stream
-from dask_async_run.namespace.results import (
-    Loaded,
-    apply_updates,
-    salvage_result,
-)
+from dask_async_run.namespace.loaded import Loaded, apply_updates, salvage_result
 
 STATE, ERROR, VALUE = "state", "error", "Out"
 """Columns beside the names: how a member ended, why, and the value of its last expression."""

@@ -36,11 +36,11 @@ from dask_async_run.namespace.inputs import Inputs, is_hidden
 from dask_async_run.namespace.instances import INSTANCE, pickles_its_own_way
 from dask_async_run.namespace.iterators import ITERATOR, is_iterator
 from dask_async_run.namespace.kinds import ATOMS, Kind, per_class
+from dask_async_run.namespace.loaded import Loaded, Update, apply_updates, is_item
 from dask_async_run.namespace.managers import is_internal
 from dask_async_run.namespace.modules import module_name
 from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
-from dask_async_run.namespace.results import Loaded, Update, apply_updates, is_item
 from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked
 

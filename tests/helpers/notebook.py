@@ -31,8 +31,9 @@ from dask_async_run.namespace.analyse import Analysis, analyse
 from dask_async_run.namespace.capture import Captured, Wanted, capture
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.inputs import Parent, collect, is_hidden, restore
+from dask_async_run.namespace.loaded import Loaded
 from dask_async_run.namespace.merge import Kept, Merger, Plan
-from dask_async_run.namespace.results import Collected, Loaded
+from dask_async_run.namespace.results import Collected
 
 
 def in_child(work: Callable[[], Any]) -> Any:
