@@ -163,7 +163,8 @@ class Ending:
         if kind == "text/html" and not _is_seen(shown):
             kind = None
         if kind is None:
-            return _joined(data["text/plain"]) + "\n" if "text/plain" in data else ""
+            text = _joined(data.get("text/plain", ""))
+            return f"{text}\n" if text else ""
         if self.picture is None and len(shown) <= PICTURE:
             self.picture = Picture(number, kind, shown)
         return ""

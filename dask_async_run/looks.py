@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from dask_async_run.job import State
 
 SIGNS: dict[State, str] = {
@@ -26,13 +28,22 @@ COLOURS: dict[State, str] = {
 }
 
 
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+def without_escapes(text: str) -> str:
+    """Leave out what a terminal does not show: colours, titles, moves of the cursor."""
+    return _ESCAPES.sub("", text)
+
+
 def one_line(text: str, width: int, more: str = "…") -> str:
     """Cut a text to one line of at most `width` characters, `more` included.
 
-    What moves a terminal's cursor, or begins another line, is a space in it: a table stays one
-    whatever a cell has printed or raised.
+    Colours are left out. What moves a terminal's cursor, or begins another line, is a space in
+    it: a table stays one whatever a cell has printed or raised.
     """
-    shown = "".join(c if c.isprintable() else " " for c in text[: 8 * width])
+    begin = without_escapes(text[: 8 * width])
+    shown = "".join(c if c.isprintable() else " " for c in begin)
     shown = " ".join(shown.split())
     if len(shown) <= width and len(text) <= 8 * width:
         return shown

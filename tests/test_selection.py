@@ -111,6 +111,21 @@ def test_a_plain_name_means_one_job_where_it_matters() -> None:
         select_unambiguous(members, ["lr[3]"])
 
 
+def test_a_pattern_means_this_notebooks_jobs_or_those_of_one_that_it_names() -> None:
+    """``%async_forget *`` in a new notebook leaves the only job of another one alone."""
+    there = [
+        JobView(id="a" * 32, notebook="home/n.ipynb", name="train"),
+        JobView(id="b" * 32, notebook="home/n.ipynb", name="test"),
+        JobView(id="c" * 32, notebook="m.ipynb", name="lone"),
+    ]
+    assert resolve(there, ["n.ipynb/t*", "*/lone"], "new.ipynb") == there
+    assert resolve(there, ["*"], "m.ipynb") == there[2:]
+    for name in ("*", "lon?", "t*", "x.ipynb/*"):
+        with pytest.raises(NoSuchJobError):
+            resolve(there, [name], "new.ipynb")
+    assert resolve(there, ["lone"], "new.ipynb") == there[2:]
+
+
 def test_a_member_is_not_taken_for_a_pattern() -> None:
     """``lr[3]`` means member 3 of lr; only where there is none, a job that is called lr3."""
     member = JobView(id="f" * 32, notebook="n.ipynb", name="lr[3]")

@@ -9,12 +9,15 @@ from dask_async_run.errors import AsyncRunError
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel.session import Session
 from dask_async_run.kernel.tables import listed
-from dask_async_run.looks import span
+from dask_async_run.looks import one_line, span
 
 _GATHERS = re.compile(r"\basync_gather\b|(?<!asyncio)\.gather\(")
 
 EACH = 4
 """Jobs that get a line of their own; more share one."""
+
+WHY = 100
+"""Characters of the reason that are said."""
 
 
 class Notices:
@@ -72,7 +75,7 @@ def _line(view: JobView) -> str:
         case State.FINISHED:
             return f"{label} finished{after}: %async_gather {label}"
         case State.FAILED:
-            why = f" ({view.why[:100]})" if view.why else ""
+            why = f" ({one_line(view.why, WHY)})" if view.why else ""
             return f"{label} failed{after}{why}: %async_gather {label}"
         case State.LOST:
             return f"{label} is lost ({view.reason}): %async_rerun {label} runs it again"

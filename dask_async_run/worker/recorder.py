@@ -11,9 +11,10 @@ Pure: takes outputs, gives batches; no clock, no I/O.
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from typing import Any
+
+from dask_async_run.looks import without_escapes
 
 HEAD = 4 * 2**20
 TAIL = 2**20
@@ -24,7 +25,6 @@ LAST_LINE = 200
 PIECE = 4096
 """Characters up to which pieces of text are joined at once: each takes some memory by itself."""
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 Output = dict[str, Any]
 
@@ -92,7 +92,7 @@ class Recorder:
     def last_line(self) -> str:
         """The last line with something on it, as a terminal would show it."""
         for line in reversed(self._recent.split("\n")):
-            shown = _ESCAPES.sub("", line.rstrip("\r").rpartition("\r")[2]).strip()
+            shown = without_escapes(line.rstrip("\r").rpartition("\r")[2]).strip()
             if shown:
                 return shown[:LAST_LINE]
         return ""

@@ -1,7 +1,8 @@
 """Widgets (ipywidgets, ``tqdm.notebook``, rich's live displays) as what can be recorded.
 
 A widget's model lives in this process and ends with it, so no front end could show it.
-It is shown as its text, which is brought up to date while the cell runs and at its end.
+It is shown as its text, which is brought up to date while the cell runs and at its end; one that
+is closed is not shown any more.
 What is displayed in the context of an ``Output`` widget is shown in the cell; clearing
 that widget replaces what was displayed in it, and nothing else.
 """
@@ -58,7 +59,9 @@ class Widgets:
             kernel = _Kernel()
 
             def publish_msg(self, msg_type: str, data: Any = None, *args: Any, **keys: Any) -> None:
-                if isinstance(data, dict) and data.get("method") == "update":
+                if msg_type == "comm_close":
+                    widgets._on_closed(self.comm_id)
+                elif isinstance(data, dict) and data.get("method") == "update":
                     widgets._on_state(self.comm_id, data.get("state") or {})
 
         comm.create_comm = CellComm
@@ -113,16 +116,19 @@ class Widgets:
                 text = _text(models[model], before)
                 if text != before:
                     self._shown[model] = text
-                    self._send(
-                        {
-                            "output_type": "update_display_data" if before else "display_data",
-                            "data": {"text/plain": text},
-                            "metadata": {},
-                            "transient": {"display_id": _display_id(model)},
-                        }
-                    )
+                    self._show(model, text, is_new=not before)
         finally:
             self._busy = False
+
+    def _show(self, model: str, text: str, is_new: bool) -> None:
+        self._send(
+            {
+                "output_type": "display_data" if is_new else "update_display_data",
+                "data": {"text/plain": text},
+                "metadata": {},
+                "transient": {"display_id": _display_id(model)},
+            }
+        )
 
     @property
     def _region(self) -> _Region | None:
@@ -139,6 +145,14 @@ class Widgets:
         due = time.monotonic() > self._looked + INTERVAL or state.get("bar_style") in _ENDED
         if self._shown and not self._busy and due:
             self.refresh()
+
+    def _on_closed(self, model: str) -> None:
+        """Leave nothing of a widget that is closed: a front end takes its views away.
+
+        tqdm's bars that are not to stay (``leave=False``) go so.
+        """
+        if self._shown.pop(model, ""):
+            self._show(model, "", is_new=False)
 
 
 class _Region:

@@ -30,6 +30,12 @@ def test_each_end_has_its_words() -> None:
     ]
 
 
+def test_an_end_is_one_line() -> None:
+    """Whatever the message of its exception is: pandas' have many lines, some have colours."""
+    said = lines([view("fit", "failed", ename="ValueError", evalue="\x1b[31mno\x1b[0m\nway")])
+    assert said == ["fit failed after 12 min 00 s (ValueError: no way): %async_gather fit"]
+
+
 def test_many_share_a_line() -> None:
     """A sweep of fifty jobs does not push the cell's own output out of sight."""
     said = lines([*(view(f"j{n}") for n in range(50)), view("gone", "lost")])

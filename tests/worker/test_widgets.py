@@ -21,6 +21,18 @@ def test_a_progress_bar_of_tqdm_ends_as_it_ended(cells: Cells) -> None:
     assert ended.shown.data[0]["text/plain"].startswith("100%|")
 
 
+def test_a_bar_that_is_not_to_stay_goes(cells: Cells) -> None:
+    """It is closed, and a page takes what is closed away."""
+    pytest.importorskip("tqdm")
+    ended = cells.run(
+        "from tqdm.notebook import tqdm\nfor i in tqdm(range(2), desc='stays'):\n"
+        "    for j in tqdm(range(5), leave=False): pass"
+    )
+    stays, *gone = (data["text/plain"] for data in ended.shown.data)
+    assert stays.startswith("stays: 100%|")
+    assert gone == ["", ""]
+
+
 def test_a_bar_that_has_ended_tells_how_long_it_took(cells: Cells) -> None:
     """And not how long ago it began, though another one goes on."""
     pytest.importorskip("tqdm")
