@@ -31,7 +31,7 @@ def _since(view: JobView, now: float) -> float:
 
 
 SORTS: dict[str, Callable[[JobView, float], Key]] = {
-    "submitted": lambda view, now: view.submitted,
+    "submitted": lambda view, now: 0,  # as they come: clocks differ, and may be set back
     "name": lambda view, now: f"{view.name.casefold()}@{view.version:06}",
     "state": lambda view, now: list(State).index(State(view.state)),
     "took": _spent,
@@ -134,7 +134,11 @@ class JobTable:
     ) -> None:
         self._now = time.time() if now is None else now
         key = SORTS[sort]
-        self.views = sorted(views, key=lambda view: key(view, self._now), reverse=reverse)
+        self.views = sorted(
+            reversed(views) if reverse else views,
+            key=lambda view: key(view, self._now),
+            reverse=reverse,
+        )
         self._title = title
         self._sort, self._reverse = sort, reverse
         self._dashboard = dashboard

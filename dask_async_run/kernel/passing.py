@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import uuid
 from typing import Any
 
 from dask_async_run.kernel.audience import Audience, audience
+from dask_async_run.looks import one_line
 
 
 class PassingLine:
@@ -43,7 +45,8 @@ class PassingLine:
     def _write(self, text: str) -> None:
         match audience(self._shell):
             case Audience.TERMINAL:
-                sys.stdout.write(f"\r\x1b[K{text}")
+                shown = fitting(text, shutil.get_terminal_size().columns)
+                sys.stdout.write(f"\r\x1b[K{shown}")
                 sys.stdout.flush()
             case Audience.PAGE:
                 # Not a line that `clear_output` removes: what the cell put out before it would
@@ -55,3 +58,16 @@ class PassingLine:
         self._shell.display_pub.publish(
             data=bundle, metadata={}, transient={"display_id": self._display}, update=update
         )
+
+
+def fitting(text: str, columns: int) -> str:
+    """Cut a text so that it stays one line of a terminal, which alone can be taken away again.
+
+    What stands behind its last colon stays: it is for how long has been waited.
+    """
+    if len(text) < columns:
+        return text
+    head, colon, tail = text.rpartition(":")
+    if not head or len(tail) > columns // 2:
+        return one_line(text, columns - 1)
+    return f"{one_line(head, columns - 1 - len(colon + tail))}{colon}{tail}"

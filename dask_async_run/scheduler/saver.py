@@ -32,6 +32,8 @@ RETRY = 5.0
 SETTLE = 5.0
 """Seconds for which a frame is left in memory if no job is to be saved with it."""
 
+_CLOCK = 1.0  # a file's time is that of the last tick, and clocks of file servers differ
+
 _PART = 5
 """Times as long as saving takes it is waited for more to save, but no longer than ..."""
 
@@ -161,7 +163,8 @@ class Saver:
             if frames and age and is_in_no_hurry():
                 return 1.0
             for digest, since in frames:
-                if since > time.time() - age:
+                # One of the future was written before the clock was set back.
+                if -_CLOCK < time.time() - since < age:
                     return 1.0
                 if self._jobs or (self._closing and age):
                     return 0.0  # they come first

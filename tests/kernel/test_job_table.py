@@ -52,6 +52,16 @@ def test_orders(sort: str, expected: str) -> None:
     assert keys == sorted(keys, reverse=True)
 
 
+def test_the_order_of_submission_is_not_the_clocks() -> None:
+    """It may have been set back meanwhile, and those of two kernels differ."""
+    earlier = [
+        view("first", "pending", submitted=NOW + 7200),
+        view("second", "pending", submitted=NOW),
+    ]
+    assert names(JobTable(earlier, NOW)) == ["first", "second"]
+    assert names(JobTable(earlier, NOW, reverse=True)) == ["second", "first"]
+
+
 def test_jobs_of_other_notebooks_are_shown_with_theirs() -> None:
     """Also where all are of one: it is not the one that looks."""
     for notebook, name in (("/a/story.ipynb", "bad"), ("/a/b.ipynb", "story.ipynb/bad")):

@@ -199,6 +199,19 @@ def test_inputs_come_to_the_disk_soon(place: Place, monkeypatch: pytest.MonkeyPa
 
 
 @in_memory
+def test_inputs_come_to_the_disk_soon_also_when_the_clock_is_set_back(place: Place) -> None:
+    """What was written before has a time that is still to come."""
+    memory = Memory.make(place.store.folder)
+    assert memory is not None
+    digest = place.store.put(bytes(LARGE)).digest
+    later = time.time() + 7200
+    os.utime(memory.folder / place.store.path(digest).name, (later, later))
+    place.saver.sync()
+    wait_for(lambda: place.store.in_memory() == [])
+    assert place.store.path(digest).exists()
+
+
+@in_memory
 def test_a_full_disk_leaves_frames_in_memory(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
