@@ -289,7 +289,8 @@ class Gatherer:
             kept = record.kept
             unchanged = kept.modules(names) if kept is not None else []
             rows = surroundings.random_states()
-            surroundings.merge({RELOADED.name: names}, self._session.shell)
+            for error in surroundings.merge({RELOADED.name: names}, self._session.shell).values():
+                raise error
             surroundings.write(rows, self._session.shell)  # what a module draws was drawn there
             if kept is not None:
                 kept.renew(unchanged)
@@ -304,9 +305,12 @@ class Gatherer:
         session = self._session
         left = session.drawn.to_leave(record) & changed.keys()
         kept = {name: value for name, value in changed.items() if name not in left}
-        surroundings.merge(kept, session.shell)
+        refused = surroundings.merge(kept, session.shell)
         session.drawn.merge()
-        lines = []
+        lines = [
+            f"{view.label}: what it changed of the {name} could not be changed here: {error}"
+            for name, error in refused.items()
+        ]
         if left and not record.lineage.seeds:
             rows = " and ".join(sorted(left))
             lines.append(

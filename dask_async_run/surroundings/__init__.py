@@ -200,14 +200,24 @@ def compared(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any
     return found
 
 
-def merge(found: Mapping[str, Any], shell: Shell) -> None:
+def merge(found: Mapping[str, Any], shell: Shell) -> dict[str, Exception]:
     """Bring into this process what `changes` found in another one.
 
     What is about a library that is not imported here is passed over.
+
+    Returns
+    -------
+    dict of str to Exception
+        Which of it this process refuses, and why: the rest has been brought all the same.
     """
+    refused: dict[str, Exception] = {}
     for saver in SAVERS:
         if saver.name in found and (not saver.module or saver.module in sys.modules):
-            (saver.merge or saver.write)(found[saver.name], shell)
+            try:
+                (saver.merge or saver.write)(found[saver.name], shell)
+            except Exception as error:  # noqa: BLE001 - what a library makes of a setting
+                refused[saver.name] = error
+    return refused
 
 
 def has_early(found: Mapping[str, Any]) -> bool:
@@ -237,7 +247,7 @@ def inherit(
     if not early and SOURCES.name in submitted:
         # What it was sent, and handed on, has no definition in this one's inputs.
         merge({SOURCES.name: submitted[SOURCES.name]}, shell)
-    merge(
+    refused = merge(
         {
             saver.name: changed[saver.name]
             for saver in SAVERS
@@ -252,6 +262,8 @@ def inherit(
         },
         shell,
     )
+    for error in refused.values():
+        raise error
 
 
 def narrow(found: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:

@@ -122,9 +122,11 @@ def _write_aliases(changes: Mapping[str, str | None], shell: Shell) -> None:
     if shell is None:
         return
     there = dict(shell.alias_manager.aliases)
+    lines = shell.magics_manager.magics["line"]
     for name, text in changes.items():
         if text is not None:
-            shell.alias_manager.define_alias(name, text)
+            if name in there or name not in lines:  # else it is a magic in a shell of this kind
+                shell.alias_manager.define_alias(name, text)
         elif name in there:
             shell.alias_manager.undefine_alias(name)
 

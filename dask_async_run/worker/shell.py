@@ -33,6 +33,7 @@ from dask_async_run.surroundings import hide_stand_in
 from dask_async_run.worker import absent, script
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import CellDisplayHook, CellDisplayPublisher, error_output
+from dask_async_run.worker.file_magics import FileMagics
 from dask_async_run.worker.questions import (
     end_where_it_was_asked,
     refusal,
@@ -205,6 +206,12 @@ class CellShell(InteractiveShell):
 
     def init_virtualenv(self) -> None:
         """Do nothing: the process runs in the worker's environment already."""
+
+    def init_magics(self) -> None:
+        untyped: Any = super()
+        untyped.init_magics()
+        manager: Any = self.magics_manager
+        manager.register(FileMagics)
 
     def init_hooks(self) -> None:
         base: Any = super()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from dask_async_run import surroundings
+from dask_async_run.namespace import parts
 from dask_async_run.surroundings import patches, process
 from notebook import Notebook, in_child
 
@@ -260,3 +261,27 @@ def test_packages_are_looked_for_anew_where_much_is_gone() -> None:
 
     importlib.import_module("numpy")
     assert in_child(cell)
+
+
+def test_what_is_refused_here_keeps_the_rest_from_nobody() -> None:
+    """A cell may set what this process is too deep for: its job can still be gathered."""
+
+    def gathered() -> tuple[list[str], list[str]]:
+        found = {"recursion limit": 1, "arguments": ["it.py"]}
+        refused = surroundings.merge(found, None)
+        return list(refused), sys.argv
+
+    assert in_child(gathered) == (["recursion limit"], ["it.py"])
+
+
+def test_a_function_is_found_that_its_name_does_not_lead_to_any_more() -> None:
+    """Whatever took its place does not say what it calls."""
+
+    def found() -> bool:
+        import builtins
+
+        own = builtins.print
+        builtins.print = eval("lambda *args: None", {"__name__": "__main__"})
+        return parts.find_own("builtins", "print") is own
+
+    assert in_child(found)
