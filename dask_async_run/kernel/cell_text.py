@@ -36,6 +36,12 @@ def submits(source: str) -> bool:
     return source.startswith(MAGIC) or _COMMENTED.match(source) is not None
 
 
+def changes_nothing(source: str) -> bool:
+    """Whether a cell, as it was written, does nothing but submit jobs, gather or ask for them."""
+    lines = [line for each in source.splitlines() if (line := each.strip())]
+    return submits(source) or all(line.startswith(("%async_", "#")) for line in lines)
+
+
 def analyse_cell(shell: Any, code: str) -> Analysis:
     """Analyse a cell as IPython would run it.
 

@@ -21,6 +21,7 @@ from dask_async_run.kernel.cell_error import CellError
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.notebook import is_elsewhere
+from dask_async_run.kernel.received import Received
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.report import (
@@ -247,6 +248,7 @@ class Gatherer:
             sent=lambda token: record.as_sent(token, session.records),
             brought=self._brought_before(view) if record.kept is None else None,
             changed_by_others=lambda token: self._is_changed_by_others(record, token),
+            stands=Received(record, session.records, session.shell).stands,
         )
         with surroundings.unopened():
             plan = merger.plan(only, overwrite)
@@ -273,6 +275,7 @@ class Gatherer:
             raise merge_error(view, error) from error
         updates = found.plan.updates
         record.note_updates(updates, found.loaded, session.records)
+        self._note_states(record, found.plan)
         record.brought |= set(found.plan.names)
         self._rebase(view.id, moved)
         session.note_changes(record.id, map(record.place, (token for token, *_ in updates)))
@@ -386,6 +389,14 @@ class Gatherer:
         olds = set(map(id, replaced))
         values = self._session.namespace.items() if replaced else ()
         return sorted(n for n, value in values if id(value) in olds and not is_hidden(n))
+
+    def _note_states(self, record: Record, plan: Plan) -> None:
+        """Note how a job has left its objects, for those that change them next."""
+        session = self._session
+        if any(record.id in other.spec.parents for other in session.waiting()):
+            resolve = record.resolver(session.records)
+            record.note_states(map(resolve, (token for token, *_ in plan.updates)))
+            record.note_states(plan.bind.values())
 
     def _is_changed_by_others(self, record: Record, token: Any) -> bool:
         """Whether jobs that one does not build on have changed an object that it changes."""

@@ -8,7 +8,7 @@ from typing import Any
 from dask_async_run.job import JobResult
 from dask_async_run.kernel.record import Record
 from dask_async_run.namespace.axes import parameters
-from dask_async_run.namespace.inputs import Chain, Parent, Prepare
+from dask_async_run.namespace.inputs import Chain, Prepare
 from dask_async_run.namespace.salvage import why_lost
 
 
@@ -65,15 +65,7 @@ def materialise(
     chain = Chain(namespace, salvaging=True)
     lost: dict[str, str] = {}
     for record, result in records:
-        loaded = chain.merge(
-            Parent(
-                record.id,
-                record.spec.parents,
-                record.sent(salvaging=True),
-                record.stream(result.values, salvaging=True),
-            ),
-            prepare,
-        )
+        loaded = chain.merge(record.as_parent(result), prepare)
         lost |= {name: why_lost(why) for name, why in chain.inputs[record.id].lost.items()}
         lost = {name: why for name, why in lost.items() if name not in loaded.bound} | loaded.lost
         if record.spec.member is not None:

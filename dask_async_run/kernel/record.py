@@ -21,11 +21,14 @@ from dask_async_run.job import JobResult, JobSpec, JobView, Payload
 from dask_async_run.kernel.drawing import States
 from dask_async_run.kernel.lineage import Lineage
 from dask_async_run.kernel.replay import Unders
+from dask_async_run.namespace.digests import KnownBuffers
 from dask_async_run.namespace.generators import keep_from_ending
-from dask_async_run.namespace.held import Held, HeldObjects
-from dask_async_run.namespace.inputs import Inputs, Stream, load_inputs
+from dask_async_run.namespace.held import Held, HeldObjects, held_weakly
+from dask_async_run.namespace.inputs import Inputs, Parent, Stream, load_inputs
+from dask_async_run.namespace.kinds import Kind
 from dask_async_run.namespace.loaded import Loaded, Update, salvage_result
-from dask_async_run.namespace.merge import Kept
+from dask_async_run.namespace.merge import Kept, has_attributes, remembered
+from dask_async_run.namespace.opaque import fingerprinting
 from dask_async_run.namespace.salvage import NotLoadedError
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.stores import RecalledFrames
@@ -34,6 +37,7 @@ Changed = Mapping[tuple[str, int, int], frozenset[str]]
 """Objects (`Record.place`) that jobs changed in place here, and their ids."""
 
 _GONE: Any = object()
+_NOT_NOTED: tuple[None, None, Any] = (None, None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +139,7 @@ class Record:
         self._incarnation = _Incarnation()
         self._not_updated: frozenset[Any] | None = None
         self._updated_in: dict[str, _Incarnation] = {}
+        self._states: dict[int, tuple[Held | None, Kind | None, Any]] = {}
         self._original: Inputs | None = None
         self._copies_used = kept is None
 
@@ -290,10 +295,30 @@ class Record:
         is_copy = self.loaded is None or self._is_again
         if is_copy and self._changed.get((self.id, 1, index), frozenset()) - {by}:
             raise LetGoError(self.spec.name)
-        loaded = self.loaded or self.load(self._result(), records)
+        loaded = self.loaded or self.load(self.result(), records)
         return loaded.objects[index]
 
-    def _result(self) -> JobResult:
+    def objects_here(self, made: bool) -> dict[int, Any]:
+        """Answer the objects of the inputs, or of the result (`made`), that are here, by index."""
+        if made:
+            return self._left.all() or (dict(self.loaded.objects) if self.loaded else {})
+        if self.kept is not None:
+            return self.kept.objects()
+        return dict(self._original.objects) if self._original is not None else {}
+
+    def as_parent(self, result: JobResult) -> Parent:
+        """Answer the job as one that others build on; what of it is lost, they do without."""
+        inputs, values = self.sent(salvaging=True), self.stream(result.values, salvaging=True)
+        return Parent(self.id, self.spec.parents, inputs, values)
+
+    def result(self) -> JobResult:
+        """Answer the result, from the registry.
+
+        Raises
+        ------
+        ForgottenParentError
+            It is not to be had.
+        """
         try:
             result = self._registry.result(self.id) if self._registry is not None else None
         except NoSuchJobError:
@@ -319,7 +344,7 @@ class Record:
             raise ForgottenParentError(job)
         if section % 2:
             return parent.original(records).objects[index]
-        return parent._load(parent._result(), records).objects[index]
+        return parent._load(parent.result(), records).objects[index]
 
     # -- changes in place ------------------------------------------------------------
 
@@ -335,6 +360,33 @@ class Record:
             self._not_updated = frozenset(t for t in rest if not self.was_updated(t, records))
             for owner in (self, *(records[job] for job in self.spec.parents if job in records)):
                 self._updated_in[owner.id] = owner._incarnation
+
+    def note_states(self, objects: Iterable[Any]) -> None:
+        """Note how objects are that this job made, or changed, now that it is merged.
+
+        Those of which a copy does not tell (`merge.looks_like_its_copy`).
+        """
+        with fingerprinting(self._namespace, KnownBuffers()):
+            for obj in objects:
+                if isinstance(obj, type):
+                    self._states[id(obj)] = held_weakly(obj), None, dict(vars(obj))
+                elif (found := remembered(obj)) is not None:
+                    self._states[id(obj)] = held_weakly(obj), *found
+
+    def stands(self, obj: Any, state: Any) -> bool | None:
+        """Whether an object is as it was after this job, or before it; None: that is not known.
+
+        Parameters
+        ----------
+        obj : object
+            One of which a copy does not tell.
+        state : object
+            Of a class, the attributes that matter, as of `namespace.definitions.CLASS`.
+        """
+        held, kind, noted = self._states.get(id(obj), _NOT_NOTED)
+        if held is not None and held.get() is obj:
+            return has_attributes(obj, noted, state) if kind is None else kind.unchanged(obj, noted)
+        return self.kept.stands_itself(obj, state) if self.kept is not None else None
 
     @property
     def has_updated(self) -> bool:
@@ -371,7 +423,11 @@ class Record:
     @property
     def has_objects(self) -> bool:
         """Whether there is anything to `release`."""
-        return self.loaded is not None or self._original is not None or bool(self._left)
+        return (
+            self.loaded is not None
+            or self._original is not None
+            or bool(self._left or self._states)
+        )
 
     def release(self, built_on: bool, changed: Changed) -> None:
         """Drop the values that only merging needed; `load` and `original` load them again.
@@ -388,6 +444,7 @@ class Record:
         if self._original is not None and self.kept is not None:
             keep_from_ending(self._original.objects.values(), used=self._copies_used)
             self._original = None
+        self._states.clear()
         if not built_on:
             self._left = HeldObjects()
         if self.loaded is not None:

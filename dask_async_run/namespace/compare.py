@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Hashable, Mapping
 from copy import copy
 from typing import Any
 
@@ -71,11 +71,11 @@ class Comparison:
 
     Parameters
     ----------
-    mine, sent : mapping of int to int
-        ``id`` of this kernel's objects, and of the copies, to memo index.
+    mine, sent : mapping of int to hashable
+        ``id`` of this kernel's objects, and of the copies, to memo index, or to another mark.
     """
 
-    def __init__(self, mine: Mapping[int, int], sent: Mapping[int, int]) -> None:
+    def __init__(self, mine: Mapping[int, Hashable], sent: Mapping[int, Hashable]) -> None:
         self._mine = mine
         self._sent = sent
         self._here = frozenset(mine.values())
@@ -148,7 +148,7 @@ class Comparison:
         return all(map(self._alike, one, other))
 
     @staticmethod
-    def _places(items: Any, indices: Mapping[int, int]) -> set[Any]:
+    def _places(items: Any, indices: Mapping[int, Hashable]) -> set[Any]:
         return {item if type(item) in ATOMS else ("at", indices.get(id(item))) for item in items}
 
     def _same_pandas(self, one: Any, other: Any) -> bool:

@@ -47,6 +47,8 @@ from dask_async_run.namespace.sharing import is_masked
 _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
 """Types of which a copy that is loaded here is not in the state that was sent."""
+_REMEMBERED = (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE, weak.FINALISER)
+"""Kinds of objects of which some need not look like their copies."""
 _CHANGED = "was changed in place here since"
 _MANY = 20
 """Changed objects that are worth to be compared all together first."""
@@ -56,6 +58,36 @@ _MANY = 20
 def _is_loaded_otherwise(cls: type) -> bool:
     ways = (archives, handlers, threads)
     return cls in _LOADED_OTHERWISE or any(module.reducer(cls) is not None for module in ways)
+
+
+def has_attributes(cls: type, attributes: Mapping[str, Any], state: Any) -> bool:
+    """Whether a class has those attributes, among those that a new state of it is about."""
+    now = vars(cls)
+    return all(
+        attributes.get(name, _MISSING) is now.get(name, _MISSING) for name in (*state[0], *state[1])
+    )
+
+
+def looks_like_its_copy(obj: Any) -> bool:
+    """Whether an object that nobody has changed is like a copy of it, as far as is known.
+
+    A copy of what pickles its own way need not look like the original: a figure's callbacks are
+    not sent. Of a class there is but one.
+    """
+    cls = type(obj)
+    if issubclass(cls, (type, ModuleType)):
+        return False
+    if pickles_its_own_way(cls) or is_iterator(cls) or _is_loaded_otherwise(cls):
+        return kind_of(obj) not in _REMEMBERED
+    return True
+
+
+def remembered(obj: Any) -> tuple[Kind, Any] | None:
+    """Answer the kind and snapshot of an object that is not like its copy; not of a class."""
+    if looks_like_its_copy(obj):
+        return None
+    kind = kind_of(obj)
+    return (kind, kind.snapshot(obj)) if kind is not None and kind in _REMEMBERED else None
 
 
 class Kept:
@@ -74,8 +106,7 @@ class Kept:
         self._values = {n: Held(v, large) for n, v in captured.values.items()}
         self._objects = HeldObjects()
         self._classes: dict[int, dict[str, Any]] = {}
-        # A copy of what pickles its own way need not look like the original (a
-        # figure's callbacks are not sent), so these are remembered themselves.
+        # What need not look like its copy: that is remembered itself.
         self._snapshots: dict[int, tuple[Kind, Any]] = {}
         for index, obj in captured.objects.items():
             cls = type(obj)
@@ -102,10 +133,8 @@ class Kept:
             self._classes[index] = dict(vars(obj))
         elif cls is ModuleType and keeps_state(obj):
             self._snapshots[index] = MODULE, MODULE.snapshot(obj)
-        elif pickles_its_own_way(cls) or is_iterator(cls) or _is_loaded_otherwise(cls):
-            kind = kind_of(obj)
-            if kind in (INSTANCE, ITERATOR, GENERATOR_KIND, files.FILE, weak.FINALISER):
-                self._snapshots[index] = kind, kind.snapshot(obj)
+        elif (found := remembered(obj)) is not None:
+            self._snapshots[index] = found
 
     def let_go(self, names: Collection[str]) -> None:
         """Leave the notebook's memory alone, as far as that goes: its result is merged.
@@ -177,10 +206,7 @@ class Kept:
 
     def class_unchanged(self, index: int, cls: type, state: Any) -> bool:
         """Whether the attributes that an update is about are as at submission."""
-        before, now = self._classes[index], vars(cls)
-        return all(
-            before.get(name, _MISSING) is now.get(name, _MISSING) for name in (*state[0], *state[1])
-        )
+        return has_attributes(cls, self._classes[index], state)
 
     def unchanged(self, index: int) -> bool | None:
         """Whether an object is as at submission; None if only a comparison can tell."""
@@ -188,6 +214,13 @@ class Kept:
             return None
         kind, snapshot = self._snapshots[index]
         return kind.unchanged(self.object(index), snapshot)
+
+    def stands_itself(self, obj: Any, state: Any) -> bool | None:
+        """Whether an object of which a copy does not tell is as at submission; None: not known."""
+        index = self.indices().get(id(obj))
+        if index in self._classes:
+            return self.class_unchanged(index, obj, state)
+        return None if index is None else self.unchanged(index)
 
     def modules(self, names: Collection[str]) -> list[int]:
         """Answer the memo indices of some modules that are as at submission."""
@@ -304,6 +337,9 @@ class Merger:
         What names got from jobs that had been submitted earlier: it makes place for a later one's.
     changed_by_others : callable(token) -> bool
         Whether jobs that this one does not build on have changed an object here.
+    stands : callable(token, object, state) -> bool
+        Whether an object that came with, or from, an earlier job is here as the job's cell got it,
+        as far as that can be told; of a class, the attributes that a new state is about.
     """
 
     def __init__(
@@ -317,7 +353,9 @@ class Merger:
         sent: Callable[[Any], Any] | None = None,
         brought: Mapping[str, Held] | None = None,
         changed_by_others: Callable[[Any], bool] = lambda token: False,
+        stands: Callable[[Any, Any, Any], bool] = lambda *about: True,
     ) -> None:
+        self._stands = stands
         self._changed_by_others = changed_by_others
         self._was_updated = was_updated
         self._sent = sent or (lambda token: original().objects[token[1]])
@@ -436,9 +474,12 @@ class Merger:
     ) -> None:
         if self._kept is None:
             # The copies get the changes; the names that see them are bound to them.
-            plan.updates = [
-                update for update in updates if overwrite or not self._changed_by_others(update[0])
-            ]
+            with fingerprinting(self._namespace, KnownBuffers()):
+                plan.updates = [
+                    (token, kind, state)
+                    for token, kind, state in updates
+                    if overwrite or not self._changed_elsewhere(token, self._resolve(token), state)
+                ]
             if len(plan.updates) < len(updates):
                 plan.conflicts |= dict.fromkeys(changed, _CHANGED)
             for name in changed:
@@ -506,8 +547,7 @@ class Merger:
         """Answer why an object is not as it was when it was sent, None if it is."""
         section, index = token
         if section != 0 or self._kept is None or self._kept.object(index, _MISSING) is not obj:
-            # It came from another job, or is a copy: here only jobs are known to have had it.
-            return _CHANGED if self._changed_by_others(token) else None
+            return _CHANGED if self._changed_elsewhere(token, obj, state) else None
         if isinstance(obj, type):
             # There is one class only, here and in a copy of the inputs.
             same = self._kept.class_unchanged(index, obj, state)
@@ -521,6 +561,10 @@ class Merger:
             same = self._comparison.own_state(obj, original[index])
         return None if same else _CHANGED
 
+    def _changed_elsewhere(self, token: Any, obj: Any, state: Any) -> bool:
+        """Whether an object that came from another job, or is a copy, was changed here since."""
+        return self._changed_by_others(token) or not self._stands(token, obj, state)
+
     def _seen_by(self, names: Iterable[str], updates: Iterable[Update]) -> list[Update]:
         """Answer the changes of objects that some names lead to: the values that came, too."""
         ids = {key for name in names for key in self._reach(name)}
@@ -532,8 +576,11 @@ class Merger:
         return [name for name in names if id(obj) in self._reach(name)] or names
 
     def _reach(self, name: str) -> set[int]:
-        """Answer the ``id`` of all that can be reached from what a name meant."""
+        """Answer the ``id`` of all that can be reached from what a name meant, or means here."""
         if name not in self._reachable:
-            value = self._kept.value(name) if self._kept else self._original().names.get(name)
+            kept = self._kept
+            value = kept.value(name, _MISSING) if kept else self._original().names.get(name)
+            if value is _MISSING:  # it came from another job, and was not sent with this one
+                value = self._namespace.get(name)
             self._reachable[name] = _reached([value])
         return self._reachable[name]

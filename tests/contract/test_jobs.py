@@ -456,6 +456,57 @@ def test_two_jobs_that_change_what_a_third_made_are_told_apart(kernel: RemoteKer
     assert value(kernel, "rows") == [2]
 
 
+@pytest.mark.contract(19)
+def test_what_was_changed_here_of_an_earlier_job_is_not_overwritten(kernel: RemoteKernel) -> None:
+    """Also where the later job was submitted before it was here; what nobody touched is merged."""
+    made = "import pandas as pd; rows = []; df = pd.DataFrame({'a': [1]})\n"
+    made += "deep = {'b': [0]}; fine = []; gen = iter(range(9))\nclass C: n = 0"
+    submit(kernel, "makes", made)
+    submit(kernel, "one", "rows.append(1); df['b'] = 1; deep['b'].append(1); fine.append(1)")
+    submit(kernel, "two", "next(gen); C.n += 1; fine.append(2)")
+    do(kernel, "%async_gather makes")
+    do(kernel, "rows.append(99); df['c'] = 1; deep['b'].append(99); next(gen); C.n = 99")
+    told = do(kernel, "%async_gather one")
+    for name in ("rows", "df", "deep"):
+        assert f"one: {name} was changed in place here since; it was left alone." in told
+    told += do(kernel, "%async_gather two")
+    for name in ("gen", "C"):
+        assert f"two: {name} was changed in place here since; it was left alone." in told
+    assert "fine" not in told
+    assert value(kernel, "rows, [*df], deep, fine") == ([99], ["a", "c"], {"b": [0, 99]}, [1, 2])
+    assert value(kernel, "C.n, next(gen)") == (99, 1)
+    do(kernel, "%async_gather one two --overwrite")
+    assert value(kernel, "rows, [*df], deep") == ([1], ["a", "b"], {"b": [0, 1]})
+    assert value(kernel, "C.n, fine") == (1, [1, 2])
+
+
+@pytest.mark.contract(19)
+def test_what_was_left_alone_stays_so_for_the_next_job(kernel: RemoteKernel) -> None:
+    """Two jobs change an object one after the other, and the notebook has meanwhile, too."""
+    do(kernel, "rows = []; n = [0]\nclass C: n = 0")
+    submit(kernel, "one", "rows.append(1); n[0] += 1; C.n += 1")
+    submit(kernel, "two", "rows.append(2); n[0] += 1; C.n += 1")
+    do(kernel, "rows.append(99); C.n = 99")
+    for job in ("one", "two"):
+        told = do(kernel, f"%async_gather {job}")
+        for name in ("rows", "C"):
+            assert f"{job}: {name} was changed in place here since; it was left alone." in told
+    assert value(kernel, "rows, n, C.n") == ([99], [2], 99)
+
+
+@pytest.mark.contract(19)
+def test_what_was_changed_in_another_kernel_of_an_earlier_job(kernel: RemoteKernel) -> None:
+    """It is not overwritten there either; a cell that changes nothing is no reason to say so."""
+    submit(kernel, "makes", "rows = []; fine = []")
+    submit(kernel, "one", "rows.append(1); fine.append(1)")
+    submit(kernel, "two", "fine.append(2)")
+    do(kernel, "%async_wait makes one two\n%reload_ext dask_async_run\n%async_gather makes")
+    do(kernel, "rows.append(99)")
+    assert "rows was changed in place here since" in do(kernel, "%async_gather one")
+    assert "left alone" not in do(kernel, "%async_gather two")
+    assert value(kernel, "rows, fine") == ([99], [1, 2])
+
+
 @pytest.mark.contract(21)
 def test_last_results_after_a_queue(kernel: RemoteKernel) -> None:
     """Those of its cells, and then what was there before it: no jobs."""

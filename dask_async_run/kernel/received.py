@@ -1,0 +1,99 @@
+"""What a job's cell got of earlier jobs' objects: were these changed here since?
+
+Of its own inputs a job's kernel knows how they were. Objects that came with earlier jobs, or that
+these made, are changed by them on the way: how the cell got them is found out by loading the
+streams of these jobs once more, as the cell's process did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from dask_async_run.kernel.cell_text import changes_nothing
+from dask_async_run.kernel.record import Record
+from dask_async_run.namespace.compare import Comparison
+from dask_async_run.namespace.inputs import Chain, Inputs
+from dask_async_run.namespace.merge import looks_like_its_copy
+
+Token = tuple[int, int]
+
+
+class Received:
+    """Objects of earlier jobs as one job's cell got them, beside those that are here.
+
+    Parameters
+    ----------
+    record : Record
+        The job.
+    records : mapping of str to Record
+        Those that it builds on among them.
+    shell : InteractiveShell or None
+    """
+
+    def __init__(self, record: Record, records: Mapping[str, Record], shell: Any) -> None:
+        self._record = record
+        self._records = records
+        self._is_open = shell is None or _ran_since(shell, record)
+        self._copies: dict[Token, Any] = {}
+        self._comparison: Comparison | None = None
+
+    def stands(self, token: Token, obj: Any, state: Any) -> bool:
+        """Whether an object is here as the cell got it, as far as that can be told.
+
+        It cannot where an earlier job was forgotten.
+
+        Parameters
+        ----------
+        token : Token
+        obj : object
+            What it means here.
+        state : object
+            Of a class, the attributes that matter, as of `namespace.definitions.CLASS`.
+        """
+        if not self._is_open:
+            return True
+        if not looks_like_its_copy(obj):
+            parents = (self._records[job] for job in reversed(self._record.spec.parents))
+            known = (each.stands(obj, state) for each in parents)
+            return next((stands for stands in known if stands is not None), True)
+        if self._comparison is None:
+            try:
+                self._comparison = self._load()
+            except Exception:  # noqa: BLE001 - whatever a user's __setstate__ raises
+                self._comparison = Comparison({}, {})
+        return token not in self._copies or self._comparison.own_state(obj, self._copies[token])
+
+    def _load(self) -> Comparison:
+        chain = Chain({"__name__": "__main__"}, salvaging=True)
+        spec = self._record.spec
+        for job in spec.parents:
+            parent = self._records[job]
+            chain.merge(parent.as_parent(parent.result()))
+        own = chain.load(self._record.sent(salvaging=True), spec.parents)
+        mine: dict[int, Token] = {}
+        sent: dict[int, Token] = {}
+        for token, obj, copy in self._pairs(chain, own):
+            # One object may have come with several jobs, each of which has a token for it.
+            sent.setdefault(id(copy), mine.setdefault(id(obj), token))
+            self._copies[token] = copy
+        return Comparison(mine, sent)
+
+    def _pairs(self, chain: Chain, own: Inputs) -> Iterator[tuple[Token, Any, Any]]:
+        """Yield tokens, the objects that they mean here, and the copies of these."""
+        sections = [(0, self._record.objects_here(made=False), own.objects)]
+        for number, job in enumerate(self._record.spec.parents):
+            parent = self._records[job]
+            inputs, result = chain.inputs[job].objects, chain.results[job].objects
+            sections.append((2 * number + 1, parent.objects_here(made=False), inputs))
+            sections.append((2 * number + 2, parent.objects_here(made=True), result))
+        for section, objects, copies in sections:
+            for index in objects.keys() & copies.keys():
+                yield (section, index), objects[index], copies[index]
+
+
+def _ran_since(shell: Any, record: Record) -> bool:
+    """Whether cells that may change something were run here since a job was submitted."""
+    begun = record.spec.execution_count if record.kept is not None else 0
+    typed = shell.history_manager.input_hist_raw
+    return begun is None or not all(map(changes_nothing, typed[begun:]))
