@@ -277,6 +277,7 @@ class Gatherer:
         record.note_updates(updates, found.loaded, session.records)
         self._note_states(record, found.plan)
         record.brought |= set(found.plan.names)
+        record.changed_here |= {*found.plan.update_names}
         self._rebase(view.id, moved)
         session.note_changes(record.id, map(record.place, (token for token, *_ in updates)))
         if record.kept is None:

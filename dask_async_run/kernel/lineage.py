@@ -51,6 +51,8 @@ class Lineage:
     files : FileNames
     defaults : bool
         Among its objects may be some that get an item when it is looked up (``defaultdict``).
+    mutates : frozenset of str
+        Names whose objects it may change in place.
     """
 
     effects: Effects = field(default_factory=Effects)
@@ -67,6 +69,7 @@ class Lineage:
     seeds: bool = False
     files: FileNames = field(default_factory=FileNames)
     defaults: bool = False
+    mutates: frozenset[str] = frozenset()
 
     def may_default(self, name: str) -> bool:
         """Whether one of its names may be, or hold, what gets an item when that is looked up.

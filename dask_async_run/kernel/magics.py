@@ -35,7 +35,7 @@ from dask_async_run.kernel.live import MOST, Live
 from dask_async_run.kernel.live_place import widgets_there
 from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
-from dask_async_run.kernel.pending import pending_names, stale_names
+from dask_async_run.kernel.pending import changed_names, pending_names, stale_names
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.preparation import prepare
@@ -98,7 +98,7 @@ class AsyncRun(Magics):
     pending = Enum(
         ["warn", "wait", "ignore"],
         "warn",
-        help="What a cell run here does that reads a name which a job has still to bring: "
+        help="What a cell run here does that reads what a job has still to bring, or has changed: "
         "say so, gather first, or nothing.",
     ).tag(config=True)
     live = Bool(
@@ -602,24 +602,28 @@ class AsyncRun(Magics):
             self._notify(code)
         if self.pending == "ignore" or _OURS.search(code):
             return
+        wait = self.pending == "wait"
         try:
             pending = pending_names(self._session)
             files = being_written(self._session, lambda: self._analysed(code))
-            if not pending and not files:
-                return
             analysis = self._analysed(code)
-            stale = stale_names(self._session, pending, analysis.reads.keys() - analysis.discarded)
-            makers = {name: made.makers[-1] for name, made in stale.items()} | files
+            reads = analysis.reads.keys() - analysis.discarded
+            stale = stale_names(self._session, pending, reads)
+            changed = changed_names(
+                self._session, reads - stale.keys() if not wait else reads, wait
+            )
+            makers = {name: made.makers[-1] for name, made in (changed | stale).items()} | files
             labels = {
                 name: self._session.registry.show(record.id).label
                 for name, record in makers.items()
             }
         except (SyntaxError, AsyncRunError):
             return
-        if not stale and not files:
+        if not makers:
             return
-        if self.pending == "wait":
-            ids = {record.id for made in stale.values() for record in made.makers}
+        if wait:
+            told = [*stale.values(), *changed.values()]
+            ids = {record.id for made in told for record in made.makers}
             ids |= {record.id for record in files.values()}
             views = self._session.registry.jobs(wanted=ids)
             Gatherer(self._session).gather(views)
@@ -630,6 +634,12 @@ class AsyncRun(Magics):
             print(
                 f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it. "
                 f"%async_gather {maker} brings it.",
+                file=sys.stderr,
+            )
+        for name in sorted(changed):
+            print(
+                f"{name} is as it was here: {labels[name]} has changed it. "
+                f"%async_gather {labels[name]} brings that.",
                 file=sys.stderr,
             )
         for file in sorted(files):

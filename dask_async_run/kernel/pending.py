@@ -70,6 +70,51 @@ def pending_names(session: Session, ask: bool = True) -> dict[str, PendingName]:
     return found
 
 
+def changed_names(session: Session, reads: Iterable[str], guess: bool) -> dict[str, PendingName]:
+    """Answer which names that a cell reads lead to what ungathered jobs have changed in place.
+
+    Not what is called: a cache that a job has filled is no other function.
+
+    Parameters
+    ----------
+    session : Session
+    reads : iterable of str
+    guess : bool
+        Take what jobs that have not ended may change for changed, too.
+    """
+    found: dict[str, PendingName] = {}
+    waiting = to_build_on(session, session.waiting())
+    overtaken = _changed_by_later_ones(session) if waiting else {}
+    for record in waiting:
+        end = record.ended
+        if record.spec.sweep:  # which brings a table
+            continue
+        if end is None:
+            names = record.lineage.mutates if guess else frozenset()
+        else:
+            names = frozenset((end.result or {}).get("mutated") or ())
+        if record.spec.only:
+            names &= {*record.spec.only}
+        for name in names.intersection(reads) - record.brought - overtaken[record.id]:
+            value = session.namespace.get(name)
+            stands = record.kept is None or record.kept.stands(name, session.namespace)
+            if not stands or callable(value) or _is_lasting(value):
+                continue
+            made = found.setdefault(name, PendingName([], end is not None))
+            made.makers.append(record)
+    return found
+
+
+def _changed_by_later_ones(session: Session) -> dict[str, frozenset[str]]:
+    """Answer, for each job, names whose objects later ones have changed here: they stay so."""
+    found: dict[str, frozenset[str]] = {}
+    later: frozenset[str] = frozenset()
+    for record in reversed(list(session.records.values())):
+        found[record.id] = later
+        later |= record.changed_here
+    return found
+
+
 def perhaps_made(session: Session, names: Iterable[str]) -> dict[str, PendingName]:
     """Answer names that jobs may bind of which nobody knows what they bind before they have ended.
 

@@ -311,6 +311,7 @@ def _with_what_it_calls(
             {n for n in elsewhere if any(n in job.lineage.imported for job in makers[n])},
         ),
         bool(defaulting) or "defaultdict" in needs | words(code),
+        frozenset(analysis.mutates),
     )
 
 

@@ -84,6 +84,8 @@ class Record:
         All of the result was merged here: gathering again changes nothing.
     brought : set of str
         Names that were merged one by one (``--only``): they are not the job's any more.
+    changed_here : frozenset of str
+        Names that lead to what it has changed in place, once that was merged.
     partial : object
         The table of a sweep that had not ended, as it was bound here last.
     lineage : Lineage
@@ -121,6 +123,7 @@ class Record:
         self.loaded: Loaded | None = None
         self.settled = False
         self.brought: set[str] = set()
+        self.changed_here: frozenset[str] = frozenset()
         self.partial: Any = None
         self.lineage = Lineage()
         self.gathered_before = 0

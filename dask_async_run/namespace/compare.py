@@ -35,6 +35,11 @@ class _Rows(pickle.Pickler):
         raise _OtherError
 
 
+def _without_counts(state: Any) -> Any:
+    """Answer a connection's state; one that is closed, or cannot be sent now, has no counts."""
+    return {**state, "counts": None} if isinstance(state, dict) else state
+
+
 def all_alike(mine: _Objects, sent: _Objects, indices: Collection[int]) -> bool:
     """Whether some lists and dicts have the own states of their copies; if so it is soon known.
 
@@ -91,7 +96,7 @@ class Comparison:
             return same_chart(obj, copy)
         if kind is CONNECTION:
             # What was changed here since is not undone by changes made there.
-            return self._alike(*({**kind.snapshot(each), "counts": None} for each in (obj, copy)))
+            return self._alike(*(_without_counts(kind.snapshot(each)) for each in (obj, copy)))
         if self._alike(kind.snapshot(obj), kind.snapshot(copy)):
             return type(obj) not in (list, dict) or not self._has_others(obj, copy)
         return kind in opaque.BY_FINGERPRINT and opaque.same_after_a_trip(obj, copy)

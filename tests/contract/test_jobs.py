@@ -825,6 +825,43 @@ def test_a_cell_here_may_wait_for_a_pending_name(kernel: RemoteKernel) -> None:
         do(kernel, "%config AsyncRun.pending = 'warn'")
 
 
+@pytest.mark.contract(11)
+def test_a_cell_here_that_reads_what_a_job_has_changed_is_told(kernel: RemoteKernel) -> None:
+    """By what the job did, not by what it may have done; what is only called is not meant."""
+    do(
+        kernel,
+        "import functools; rows = [1]; table = {'a': rows}; seen = [2]; own = [3]\n"
+        "@functools.cache\ndef double(n): return 2 * n",
+    )
+    submit(kernel, "grows", "rows.append(double(2)); own.append(1); print(seen)")
+    do(kernel, "%async_wait grows")
+    do(kernel, "own = [3]")
+    assert "rows is as it was here: grows has changed it." in do(kernel, "print(rows)")
+    assert " is as it was here" not in do(kernel, "print(seen, own, double(3))\nrows = [1]")
+    do(kernel, "%async_gather grows")
+    assert " is as it was here" not in do(kernel, "print(rows, own)")
+
+
+@pytest.mark.contract(11)
+def test_a_cell_here_may_wait_for_a_change(kernel: RemoteKernel) -> None:
+    """With ``pending = "wait"`` a cell gathers jobs that may change what it reads, in order."""
+    do(kernel, "rows = []; other = []")
+    do(kernel, "%config AsyncRun.pending = 'wait'")
+    try:
+        submit(kernel, "apart", WAIT.format("go") + "other.append(1)")
+        submit(kernel, "one", "rows.append(1)")
+        submit(kernel, "two", "rows.append(2)")
+        assert "[1, 2]" in do(kernel, "print(rows)")
+        submit(kernel, "makes", "made = []")
+        submit(kernel, "fills", "made.append(1)")
+        assert "[1]" in do(kernel, "print(made)")
+    finally:
+        do(kernel, "%config AsyncRun.pending = 'warn'")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather apart")
+    assert value(kernel, "other") == [1]
+
+
 @pytest.mark.contract(12)
 def test_changes_in_place_keep_their_order(kernel: RemoteKernel) -> None:
     """A job that may change what an earlier one changes runs after it."""
