@@ -51,6 +51,26 @@ class CellError:
         return self._shell is not None and isinstance(self._error, SyntaxError)
 
 
+class CellSyntaxError(Exception):
+    """A syntax error of a cell that was not submitted.
+
+    Not a `SyntaxError`: IPython would show our frames with that, since it believes
+    that running code raised it. What is raised is a subclass that has the name of
+    the kind of error that the user knows.
+    """
+
+    def __init__(self, text: str, lines: list[str]) -> None:
+        super().__init__(text, lines)
+        self.text = text
+        self.lines = lines
+
+    def __str__(self) -> str:
+        return self.text
+
+    def _render_traceback_(self) -> list[str]:
+        return self.lines
+
+
 def _is_error(output: Message) -> bool:
     return bool(output["output_type"] == "error")
 

@@ -3,31 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Security
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_cell_magic, line_magic, magics_class, no_var_expand
 from traitlets import Bool, Enum
 
-from dask_async_run.clients import make_client
 from dask_async_run.errors import AsyncRunError, ServerError, ServerGoneError, shown_as
 from dask_async_run.job import JobView, State
 from dask_async_run.kernel import options
 from dask_async_run.kernel.attaching import follow
 from dask_async_run.kernel.audience import Audience, audience
+from dask_async_run.kernel.cell_error import CellSyntaxError
 from dask_async_run.kernel.cell_text import analyse_cell, as_typed, numbered
 from dask_async_run.kernel.completion import candidates
 from dask_async_run.kernel.files import Outgoing
+from dask_async_run.kernel.foreign import foreign_client
 from dask_async_run.kernel.gathering import Gatherer
 from dask_async_run.kernel.handle import Job, Jobs
 from dask_async_run.kernel.job_table import JobTable
@@ -35,7 +33,7 @@ from dask_async_run.kernel.live import MOST, Live
 from dask_async_run.kernel.live_place import widgets_there
 from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
-from dask_async_run.kernel.pending import changed_names, pending_names, stale_names
+from dask_async_run.kernel.outdated import lines_without_a_server, outdated
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.preparation import prepare
@@ -47,7 +45,6 @@ from dask_async_run.kernel.settings import Quantity
 from dask_async_run.kernel.submission import submit
 from dask_async_run.kernel.waiting import Waiting
 from dask_async_run.kernel.warming import Warming
-from dask_async_run.kernel.writing import being_written
 from dask_async_run.namespace.analyse import Analysis
 from dask_async_run.quantities import LISTED, count, duration, size, size_limit, time_limit, workers
 from dask_async_run.selection import select
@@ -254,7 +251,7 @@ class AsyncRun(Magics):
             # Whoever says more about the server wants one of ours.
             arguments.address = dask.config.get("scheduler-address", None)
         if arguments.cluster or arguments.address or arguments.scheduler_file:
-            client = _foreign_client(arguments, self.shell.user_ns)
+            client = foreign_client(arguments, self.shell.user_ns)
             theirs = client is self.shell.user_ns.get(arguments.cluster)
             self._use(open_session(self.shell, self.shell.user_ns, client=client, owns=not theirs))
             self._introduce()
@@ -602,72 +599,22 @@ class AsyncRun(Magics):
             self._notify(code)
         if self.pending == "ignore" or _OURS.search(code):
             return
-        wait = self.pending == "wait"
         try:
-            pending = pending_names(self._session)
-            files = being_written(self._session, lambda: self._analysed(code))
-            analysis = self._analysed(code)
-            reads = analysis.reads.keys() - analysis.discarded
-            stale = stale_names(self._session, pending, reads)
-            changed = changed_names(
-                self._session, reads - stale.keys() if not wait else reads, wait
-            )
-            makers = {name: made.makers[-1] for name, made in (changed | stale).items()} | files
-            labels = {
-                name: self._session.registry.show(record.id).label
-                for name, record in makers.items()
-            }
+            wait = self.pending == "wait"
+            found = outdated(self._session, lambda: self._analysed(code), wait)
+            lines = [] if wait else list(found.lines(self._session))
         except (SyntaxError, AsyncRunError):
             return
-        if not makers:
-            return
-        if wait:
-            told = [*stale.values(), *changed.values()]
-            ids = {record.id for made in told for record in made.makers}
-            ids |= {record.id for record in files.values()}
-            views = self._session.registry.jobs(wanted=ids)
-            Gatherer(self._session).gather(views)
-            return
-        for name, made in sorted(stale.items()):
-            has = "its old value" if name in self.shell.user_ns else "no value yet"
-            maker = labels[name]
-            print(
-                f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it. "
-                f"%async_gather {maker} brings it.",
-                file=sys.stderr,
-            )
-        for name in sorted(changed):
-            print(
-                f"{name} is as it was here: {labels[name]} has changed it. "
-                f"%async_gather {labels[name]} brings that.",
-                file=sys.stderr,
-            )
-        for file in sorted(files):
-            print(
-                f"{file} is to be written yet: {labels[file]} may do so, and has not ended. "
-                f"%async_wait {labels[file]} waits for it.",
-                file=sys.stderr,
-            )
+        if wait and (jobs := found.jobs()):
+            Gatherer(self._session).gather(self._session.registry.jobs(wanted=jobs))
+        _say(lines)
 
     def _tell_without_a_server(self, session: Session, code: str) -> None:
         """Tell which names that a cell reads jobs on a server would make that has gone."""
         if self.pending == "ignore" or _OURS.search(code):
             return
-        try:
-            pending = pending_names(session, ask=False)
-            reads = self._analysed(code) if pending else None
-        except (SyntaxError, AsyncRunError):
-            return
-        for name, made in sorted(pending.items()):
-            if reads is not None and name in reads.reads.keys() - reads.discarded:
-                has = "its old value" if name in self.shell.user_ns else "no value yet"
-                maker = made.makers[-1].spec.name
-                print(
-                    f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it, "
-                    "and there is no connection to the server. %async_run_server connects again, "
-                    f"then %async_gather {maker} brings what it has made.",
-                    file=sys.stderr,
-                )
+        with suppress(SyntaxError, AsyncRunError):
+            _say(list(lines_without_a_server(session, lambda: self._analysed(code))))
 
     def show_job(self, job: Job) -> None:
         """Show a job that is a cell's value, or displayed: live, if somebody looks.
@@ -762,67 +709,6 @@ MAGICS = tuple(_PARSERS)
 """Names of all magics, without percent signs."""
 
 
-class CellSyntaxError(Exception):
-    """A syntax error of a cell that was not submitted.
-
-    Not a `SyntaxError`: IPython would show our frames with that, since it believes
-    that running code raised it. What is raised is a subclass that has the name of
-    the kind of error that the user knows.
-    """
-
-    def __init__(self, text: str, lines: list[str]) -> None:
-        super().__init__(text, lines)
-        self.text = text
-        self.lines = lines
-
-    def __str__(self) -> str:
-        return self.text
-
-    def _render_traceback_(self) -> list[str]:
-        return self.lines
-
-
-def _foreign_client(arguments: argparse.Namespace, namespace: dict[str, Any]) -> Client:
-    """Connect to a cluster that somebody else runs."""
-    if arguments.cluster:
-        if arguments.cluster not in namespace:
-            raise UsageError(f"%async_run_server: there is no variable {arguments.cluster!r}.")
-        cluster = namespace[arguments.cluster]
-        if isinstance(cluster, Client):
-            return cluster
-        if not isinstance(getattr(cluster, "scheduler_address", None), str):
-            raise UsageError(
-                f"%async_run_server: {arguments.cluster} is a {type(cluster).__name__}, and no "
-                "Dask cluster or Client."
-            )
-        return make_client(cluster, set_as_default=False)
-    address = arguments.address
-    file = arguments.scheduler_file
-    if file is None and address and "://" not in address:
-        with suppress(OSError, ValueError):  # no file can be called so
-            file = address if Path(address).exists() else None
-    security = None
-    if arguments.tls_ca or arguments.tls_cert or arguments.tls_key:
-        security = Security(
-            require_encryption=True,
-            tls_ca_file=arguments.tls_ca,
-            tls_client_cert=arguments.tls_cert,
-            tls_client_key=arguments.tls_key,
-        )
-    if file:
-        address = _address_in(file)
-    try:
-        return make_client(address, security=security, set_as_default=False, timeout="20s")
-    except (OSError, ValueError, TypeError) as error:  # the last one: a certificate is missing
-        raise ServerError(f"no Dask scheduler answers at {address}: {error}.") from error
-
-
-def _address_in(file: str) -> str:
-    """Read a scheduler file; Dask's client would wait for it for ever."""
-    try:
-        return str(json.loads(Path(file).expanduser().read_bytes())["address"])
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or error}"
-    except (ValueError, KeyError, TypeError):
-        problem = "has no scheduler's address in it"
-    raise ServerError(f"the scheduler file {file} {problem}. Is the scheduler running?")
+def _say(lines: Sequence[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
