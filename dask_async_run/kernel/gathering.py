@@ -21,7 +21,7 @@ from dask_async_run.kernel.cell_error import CellError
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.notebook import is_elsewhere
-from dask_async_run.kernel.received import Received
+from dask_async_run.kernel.received import Earlier, Received
 from dask_async_run.kernel.record import Record
 from dask_async_run.kernel.replay import Replay, set_result, withdraw_handle
 from dask_async_run.kernel.report import (
@@ -73,6 +73,7 @@ class Gatherer:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._earlier = Earlier()
 
     def gather(
         self,
@@ -248,7 +249,7 @@ class Gatherer:
             sent=lambda token: record.as_sent(token, session.records),
             brought=self._brought_before(view) if record.kept is None else None,
             changed_by_others=lambda token: self._is_changed_by_others(record, token),
-            stands=Received(record, session.records, session.shell).stands,
+            stands=Received(record, session.records, session.shell, self._earlier).stands,
         )
         with surroundings.unopened():
             plan = merger.plan(only, overwrite)

@@ -7,7 +7,7 @@ streams of these jobs once more, as the cell's process did.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dask_async_run.kernel.cell_text import changes_nothing
@@ -17,6 +17,39 @@ from dask_async_run.namespace.inputs import Chain, Inputs
 from dask_async_run.namespace.merge import looks_like_its_copy
 
 Token = tuple[int, int]
+
+
+class Earlier:
+    """The streams of jobs, one after another as the processes of later ones loaded them.
+
+    Of jobs that follow one another each is loaded once: it is as the next one's cell got it before
+    that one's own result is loaded.
+    """
+
+    def __init__(self) -> None:
+        self._chain: Chain | None = None
+        self._jobs: list[str] = []
+
+    def loaded(self, jobs: Sequence[str], records: Mapping[str, Record]) -> Chain:
+        """Load what a job builds on, as it was when that was all.
+
+        What was answered before for other jobs changes.
+
+        Raises
+        ------
+        Exception
+            A job was forgotten; or whatever loading what it left raises.
+        """
+        chain = self._chain
+        if chain is None or [*jobs[: len(self._jobs)]] != self._jobs:
+            chain, self._jobs = Chain({"__name__": "__main__"}, salvaging=True), []
+        self._chain = None  # unless all goes well
+        for job in jobs[len(self._jobs) :]:
+            parent = records[job]
+            chain.merge(parent.as_parent(parent.result()))
+            self._jobs.append(job)
+        self._chain = chain
+        return chain
 
 
 class Received:
@@ -29,9 +62,14 @@ class Received:
     records : mapping of str to Record
         Those that it builds on among them.
     shell : InteractiveShell or None
+    earlier : Earlier
+        What is loaded for this job may be used for the next one, too.
     """
 
-    def __init__(self, record: Record, records: Mapping[str, Record], shell: Any) -> None:
+    def __init__(
+        self, record: Record, records: Mapping[str, Record], shell: Any, earlier: Earlier
+    ) -> None:
+        self._earlier = earlier
         self._record = record
         self._records = records
         self._is_open = shell is None or _ran_since(shell, record)
@@ -65,11 +103,8 @@ class Received:
         return token not in self._copies or self._comparison.own_state(obj, self._copies[token])
 
     def _load(self) -> Comparison:
-        chain = Chain({"__name__": "__main__"}, salvaging=True)
         spec = self._record.spec
-        for job in spec.parents:
-            parent = self._records[job]
-            chain.merge(parent.as_parent(parent.result()))
+        chain = self._earlier.loaded(spec.parents, self._records)
         own = chain.load(self._record.sent(salvaging=True), spec.parents)
         mine: dict[int, Token] = {}
         sent: dict[int, Token] = {}
