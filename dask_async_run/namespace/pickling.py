@@ -86,6 +86,7 @@ from dask_async_run.namespace.sharing import (
     mapped_root,
     reduce_array,
     reduce_mapped,
+    reduce_objects,
     reduce_over,
 )
 from dask_async_run.namespace.standard import REDUCERS
@@ -611,7 +612,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if holder is not None:
             return reduce_over(array, holder)
         if root is None and kind is self._array_types[0] and array.dtype.kind == "O":
-            return reduce_texts(array)
+            texts = reduce_texts(array)
+            return reduce_objects(array) if texts is NotImplemented else texts
         attributes: tuple[Any, ...] = ()
         has_own = kind.__module__ == "__main__" or kind.__name__ == "recarray"
         if has_own and vars(array) and not array.dtype.hasobject:

@@ -141,6 +141,34 @@ def reduce_mapped(array: Any, root: Any) -> Any:
     return make_view, (*made, array.flags.writeable)
 
 
+def reduce_objects(array: Any) -> Any:
+    """Reduce an array of objects, which is made before they are.
+
+    Numpy's own way gives it its shape together with them. A view of it that is among them, at any
+    depth, would be made of an array without any memory.
+    """
+    if array.ndim == 0 or not array.flags.forc:
+        return NotImplemented
+    order = "C" if array.flags.c_contiguous else "F"
+    items = array.ravel(order).tolist()
+    return make_objects, (array.shape, order), items, None, None, fill_objects
+
+
+def make_objects(shape: tuple[int, ...], order: Any) -> Any:
+    """Build an array for objects, which has none yet."""
+    import numpy as np
+
+    return np.empty(shape, object, order)
+
+
+def fill_objects(array: Any, items: list[Any]) -> None:
+    """Put the objects of an array where they were."""
+    import numpy as np
+
+    order: Any = "C" if array.flags.c_contiguous else "F"
+    array.reshape(-1, order=order)[...] = np.fromiter(items, object, len(items))
+
+
 def reduce_array(array: Any) -> Any:
     """Reduce an array of numbers, strided ones without their gaps; `copy` as `pickle` has it."""
     if type(array).__name__ != "ndarray" or array.dtype.hasobject or array.ndim == 0:
