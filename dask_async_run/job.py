@@ -423,10 +423,11 @@ class JobView(_Record):
         """What is to be said of the state that it is in: what it raised, or the reason; or nothing.
 
         An interrupt that has a reason was not the cell's own: its time was up, or it was cancelled.
+        The state, which a reason may begin with, is said beside it.
         """
         if self.ename and not (self.reason and self.ename == KeyboardInterrupt.__name__):
             return f"{self.ename}: {self.evalue}".rstrip(": ")
-        return self.reason
+        return self.reason.removeprefix(f"{self.state}; ")
 
     @property
     def settled(self) -> bool:

@@ -101,6 +101,8 @@ def test_packing_keeps_what_pythons_text_can_hold(value: object) -> None:
         ({"ename": "KeyboardInterrupt", "reason": "ran longer than 2 s"}, "ran longer than 2 s"),
         ({"ename": "KeyError", "evalue": "1", "reason": "cancelled"}, "KeyError: 1"),
         ({"reason": "its worker died"}, "its worker died"),
+        ({"state": "cancelled", "reason": "cancelled; stopped by SIGINT"}, "stopped by SIGINT"),
+        ({"state": "cancelled", "reason": "cancelled before it ran"}, "cancelled before it ran"),
         ({}, ""),
     ],
 )
