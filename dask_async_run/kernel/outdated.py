@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from dask_async_run.kernel.pending import (
     PendingName,
@@ -85,7 +84,7 @@ def outdated(session: Session, analysed: Callable[[], Analysis], guess: bool) ->
     """
     pending = pending_names(session)
     files = being_written(session, analysed)
-    reads = _reads(analysed())
+    reads = _reads(analysed(), session.namespace)
     stale = stale_names(session, pending, reads)
     changed = changed_names(session, reads if guess else reads - stale.keys(), guess)
     return Outdated(stale, changed, files)
@@ -99,7 +98,7 @@ def lines_without_a_server(session: Session, analysed: Callable[[], Analysis]) -
     SyntaxError, AsyncRunError
     """
     pending = pending_names(session, ask=False)
-    reads = _reads(analysed()) if pending else frozenset()
+    reads = _reads(analysed(), session.namespace) if pending else frozenset()
     for name, made in sorted(pending.items()):
         if name in reads:
             maker = made.makers[-1].spec.name
@@ -110,10 +109,11 @@ def lines_without_a_server(session: Session, analysed: Callable[[], Analysis]) -
             )
 
 
-def _told(name: str, made: PendingName, maker: str, namespace: Collection[Any]) -> str:
+def _told(name: str, made: PendingName, maker: str, namespace: Collection[str]) -> str:
     has = "its old value" if name in namespace else "no value yet"
     return f"{name} has {has} here: {maker} {'makes' if made.certain else 'may make'} it"
 
 
-def _reads(analysis: Analysis) -> frozenset[str]:
-    return frozenset(analysis.reads.keys() - analysis.discarded)
+def _reads(analysis: Analysis, namespace: Collection[str]) -> frozenset[str]:
+    # What is here can be deleted whatever a job brings.
+    return frozenset(analysis.reads.keys() - analysis.discarded.intersection(namespace))

@@ -855,6 +855,9 @@ def test_a_cell_here_may_wait_for_a_change(kernel: RemoteKernel) -> None:
         submit(kernel, "makes", "made = []")
         submit(kernel, "fills", "made.append(1)")
         assert "[1]" in do(kernel, "print(made)")
+        submit(kernel, "short-lived", "gone = 1")
+        do(kernel, "del gone")
+        assert value(kernel, "'gone' in globals()") is False
     finally:
         do(kernel, "%config AsyncRun.pending = 'warn'")
     let_go(kernel, "go")
