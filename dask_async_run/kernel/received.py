@@ -92,8 +92,8 @@ class Received:
         if not self._is_open:
             return True
         if not looks_like_its_copy(obj):
-            parents = (self._records[job] for job in reversed(self._record.spec.parents))
-            known = (each.stands(obj, state) for each in parents)
+            earlier = reversed([j for j in self._record.spec.parents if j in self._records])
+            known = (self._records[job].stands(obj, state) for job in earlier)
             return next((stands for stands in known if stands is not None), True)
         if self._comparison is None:
             try:
