@@ -103,9 +103,9 @@ class Connection:
 
     def security(self) -> Any:
         """The credentials as a `distributed.Security`, for a ``Client``."""
-        from distributed import Security  # here: it takes a second to import
+        from dask_async_run.credentials import made  # here: it takes a second to import
 
-        return Security(
+        return made(
             require_encryption=True,
             tls_ca_file=self.tls["ca"],
             tls_client_cert=self.tls["cert"],

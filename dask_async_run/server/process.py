@@ -184,12 +184,11 @@ class Server:
         self._stop.set()
 
     async def _start(self) -> None:
-        from distributed import Security
-
+        from dask_async_run.credentials import made
         from dask_async_run.registry import Registry
 
         started = time.time()
-        security = Security.temporary()
+        security = made()
         self.cluster = clusters.make_cluster(self.options, self.state, security)
         secret = door.new_secret()
         await clusters.start(self.cluster, self.state, secret, self.options)
