@@ -84,7 +84,7 @@ def changed_names(session: Session, reads: Iterable[str], guess: bool) -> dict[s
     """
     found: dict[str, PendingName] = {}
     waiting = to_build_on(session, session.waiting())
-    overtaken = _changed_by_later_ones(session) if waiting else {}
+    overtaken = _changed_by_later_ones(session, waiting)
     for record in waiting:
         end = record.ended
         if record.spec.sweep:  # which brings a table
@@ -105,11 +105,17 @@ def changed_names(session: Session, reads: Iterable[str], guess: bool) -> dict[s
     return found
 
 
-def _changed_by_later_ones(session: Session) -> dict[str, frozenset[str]]:
+def _changed_by_later_ones(
+    session: Session, waiting: Iterable[Record]
+) -> dict[str, frozenset[str]]:
     """Answer, for each job, names whose objects later ones have changed here: they stay so."""
     found: dict[str, frozenset[str]] = {}
     later: frozenset[str] = frozenset()
-    for record in reversed(list(session.records.values())):
+    missing = {record.id for record in waiting}
+    for record in reversed(session.records.values()):
+        if not missing:  # before these, there may be thousands
+            break
+        missing.discard(record.id)
         found[record.id] = later
         later |= record.changed_here
     return found
