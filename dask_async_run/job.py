@@ -149,6 +149,8 @@ class JobSpec(_Record):
         What the analysis found; `binds` may be incomplete when `dynamic`.
     certain : list of str
         The part of `binds` that is bound if the cell ends normally.
+    removes : list of str
+        The part of `deletes` that the cell has deleted if it ends normally without them.
     dynamic : bool
         The cell reaches names dynamically (``exec``, ``globals()``, ``%run``).
     after : list of str
@@ -157,6 +159,9 @@ class JobSpec(_Record):
     parents : list of str
         The subset of `after` whose merged result the cell's namespace is built
         from before its own inputs, in that order.
+    makers : dict of str to list of int
+        For each name whose value came along in case no earlier job binds it: which of `parents`
+        may, by their places.
     only, also : list of str
         Restrict or widen what comes back; empty means: what the cell changed.
     timeout : float or None
@@ -226,10 +231,12 @@ class JobSpec(_Record):
     binds: list[str] = field(default_factory=list)
     certain: list[str] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
+    removes: list[str] = field(default_factory=list)
     mutates: list[str] = field(default_factory=list)
     dynamic: bool = False
     after: list[str] = field(default_factory=list)
     parents: list[str] = field(default_factory=list)
+    makers: dict[str, list[int]] = field(default_factory=dict)
     only: list[str] = field(default_factory=list)
     also: list[str] = field(default_factory=list)
     timeout: float | None = None

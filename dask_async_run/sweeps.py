@@ -109,6 +109,7 @@ def as_sweep(spec: JobSpec, axes: Sequence[Axis], at_once: int, frame: bool) -> 
         binds=[table],
         certain=[table],
         deletes=[],
+        removes=[],
         mutates=[],
         only=[],
         dynamic=False,

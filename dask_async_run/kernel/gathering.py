@@ -446,3 +446,7 @@ class Gatherer:
         shell, number = self._session.shell, record.spec.execution_count
         if shell is not None and number and record.id not in self._session.gathered:
             withdraw_handle(shell, number, record.handle, record.unders)
+            if record.unders is not None and record.handle is not None:
+                for other in self._session.waiting():
+                    if other.unders is not None and other is not record:
+                        other.unders.forget(record.handle, record.unders)

@@ -55,7 +55,8 @@ def pending_names(session: Session, ask: bool = True) -> dict[str, PendingName]:
         if end is not None and end.result is not None:
             certain = names = {*end.result["bound"], *end.result["deleted"]}
         else:
-            names, certain = {*record.spec.binds, *record.spec.deletes}, set(record.spec.certain)
+            spec = record.spec
+            names, certain = {*spec.binds, *spec.deletes}, {*spec.certain, *spec.removes}
         if record.spec.only:
             names = names & {*record.spec.only}
         names = names - record.brought
@@ -158,8 +159,12 @@ def last_results(session: Session, names: Iterable[str]) -> dict[str, PendingNam
         record = handles.get(id(session.namespace.get(name))) if is_hidden(name) else None
         if record is None:
             continue
-        if name == "_":
-            makers = [each for each in handles.values() if shows(session.shell, each.spec.code)]
+        if name == "_":  # of which a loop may have made a variable: it stays one then
+            makers = [
+                each
+                for each in handles.values()
+                if name in each.spec.binds or shows(session.shell, each.spec.code)
+            ]
         else:
             makers = [record] if name == f"_{record.spec.execution_count}" else []
         if makers := to_build_on(session, makers):

@@ -67,6 +67,8 @@ class Prepared:
     after : list of str
         Ids of jobs that must have finished first.
     lineage : Lineage
+    makers : dict of str to list of int
+        As of `JobSpec`.
     """
 
     analysis: Analysis
@@ -76,6 +78,7 @@ class Prepared:
     pending: dict[str, str] = field(default_factory=dict)
     after: list[str] = field(default_factory=list)
     lineage: Lineage = field(default_factory=Lineage)
+    makers: dict[str, list[int]] = field(default_factory=dict)
 
 
 def prepare(session: Session, code: str, options: argparse.Namespace) -> Prepared:
@@ -141,6 +144,7 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
         ordered = in_order(session, parents)
         if seeds := seeds_for(session, ordered, sharing, captured):
             moving = may_be_new(captured, sharing)
+            makers |= {name: [*makers.get(name, ()), *sharing] for name in moving}
             wanted = replace(
                 wanted, not_here=wanted.not_here | moving, uncertain=wanted.uncertain | moving
             )
@@ -158,7 +162,12 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
         if view.id not in after:
             after.append(view.id)
     analysis = _with_what_is_new(analysis, session.namespace, pending)
-    return Prepared(analysis, captured, axes, ordered, names, after, lineage)
+    places = {record.id: place for place, record in enumerate(ordered)}
+    perhaps = {
+        name: [places[maker.id] for maker in makers.get(name, ()) if maker.id in places]
+        for name in captured.fallbacks
+    }
+    return Prepared(analysis, captured, axes, ordered, names, after, lineage, perhaps)
 
 
 def _refuse_what_is_gone(session: Session, captured: Captured, sharing: Iterable[Record]) -> None:

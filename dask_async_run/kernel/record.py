@@ -312,7 +312,7 @@ class Record:
     def as_parent(self, result: JobResult) -> Parent:
         """Answer the job as one that others build on; what of it is lost, they do without."""
         inputs, values = self.sent(salvaging=True), self.stream(result.values, salvaging=True)
-        return Parent(self.id, self.spec.parents, inputs, values)
+        return Parent(self.id, self.spec.parents, inputs, values, makers=self.spec.makers)
 
     def result(self) -> JobResult:
         """Answer the result, from the registry.

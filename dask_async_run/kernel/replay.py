@@ -173,6 +173,11 @@ class Unders:
         # Not interactive: IPython then knows that these are not the user's own.
         shell.push(self._names, interactive=False)
 
+    def forget(self, handle: Any, unders: Unders) -> None:
+        """Leave a job out that is withdrawn from among them; `unders` were below it."""
+        self._results = _without(self._results, handle, unders._results)
+        self._names = _without(self._names, handle, unders._names)
+
     def close_up(self, shell: Any, handle: Any) -> None:
         """Take a job out from under later results: what it has pushed on moves up again."""
         hook, names = shell.displayhook, shell.user_ns
@@ -189,6 +194,14 @@ class Unders:
         for name, value in zip(_UNDERS, [*above, *below], strict=False):
             setattr(hook, name, value)
             shell.push({name: value}, interactive=False)
+
+
+def _without(there: dict[str, Any], handle: Any, below: dict[str, Any]) -> dict[str, Any]:
+    values = list(there.values())
+    at = next((i for i, value in enumerate(values) if value is handle), None)
+    if at is None:
+        return there
+    return dict(zip(_UNDERS, [*values[:at], *below.values()], strict=False))
 
 
 def withdraw_handle(shell: Any, number: int, handle: Any, unders: Unders | None) -> None:

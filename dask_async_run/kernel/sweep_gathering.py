@@ -86,7 +86,8 @@ class PartialTable:
         """Answer the table."""
         spec = self._record.spec
         collected = self._session.registry.collected(spec.id)
-        loader = MemberLoader(self._parents(), self._record.sent())
+        record = self._record
+        loader = MemberLoader(self._parents(), record.sent(), record.spec.makers)
         members = [member_of(message, self._stream(message["result"])) for message in collected]
         return table(members, loader, spec.sweep["only"], spec.sweep["frame"])
 
@@ -132,7 +133,9 @@ class PartialTable:
             result = self._session.registry.result(job)
             stream = self._stream(result.to_message() if result else None)
             if stream is not None:
-                parents.append(Parent(job, record.spec.parents, record.sent(), stream))
+                spec = record.spec
+                sent = record.sent()
+                parents.append(Parent(job, spec.parents, sent, stream, makers=spec.makers))
         return parents
 
     def _stream(self, result: Message | None) -> Stream | None:

@@ -60,6 +60,9 @@ class Analysis:
         The part of `binds` that is bound if the cell ends normally.
     deletes : frozenset of str
         Names it may delete.
+    removes : frozenset of str
+        The part of `deletes` whose value from before the cell is gone if it ends normally: what
+        is not there then was deleted.
     discarded : frozenset of str
         The part of `reads` of which only the name must be there, for a
         ``del``: nothing reads the value.
@@ -98,6 +101,7 @@ class Analysis:
     binds: frozenset[str]
     certain: frozenset[str]
     deletes: frozenset[str]
+    removes: frozenset[str]
     discarded: frozenset[str]
     imports: frozenset[str]
     imported: Mapping[str, tuple[str, str]]
@@ -422,6 +426,7 @@ class _Cell:
             binds=binds,
             certain=certain,
             deletes=frozenset(found.deletes),
+            removes=frozenset(exit_.past & found.deletes),
             discarded=frozenset(found.erases.keys() - found.reads.keys()),
             imports=frozenset(found.imports),
             imported={n: imported[n] for n in imported.keys() & certain - self.made},

@@ -14,9 +14,10 @@ from __future__ import annotations
 import errno
 import re
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
+from types import MappingProxyType
 from typing import Any
 
 from dask_async_run.errors import ForgottenParentError
@@ -42,6 +43,7 @@ from dask_async_run.namespace.unpickling import known_classes
 from dask_async_run.namespace.views import address
 from dask_async_run.pages import is_untouched
 
+_NO_MAKERS: Mapping[str, Sequence[int]] = MappingProxyType({})
 _SHELLS_OWN = re.compile(r"_{1,3}|_i{1,3}|_i?\d+|_[dio]h|In|Out")
 SHOWN = ("Out", "_oh")
 """What the shell keeps of each cell's last expression: not all of it is meant by who reads one."""
@@ -86,6 +88,8 @@ class Parent:
     inputs, result : Stream
     count : int or None
         ``n`` of ``Out[n]`` in its kernel.
+    makers : mapping of str to sequence of int
+        As of `Chain.fall_back`.
     """
 
     id: str
@@ -93,6 +97,7 @@ class Parent:
     inputs: Stream
     result: Stream
     count: int | None = None
+    makers: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -254,7 +259,7 @@ class Chain:
         self.inputs: dict[str, Inputs] = {}
         self.results: dict[str, Loaded] = {}
         self.inherited: list[Inherited] = []
-        self._touched: set[str] = set()
+        self._touched: dict[str, set[str]] = {}
         self._known = known_classes() if salvaging else set()
 
     def private(self, updates: Iterable[Update], resolve: Callable[[Any], Any]) -> list[Update]:
@@ -266,11 +271,32 @@ class Chain:
             and not (update[1] == CLASS.name and resolve(update[0]) in self._known)
         ]
 
-    def fall_back(self, inputs: Inputs) -> None:
-        """Give the names that no parent bound or deleted the values that came for that case."""
+    def fall_back(
+        self,
+        inputs: Inputs,
+        parents: Sequence[str],
+        makers: Mapping[str, Sequence[int]] = _NO_MAKERS,
+    ) -> None:
+        """Give the names that no parent bound or deleted the values that came for that case.
+
+        Parameters
+        ----------
+        inputs : Inputs
+            Of a job, before its own result.
+        parents : sequence of str
+            The jobs that it builds on.
+        makers : mapping of str to sequence of int
+            Which of these may have bound a name, by their places: what others have made of it,
+            which may have been gathered before, is older than the value that came. A name that
+            is not among them (of a job that an earlier version submitted) may be anybody's.
+        """
         for name, value in inputs.fallbacks.items():
-            if name not in self._touched:
-                self.namespace.setdefault(name, value)
+            touched = self._touched.get(name, set())
+            if name not in makers:
+                if not touched:
+                    self.namespace.setdefault(name, value)
+            elif touched.isdisjoint(parents[place] for place in makers[name]):
+                self.namespace[name] = value
 
     def lost(self, inputs: Inputs) -> dict[str, Exception]:
         """Answer what could not be loaded of some inputs and of those before them, and why."""
@@ -299,7 +325,7 @@ class Chain:
         """Do to the namespace what gathering this job would do."""
         inputs = self.load(parent.inputs, parent.parents, prepare)
         self.inputs[parent.id] = inputs
-        self.fall_back(inputs)
+        self.fall_back(inputs, parent.parents, parent.makers)
         self.namespace.update(inputs.names)
         resolve = self.resolver(inputs, parent.parents)
         load = salvage_result if self._salvaging else load_result
@@ -319,7 +345,8 @@ class Chain:
         apply_updates(updates, resolve)
         loaded.finish(updates, resolve)
         self.namespace.update(loaded.bound)
-        self._touched |= {*loaded.bound, *loaded.deleted}
+        for name in (*loaded.bound, *loaded.deleted):
+            self._touched.setdefault(name, set()).add(parent.id)
         for name in loaded.deleted:
             self.namespace.pop(name, None)
         self.inherited.append(Inherited(inputs.early | inputs.late, loaded.surroundings))
@@ -372,11 +399,16 @@ def _show(
     namespace: dict[str, Any],
     shown: Iterable[tuple[int | None, tuple[Any, ...]]],
     names: Mapping[str, Any],
+    own: Collection[str],
 ) -> None:
-    """Give a namespace what earlier jobs have shown: ``_``, ``_n`` and ``Out[n]``."""
+    """Give a namespace what earlier jobs have shown: ``_``, ``_n`` and ``Out[n]``.
+
+    Not ``_`` where that is a variable of the notebook, and among the names that they bound
+    themselves (`own`).
+    """
     for count, values in shown:
         for value in values:
-            if "_" not in names:
+            if "_" not in names and "_" not in own:
                 namespace["_"] = value
             if count is not None:
                 namespace[f"_{count}"] = value
@@ -393,6 +425,7 @@ def restore(
     member: int | None = None,
     place: Place = lambda surroundings: (),
     needed: Iterable[str] = (),
+    makers: Mapping[str, Sequence[int]] = _NO_MAKERS,
 ) -> Restored:
     """Load a job's inputs into a namespace, on top of what its parents did.
 
@@ -414,6 +447,8 @@ def restore(
         Called with the surroundings that came, those of the parents' results included.
     needed : iterable of str
         Names that the cell can't be run without.
+    makers : mapping of str to sequence of int
+        As of `Chain.fall_back`.
 
     Raises
     ------
@@ -425,10 +460,12 @@ def restore(
     chain = Chain(namespace)
     parents = list(parents)
     shown = [(parent.count, chain.merge(parent, prepare).out) for parent in parents]
-    loaded = chain.load(inputs, [parent.id for parent in parents], prepare)
-    chain.fall_back(loaded)
+    own = {name for loaded in chain.results.values() for name in loaded.bound}
+    ids = [parent.id for parent in parents]
+    loaded = chain.load(inputs, ids, prepare)
+    chain.fall_back(loaded, ids, makers)
     namespace.update(loaded.names)
-    _show(namespace, shown, loaded.names)
+    _show(namespace, shown, loaded.names, own)
     if member is not None:
         namespace.update(parameters(loaded.axes, member))
     lost = {name: why for name, why in chain.lost(loaded).items() if name not in namespace}
@@ -504,6 +541,7 @@ def collect(
     largest: int | None = None,
     full: int = errno.ENOSPC,
     asked: Iterable[Any] = (),
+    removes: Iterable[str] = (),
 ) -> Collected:
     """Write what the cell did to its namespace.
 
@@ -531,6 +569,8 @@ def collect(
         The error's number where there was none for a larger one.
     asked : iterable of objects
         Of which `Collected.sent` says whether they travel.
+    removes : iterable of str
+        Names that the cell has deleted, unless they are there; it need not have got them.
     """
     assigned = set(assigns)
     writer = ResultWriter(
@@ -542,4 +582,4 @@ def collect(
         largest,
         full,
     )
-    return writer.write(error, out, surroundings, only, also, set(words), sources, asked)
+    return writer.write(error, out, surroundings, only, also, set(words), sources, asked, removes)

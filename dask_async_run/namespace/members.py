@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import importlib.util
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from dask_async_run.namespace.axes import Axis, parameters
@@ -68,10 +69,18 @@ class MemberLoader:
         What the sweep builds on, in order.
     inputs : Stream
         Its own.
+    makers : mapping of str to sequence of int
+        As of `Chain.fall_back`.
     """
 
-    def __init__(self, parents: Sequence[Parent], inputs: Stream) -> None:
+    def __init__(
+        self,
+        parents: Sequence[Parent],
+        inputs: Stream,
+        makers: Mapping[str, Sequence[int]] = MappingProxyType({}),
+    ) -> None:
         self._parents = parents
+        self._makers = makers
         self._stream = inputs
         self._base = self._load()
 
@@ -99,7 +108,7 @@ class MemberLoader:
             chain.merge(parent)
         ids = [parent.id for parent in self._parents]
         inputs = chain.load(self._stream, ids)
-        chain.fall_back(inputs)
+        chain.fall_back(inputs, ids, self._makers)
         namespace.update(inputs.names)
         return chain, inputs, chain.resolver(inputs, ids)
 

@@ -169,6 +169,10 @@ class Kept:
         held = self._base.get(name)
         return _MISSING if held is None else held.get(_MISSING)
 
+    def had(self, name: str) -> bool:
+        """Whether a name was there at submission, or an earlier job has brought it since."""
+        return name in self._base
+
     def stands(self, name: str, namespace: Mapping[str, Any]) -> bool:
         """Whether a name means here what it meant at submission, or nothing as it did then."""
         held = self._base.get(name)
@@ -378,7 +382,7 @@ class Merger:
             if not only or name in only:
                 self._plan_name(plan, name, value, overwrite)
         for name in self._loaded.deleted:
-            if (not only or name in only) and name in self._namespace:
+            if (not only or name in only) and name in self._namespace and self._had(name):
                 self._plan_name(plan, name, _MISSING, overwrite)
         changed = [n for n in self._loaded.changed if not only or n in only]
         updates = self._loaded.updates
@@ -434,6 +438,15 @@ class Merger:
             plan.delete.append(name)
         else:
             plan.bind[name] = value
+
+    def _had(self, name: str) -> bool:
+        """Whether the notebook had a name when the cell was to run, be it from another job.
+
+        What a cell has bound and deleted again is nobody else's of that name.
+        """
+        if self._kept is not None:
+            return self._kept.had(name)
+        return name in self._original().names or name in self._brought
 
     def _conflict(self, name: str, here: Any, value: Any) -> str | None:
         if self._kept is None:
@@ -509,7 +522,7 @@ class Merger:
             for name in names:
                 plan.conflicts[name] = why
         for name in changed:
-            if name in plan.conflicts or name in plan.bind:
+            if name in plan.conflicts or name in plan.bind or is_hidden(name):
                 continue
             base, here = self._kept.base(name), self._namespace.get(name, _MISSING)
             if here is base:

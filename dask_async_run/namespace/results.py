@@ -193,6 +193,7 @@ class ResultWriter:
         words: set[str] | None = None,
         sources: Callable[[set[str]], Mapping[str, Any]] = lambda files: {},
         asked: Iterable[Any] = (),
+        removes: Iterable[str] = (),
     ) -> Collected:
         """Answer the result.
 
@@ -210,6 +211,8 @@ class ResultWriter:
             Answers the source texts of files.
         asked : iterable of objects
             Of which `Collected.sent` says whether they travel.
+        removes : iterable of str
+            Names that the cell has deleted, unless they are there.
         """
         self._exact = self._may_hold_numbers()
         self._asked, self._sent, self._futures = list(asked), set[int](), list[Any]()
@@ -228,7 +231,7 @@ class ResultWriter:
                 bound.append(name)
             collected.failed.pop(name, None)
             updates.append((f"note on {name}", ("note", name, reason)))
-        deleted = [n for n in before if n not in now]
+        deleted = [n for n in dict.fromkeys([*before, *removes]) if n not in now]
         mutated = self._seeing({id(t.obj) for t in self._changed}, before) if self._changed else []
         if only:
             bound = [n for n in bound if n in only]

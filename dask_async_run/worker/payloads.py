@@ -100,6 +100,7 @@ def restore(
                 _stream(store, parent.payload),
                 _stream(store, result.values),
                 parent.execution_count,
+                parent.makers,
             )
         )
 
@@ -126,6 +127,7 @@ def restore(
             spec.member,
             surroundings.place,
             spec.reads,
+            spec.makers,
         )
     shell.absent = spec.left_out | restored.lost
     if spec.has_members:
@@ -182,12 +184,13 @@ def collect(
             changes,
             spec.only,
             spec.also,
-            assigns=spec.binds,
+            assigns=[name for name in spec.binds if not _is_shown(hook, name)],
             words=_IDENTIFIER.findall(spec.code),
             sources=lambda files: surroundings.sources(files, shell),
             largest=largest,
             full=full,
             asked=[*figures.values(), *finalisers],
+            removes=() if error is not None else spec.removes,
         )
         return collected, inputs.store.put_payload(collected.stream, collected.buffers)
 
@@ -227,6 +230,14 @@ def collect(
     return result, changes
 
 
+def _is_shown(hook: Any, name: str) -> bool:
+    """Whether a name, if it is ``_``, is what the cell has shown, and not a variable of its own.
+
+    ``for _ in rows`` makes one, unless there are no rows.
+    """
+    return name == "_" and bool(hook.values) and hook.shell.user_ns.get(name) is hook.values[-1]
+
+
 def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent]) -> Any:
     """Collect what the members of a sweep have bound."""
 
@@ -235,7 +246,7 @@ def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent
         return _stream(store, Payload.from_message(left)) if left else None
 
     members = [member_of(message, result(message["result"])) for message in task["members"]]
-    loader = MemberLoader(parents, _stream(store, spec.payload))
+    loader = MemberLoader(parents, _stream(store, spec.payload), spec.makers)
     return table(members, loader, spec.only, spec.sweep["frame"])
 
 

@@ -289,6 +289,21 @@ QUEUES = {
         "seen, list(found), other, dict(missing[0])",
         (["a", "b", "c"], ["a", "b", "c"], [1], {1: 0}),
     ),
+    "names that a cell binds and deletes": (
+        [
+            "first = second = third = 'old'",
+            "first = 1\ntry:\n    del first\nexcept NameError:\n    pass",
+            "for second in range(2): pass\ndel second",
+            "try:\n    base\nexcept NameError as third:\n    pass",
+        ],
+        "[name for name in ('first', 'second', 'third') if name in globals()]",
+        ["third"],
+    ),
+    "the last result, of which loops make a variable": (
+        ["for _ in []: pass\n[7]", "seen = _[0]", "for _ in range(3): pass", "'shown'", "n = _"],
+        "seen, n, _",
+        (7, 2, 2),
+    ),
     "files": (
         [
             "from pathlib import Path; import time; OUT = Path('out')",
@@ -517,6 +532,17 @@ def test_last_results_after_a_queue(kernel: RemoteKernel) -> None:
     assert value(kernel, "_, __, ___") == ("three", 1, "before")
 
 
+@pytest.mark.contract(21)
+def test_last_results_after_a_queue_that_shows_nothing(kernel: RemoteKernel) -> None:
+    """They are those before it, however many jobs have been on top of them."""
+    do(kernel, "'before'")
+    names = [f"quiet{number}" for number in range(5)]
+    for name in names:
+        submit(kernel, name, f"{name} = 1")
+    do(kernel, f"%async_gather {' '.join(names)}")
+    assert value(kernel, "_") == "before"
+
+
 @pytest.mark.contract(11, 21)
 def test_a_queued_cell_has_the_last_result_of_a_pending_job(kernel: RemoteKernel) -> None:
     """The last one that shows something, also by its number; objects are the same ones."""
@@ -587,6 +613,25 @@ def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: Rem
     )
     do(kernel, "%async_gather makes may")
     assert value(kernel, "a") == ["made"]
+
+
+@pytest.mark.contract(11)
+def test_what_an_earlier_job_made_of_a_name_is_older_than_what_is_here(
+    kernel: RemoteKernel,
+) -> None:
+    """A cell builds on a job for other names: what that bound, and is bound anew here, is not it.
+
+    It counts where a pending job may bind the name, and does not: the value is the one here.
+    """
+    submit(kernel, "makes", "rows = ['first']; kept = []")
+    submit(kernel, "changes", "kept.append(rows)")
+    do(kernel, "%async_gather makes")
+    do(kernel, "rows = ['second']")
+    submit(kernel, "may", WAIT.format("go") + "if len(kept) > 5: rows = 'never'")
+    submit(kernel, "reads", "seen = list(rows), len(kept)")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather reads")
+    assert value(kernel, "seen") == (["second"], 1)
 
 
 @pytest.mark.contract(11)
