@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -55,6 +56,20 @@ def owners(
     )
 
 
+_TEE: type = type(itertools.tee(())[0])
+
+
+def siblings(captured: Captured, namespace: Mapping[str, Any]) -> frozenset[str]:
+    """Answer names that go on with what others of `itertools.tee` take, where one is captured."""
+    if not any(type(value) is _TEE for value in captured.values.values()):
+        return frozenset()
+    return frozenset(
+        name
+        for name, value in list(namespace.items())
+        if type(value) is _TEE and name not in captured.values and not is_hidden(name)
+    )
+
+
 def _shows(value: Any, owners: Mapping[int, Any], named: Collection[int]) -> bool:
     """Whether an array shows the memory of one of those owners that has no name."""
     return any(key in owners and key not in named for key in owners_of([value]))
@@ -82,8 +97,11 @@ def jobs_sharing(session: Session, captured: Captured, followed: Followed) -> li
         return []
     mine = mutable_objects(captured, captured.values) | followed.places
     for record, objects in _brought(session, candidates):
-        if not mine.isdisjoint(map(id, objects)):
+        here = set(map(id, objects))
+        if not mine.isdisjoint(here):
             mine |= {record.id, *((record.id, name) for name in record.lineage.effects.definitions)}
+        if record.id in mine:  # who came to it before it was gathered may hold all of these
+            mine |= here
     return [
         record
         for record in to_build_on(session, candidates)

@@ -233,7 +233,8 @@ class Gatherer:
             Whatever loading it raises.
         """
         session = self._session
-        with surroundings.undrawn():  # what the cell showed is in its output
+        # What the cell showed is in its output; what its modules drew, they drew there.
+        with surroundings.undrawn(), surroundings.unmoved_rows():
             loaded = record.load(result, session.records, only)
             if RELOADED.name in loaded.surroundings and not only:
                 loaded = self._reload(record, loaded, result)
@@ -293,10 +294,8 @@ class Gatherer:
         if record.id not in self._session.gathered:
             kept = record.kept
             unchanged = kept.modules(names) if kept is not None else []
-            rows = surroundings.random_states()
             for error in surroundings.merge({RELOADED.name: names}, self._session.shell).values():
                 raise error
-            surroundings.write(rows, self._session.shell)  # what a module draws was drawn there
             if kept is not None:
                 kept.renew(unchanged)
             record.loaded = None

@@ -22,6 +22,7 @@ from dask_async_run.kernel.building_on import (
     owners,
     reached,
     seeds_for,
+    siblings,
     to_build_on,
 )
 from dask_async_run.kernel.cell_text import analyse_cell
@@ -120,7 +121,9 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
     followed = follow(asked, makers)
     while True:
         captured = _capture(session, _with(wanted, followed.names))
-        if more := owners(captured, analysis.mutates, session.namespace) - wanted.mentions:
+        more = owners(captured, analysis.mutates, session.namespace)
+        more |= siblings(captured, session.namespace)
+        if more := more - wanted.mentions:
             wanted = replace(wanted, mentions=wanted.mentions | more)
             continue
         further = follow({*followed.names, *captured.elsewhere}, makers)

@@ -9,6 +9,7 @@ import enum
 import fractions
 import logging
 import pathlib
+import random
 import re
 import struct
 import sys
@@ -77,7 +78,7 @@ def _library_immutables() -> tuple[type, ...]:
 
 
 _EXACT: dict[type, Kind] = dict(CONTAINERS) | weak.KINDS | IMMUTABLE | {types.CellType: CELL}
-_EXACT |= {memoryview: MEMORYVIEW, struct.Struct: LEAF}
+_EXACT |= {memoryview: MEMORYVIEW, struct.Struct: LEAF, random.SystemRandom: LEAF}
 _EXACT |= dict.fromkeys(generators.TYPES, generators.GENERATOR_KIND)
 _EXACT |= dict.fromkeys(files.TYPES, files.FILE)
 

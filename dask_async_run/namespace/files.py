@@ -273,8 +273,18 @@ def _reduce_writer(writer: Any) -> Any:
     raise TypeError("cannot pickle '_csv.writer' object")
 
 
+def held_by_csv(obj: Any) -> list[Any] | None:
+    """Answer what a reader or a writer of `csv` works with; None of other objects."""
+    if type(obj) in (_READER, _WRITER):
+        return [part for part in gc.get_referents(obj) if part is not type(obj)]
+    return None
+
+
+_READER: type = type(csv.reader([]))
+_WRITER: type = type(csv.writer(io.StringIO()))
+
 REDUCERS: dict[type, Callable[[Any], Any]] = {
     **dict.fromkeys(TYPES, reduce_file),
-    type(csv.reader([])): _reduce_reader,
-    type(csv.writer(io.StringIO())): _reduce_writer,
+    _READER: _reduce_reader,
+    _WRITER: _reduce_writer,
 }

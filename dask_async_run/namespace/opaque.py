@@ -24,6 +24,7 @@ from dask_async_run.namespace.charts import CHART_PART, chart_kind, is_chart, is
 from dask_async_run.namespace.conditions import quietly
 from dask_async_run.namespace.cursors import database_kind
 from dask_async_run.namespace.digests import Fingerprint, KnownBuffers, fingerprint
+from dask_async_run.namespace.files import held_by_csv
 from dask_async_run.namespace.indexes import INDEX, axes_of, is_index, keep_axes
 from dask_async_run.namespace.instances import build, built_state
 from dask_async_run.namespace.iterators import (
@@ -526,6 +527,8 @@ def _set_opaque(obj: Any, state: Any) -> Undo:
 def _opaque_children(obj: Any) -> list[Any]:
     if type(obj).__module__ == itertools.__name__:
         return parts_of_iterator(obj)
+    if (held := held_by_csv(obj)) is not None:
+        return held
     links = [obj.__cause__, obj.__context__] if isinstance(obj, BaseException) else []
     attributes = getattr(obj, "__dict__", None)
     # Some objects have any attribute that they are asked for.

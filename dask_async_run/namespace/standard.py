@@ -12,6 +12,7 @@ import functools
 import gc
 import itertools
 import operator
+import random
 import re
 import struct
 import types
@@ -191,6 +192,23 @@ def _reduce_group(group: Any) -> Any:
     return (make_spent_group, ()) if reduced[0] is iter else reduced
 
 
+_KEY = type(functools.cmp_to_key(lambda one, other: 0))
+
+
+def make_key(compare: Any, of: tuple[Any, ...]) -> Any:
+    """Make what `functools.cmp_to_key` answers, or what that makes of an object."""
+    key: Any = functools.cmp_to_key(compare)
+    return key(*of) if of else key
+
+
+def _reduce_key(key: Any) -> Any:
+    compare = next(part for part in gc.get_referents(key) if part is not _KEY)
+    try:
+        return make_key, (compare, (key.obj,))
+    except AttributeError:
+        return make_key, (compare, ())
+
+
 REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _reduce_cell,
     types.CodeType: _reduce_code,
@@ -202,6 +220,8 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     memoryview: views.reduce_memoryview,
     re.Pattern: _reduce_pattern,
     re.Scanner: _reduce_scanner,  # type: ignore[attr-defined]
+    random.SystemRandom: lambda _: (random.SystemRandom, ()),
+    _KEY: _reduce_key,
     struct.Struct: lambda layout: (struct.Struct, (layout.format,)),
     decimal.Context: _reduce_context,
     functools.cached_property: _reduce_cached_property,

@@ -1,7 +1,8 @@
 """What the modules for threads make, where no thread is at work with it.
 
-Queues, events and semaphores that nobody waits for; futures that are done; threads, processes
-and pools that have ended. Their locks, which nobody holds, are made anew.
+Queues, events and semaphores that nobody waits for; what `threading.local` holds of the thread
+that asks; futures that are done; threads, processes and pools that have ended. Their locks, which
+nobody holds, are made anew.
 """
 
 from __future__ import annotations
@@ -65,6 +66,17 @@ def set_flag(obj: Any, attributes: dict[str, Any]) -> None:
     """Give an event or a semaphore its attributes, and a new lock."""
     vars(obj).update(attributes)
     obj._cond = threading.Condition(threading.Lock())
+
+
+def _reduce_local(obj: Any) -> Any:
+    if type(obj) is not threading.local:
+        raise _refusal("a class of the notebook's that is a threading.local")
+    return make_bare, (type(obj),), dict(vars(obj)), None, None, set_local
+
+
+def set_local(obj: Any, attributes: dict[str, Any]) -> None:
+    """Give a `threading.local` what this thread has in it."""
+    vars(obj).update(attributes)
 
 
 # -- what has ended -------------------------------------------------------------------------------
@@ -145,6 +157,7 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {
     threading.Event: _reduce_flag,
     threading.Semaphore: _reduce_flag,
     threading.Thread: _reduce_thread,
+    threading.local: _reduce_local,
     subprocess.Popen: _reduce_process,
 }
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -80,6 +81,7 @@ __all__ = [
     "sources",
     "state",
     "undrawn",
+    "unmoved_rows",
     "unopened",
     "working_folder",
     "write",
@@ -109,6 +111,17 @@ def random_states() -> dict[str, Any]:
     """Answer what `read` does of `ROWS`."""
     found = {saver.name: saver.read(None) for saver in SAVERS if saver.name in ROWS}
     return {name: state for name, state in found.items() if state is not None}
+
+
+@contextmanager
+def unmoved_rows() -> Iterator[None]:
+    """Have `ROWS` be where they were: modules draw when they are imported by loading a result."""
+    rows = random_states()
+    try:
+        yield
+    finally:
+        if random_states() != rows:
+            write(rows, None)
 
 
 def read(shell: Shell, early: bool) -> dict[str, Any]:

@@ -615,6 +615,19 @@ def test_a_pending_name_that_is_not_made_after_all_is_the_one_before(kernel: Rem
     assert value(kernel, "a") == ["made"]
 
 
+@pytest.mark.contract(12)
+def test_an_object_is_the_same_before_and_after_its_job_was_gathered(kernel: RemoteKernel) -> None:
+    """A pending job holds it, as that job's; another one changes it, as what is here."""
+    submit(kernel, "makes", "rows = [1]")
+    submit(kernel, "holds", WAIT.format("go") + "rows.append(2); held = [rows]")
+    do(kernel, "%async_gather makes")
+    submit(kernel, "changes", "rows.append(3)")
+    submit(kernel, "reads", "seen = list(held[0])")
+    let_go(kernel, "go")
+    do(kernel, "%async_gather reads")
+    assert value(kernel, "seen, held[0] is rows") == ([1, 2, 3], True)
+
+
 @pytest.mark.contract(11)
 def test_what_an_earlier_job_made_of_a_name_is_older_than_what_is_here(
     kernel: RemoteKernel,
