@@ -7,6 +7,7 @@ import functools
 import gc
 import types
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from operator import is_
 from typing import Any
 
@@ -46,7 +47,7 @@ def _pairs(obj: Any) -> _Pairs:
     """Answer what a dict holds, in its order: as a dict if no key's hash is the user's code."""
     if isinstance(obj, collections.OrderedDict) or not ATOMS.issuperset(map(type, dict.keys(obj))):
         return _items(obj)
-    return dict.copy(obj)
+    return dict(dict.items(obj))  # `copy` may ask a subclass
 
 
 def _base_method(obj: Any, name: str) -> Any:
@@ -88,11 +89,12 @@ def _dict_children(obj: Any) -> Iterable[Any]:
 
 
 def _set_unchanged(obj: Any, snapshot: Any) -> bool:
-    return len(obj) == len(snapshot) and set(map(id, obj)) == set(map(id, snapshot))
+    items = set.__iter__(obj)
+    return set.__len__(obj) == len(snapshot) and set(map(id, items)) == set(map(id, snapshot))
 
 
 def _set_state(obj: Any) -> order.Recipe:
-    return order.recipe(obj) or ([], list(obj))
+    return order.recipe(obj) or ([], _in_set(obj))
 
 
 def _replace_set(obj: Any, items: order.Recipe | list[Any]) -> Undo:
@@ -109,7 +111,7 @@ def _replace_bytes(obj: Any, data: bytes) -> Undo:
 
 def _replace_deque(obj: Any, items: list[Any]) -> Undo:
     deque = collections.deque
-    old = list(obj)
+    old = _in_deque(obj)
 
     def fill(new: list[Any]) -> None:
         deque.clear(obj)
@@ -117,6 +119,18 @@ def _replace_deque(obj: Any, items: list[Any]) -> Undo:
 
     fill(items)
     return lambda: fill(old)
+
+
+def _in_list(obj: Any) -> list[Any]:
+    return list(list.__iter__(obj))
+
+
+def _in_set(obj: Any) -> list[Any]:
+    return list(set.__iter__(obj))
+
+
+def _in_deque(obj: Any) -> list[Any]:
+    return list(collections.deque.__iter__(obj))
 
 
 LIST = Kind(
@@ -145,15 +159,22 @@ BYTEARRAY = Kind(
     _replace_bytes,
 )
 DEQUE = Kind(
-    "deque", list, list, lambda o, s: same_items(s, o), lambda o, s: list(o), _replace_deque
+    "deque",
+    _in_deque,
+    _in_deque,
+    lambda o, s: same_items(s, _in_deque(o)),
+    lambda o, s: _in_deque(o),
+    _replace_deque,
 )
+_OWN_LIST = replace(LIST, children=_in_list, snapshot=_in_list, state=lambda o, s: _in_list(o))
+_OWN_SET = replace(SET, children=_in_set, snapshot=_in_set)
 
 COMMONEST: dict[type, Kind] = {list: LIST, dict: DICT, set: SET}
 """Kinds of what there may be hundreds of thousands of: nobody asks further what these are."""
 CONTAINERS: list[tuple[type, Kind]] = [
-    (list, LIST),
+    (list, _OWN_LIST),
     (dict, DICT),
-    (set, SET),
+    (set, _OWN_SET),
     (bytearray, BYTEARRAY),
     (collections.deque, DEQUE),
 ]

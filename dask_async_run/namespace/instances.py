@@ -176,9 +176,12 @@ def _set_instance(obj: Any, state: Any) -> Undo:
     if how == "changes":
         cls, changed, deleted, slots, inner, factory = value
         attributes = {n: v for n, v in _attributes(obj).items() if n not in deleted} | changed
-        put_plain_state(obj, cls, attributes, slots, old[3] if inner is None else inner, factory)
-    else:
+        value = cls, attributes, slots, old[3] if inner is None else inner, factory
+    try:
         put_plain_state(obj, *value)
+    except BaseException:
+        put_plain_state(obj, *old)
+        raise
     return lambda: put_plain_state(obj, *old)
 
 

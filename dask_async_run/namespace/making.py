@@ -46,6 +46,8 @@ _FILLING: dict[type, tuple[str, ...]] = {
     list: ("append", "extend"),
 }
 """The methods by which unpickling fills containers."""
+_CALLED = {collections.OrderedDict, collections.defaultdict, collections.deque, set}
+"""Containers whose own pickling has their class called again."""
 
 
 def _mine(cls: type) -> list[type]:
@@ -77,17 +79,23 @@ def _is_bare_counter(cls: type) -> bool:
 
 
 def _fills_its_own_way(cls: type) -> bool:
-    """Whether a library's container is filled by a method that may need its attributes.
+    """Whether a library's container is made or filled by a method that wants more than it gets.
 
-    Unpickling sets those last: bokeh's ``ColumnDataSource.data`` cannot be loaded.
+    Unpickling sets attributes last: bokeh's ``ColumnDataSource.data`` cannot be loaded. And it
+    calls classes of some containers without their own arguments, and forgets the attributes of
+    a defaultdict: openpyxl's workbooks cannot be loaded.
     """
     base = _underneath_container(cls)
-    if base not in _FILLING or cls is base:
+    if base is object or cls is base:
         return False
     own = [kind for kind in cls.__mro__ if kind.__flags__ & _HEAP_TYPE and kind is not base]
-    if any(hook in vars(kind) for kind in own for hook in _HOOKS):
+    if not own or any(hook in vars(kind) for kind in own for hook in _HOOKS):
         return False
-    return any(getattr(cls, name) is not getattr(base, name) for name in _FILLING[base])
+    if base in _CALLED and any("__init__" in vars(kind) for kind in own):
+        return True
+    return base in _FILLING and any(
+        getattr(cls, name) is not getattr(base, name) for name in _FILLING[base]
+    )
 
 
 @per_class
@@ -203,7 +211,7 @@ def reduce_instance(obj: Any) -> Any:
         return make_exception, (cls, obj.args, _arguments(obj)), state, None, None, set_exception
     contents: Any = None
     if isinstance(obj, collections.deque):
-        contents = list(obj), obj.maxlen
+        contents = list(collections.deque.__iter__(obj)), obj.maxlen
     elif isinstance(obj, collections.OrderedDict):
         contents = list(collections.OrderedDict.items(obj)), None
     elif isinstance(obj, dict):
@@ -287,6 +295,21 @@ def set_exception(error: BaseException, state: Any) -> None:
     error.__suppress_context__ = suppress
     if lines and lines[0] is not None:
         error.__traceback__ = make_traceback([Entry(*entry) for entry in lines[0]])
+
+
+@per_class
+def is_curried(cls: type) -> bool:
+    """Whether a class is toolz's for a function that waits for more arguments."""
+    bases = ((module_name(base).partition(".")[0], base.__name__) for base in cls.__mro__)
+    return any(module in ("toolz", "cytoolz") and name == "curry" for module, name in bases)
+
+
+def reduce_curried(obj: Any) -> Any:
+    """Reduce a curried function of the notebook, which toolz names: it has to go along."""
+    maker, state = obj.__reduce__()
+    if isinstance(state[1], str) and state[1].startswith("__main__:"):
+        return maker, (state[0], obj.func, *state[2:-1], None)
+    return maker, state
 
 
 def get_attribute(owner: Any, path: str) -> Any:

@@ -452,6 +452,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_plotly_figure(obj)
         elif making.is_soup(obj):
             return making.reduce_soup(obj)
+        elif making.is_curried(kind):
+            return making.reduce_curried(obj)
         elif making.refuses_as_patsys(kind):
             return self._reduce_patsys(obj)
         elif is_element(kind):

@@ -47,8 +47,10 @@ from dask_async_run.surroundings.shell import (
     SHELL,
     SOURCES,
     STAND_IN,
+    STORE,
     asks_for_error,
     asks_for_history,
+    asks_for_store,
     future_flags,
     hide_stand_in,
     magics_in,
@@ -285,6 +287,8 @@ def narrow(found: dict[str, Any], words: Iterable[str]) -> dict[str, Any]:
         found = {name: value for name, value in found.items() if name != HISTORY.name}
     if not asks_for_error(words):
         found = {name: value for name, value in found.items() if name != ERROR.name}
+    if not asks_for_store(words):
+        found = {name: value for name, value in found.items() if name != STORE.name}
     if not shows(words):
         found = {name: value for name, value in found.items() if name != FIGURES.name}
     patches = found.get(PATCHES.name)

@@ -252,7 +252,7 @@ def magics_in(surroundings: Mapping[str, Any]) -> list[Any]:
     return [function for functions in made.values() for function in functions.values()]
 
 
-_NOT_EXTENSIONS = ("dask_async_run", "IPython.extensions.storemagic")
+_NOT_EXTENSIONS = ("dask_async_run",)
 
 
 def _read_extensions(shell: Shell) -> list[str] | None:
@@ -356,6 +356,31 @@ def _write_folders(folders: list[str], shell: Shell) -> None:
         shell.user_ns["_dh"][:] = map(Path, folders)
 
 
+# -- what ``%store`` keeps, from one notebook to another ------------------------------------------
+
+
+def _read_store(shell: Shell) -> str | None:
+    profile = getattr(shell, "profile_dir", None)
+    return None if profile is None else str(Path(profile.location) / "db")
+
+
+def _write_store(folder: str, shell: Shell) -> None:
+    # On another machine the cell's own one stays in its place.
+    if shell is not None and Path(folder).is_dir() and hasattr(shell.db, "root"):
+        shell.db = type(shell.db)(folder)
+
+
+STORE = Saver("store", False, _read_store, _write_store, state=lambda shell: None)
+
+
+def asks_for_store(words: Iterable[str]) -> bool:
+    """Whether code with these words may use ``%store``."""
+    return not _STORE_WORDS.isdisjoint(words)
+
+
+_STORE_WORDS = frozenset(("store", "db"))
+
+
 SOURCES = Saver("sources", False, lambda shell: None, _write_sources, piecemeal=True)
 
 SHELL: tuple[Saver, ...] = (
@@ -385,5 +410,6 @@ SHELL: tuple[Saver, ...] = (
     # In a cell modules are as they are here, where they are loaded anew before it is sent.
     Saver("autoreload", False, lambda shell: None, _write_autoreload, state=_autoreload_state),
     Saver("magics", False, _read_magics, _write_magics),
+    STORE,
     SOURCES,
 )
