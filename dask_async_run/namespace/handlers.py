@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -45,6 +46,22 @@ def set_handler(handler: logging.Handler, attributes: dict[str, Any]) -> None:
 
 
 # -- the streams of a kernel ------------------------------------------------------------------
+
+
+def teed_stream(function: types.FunctionType) -> str | None:
+    """Answer the name in `sys` of the stream whose ``write`` IPython has replaced for a cell.
+
+    By a function that notes what is written, for the history. Who asked for it meanwhile has that.
+    """
+    if function.__qualname__ != "InteractiveShell._tee.<locals>.write":
+        return None
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return next((cell.cell_contents for name, cell in cells if name == "channel"), None)
+
+
+def find_write(stream: str) -> Any:
+    """Answer what writes to a standard stream here."""
+    return getattr(sys, stream).write
 
 
 def standard_stream(obj: Any) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import copyreg
+import threading
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -17,6 +18,7 @@ _PLAIN_BASES |= {collections.OrderedDict, collections.defaultdict}
 # What such an object is never changes, its attributes may: a text of Beautiful Soup's has its place
 # in a document, and a fingerprint of each text would be one of all of it.
 _PLAIN_BASES |= {str, bytes, int, float, complex}
+_PLAIN_BASES |= {threading.local}  # whose attributes are those of the thread that asks
 _HEAP_TYPE = 1 << 9
 
 

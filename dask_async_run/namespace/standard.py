@@ -21,7 +21,7 @@ from typing import Any
 
 from cloudpickle import cloudpickle as _cp
 
-from dask_async_run.namespace import files, generators, hints, parts, views, weak
+from dask_async_run.namespace import files, generators, handlers, hints, parts, views, weak
 from dask_async_run.namespace.containers import DICT_VIEWS
 from dask_async_run.namespace.named import is_current_context
 
@@ -192,6 +192,13 @@ def _reduce_group(group: Any) -> Any:
     return (make_spent_group, ()) if reduced[0] is iter else reduced
 
 
+def _reduce_method(method: types.MethodType) -> Any:
+    # Those of a stream are those of the stream that is in its place.
+    if handlers.standard_stream(method.__self__) is None:
+        return NotImplemented
+    return getattr, (method.__self__, method.__name__)
+
+
 _KEY = type(functools.cmp_to_key(lambda one, other: 0))
 
 
@@ -215,6 +222,7 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.GetSetDescriptorType: parts.reduce_descriptor,
     types.MemberDescriptorType: parts.reduce_descriptor,
     types.BuiltinFunctionType: parts.reduce_builtin,
+    types.MethodType: _reduce_method,
     re.Match: _reduce_match,
     type(_DAY.isocalendar()): _reduce_week,
     memoryview: views.reduce_memoryview,

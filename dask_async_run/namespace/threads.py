@@ -7,6 +7,7 @@ nobody holds, are made anew.
 
 from __future__ import annotations
 
+import gc
 import queue
 import subprocess
 import threading
@@ -69,13 +70,23 @@ def set_flag(obj: Any, attributes: dict[str, Any]) -> None:
 
 
 def _reduce_local(obj: Any) -> Any:
-    if type(obj) is not threading.local:
-        raise _refusal("a class of the notebook's that is a threading.local")
-    return make_bare, (type(obj),), dict(vars(obj)), None, None, set_local
+    # What it was made with is given to its class again in each thread.
+    parts = gc.get_referents(obj)
+    args = next((part for part in parts if type(part) is tuple), ())
+    named = (part for part in parts if type(part) is dict and part is not vars(obj))
+    keywords = next((part for part in named if all(type(key) is str for key in part)), {})
+    made = type(obj), args, keywords
+    return make_local, made, dict(vars(obj)), None, None, set_local
+
+
+def make_local(cls: Any, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    """Make a `threading.local`, or an instance of a class that is one."""
+    return cls(*args, **keywords)
 
 
 def set_local(obj: Any, attributes: dict[str, Any]) -> None:
     """Give a `threading.local` what this thread has in it."""
+    vars(obj).clear()
     vars(obj).update(attributes)
 
 
@@ -152,6 +163,25 @@ def set_process(process: Any, attributes: dict[str, Any]) -> None:
     process._waitpid_lock = threading.Lock()
 
 
+# -- consoles -------------------------------------------------------------------------------------
+
+_LOCKS: tuple[type, ...] = (type(threading.Lock()), type(threading.RLock()))
+
+
+def _reduce_console(console: Any) -> Any:
+    """Reduce what rich prints with."""
+    locks = [name for name, value in vars(console).items() if isinstance(value, _LOCKS)]
+    state = _without(console, *locks), locks
+    return make_bare, (type(console),), state, None, None, set_console
+
+
+def set_console(console: Any, state: tuple[dict[str, Any], list[str]]) -> None:
+    """Give a console its attributes, and new locks."""
+    attributes, locks = state
+    vars(console).update(attributes)
+    vars(console).update({name: threading.RLock() for name in locks})
+
+
 _REDUCERS: dict[type, Callable[[Any], Any]] = {
     queue.Queue: _reduce_queue,
     threading.Event: _reduce_flag,
@@ -169,6 +199,8 @@ def reducer(cls: type) -> Callable[[Any], Any] | None:
         return None
     if cls.__module__ == _FUTURES and cls.__name__ == "Future":
         return _reduce_future
+    if (cls.__module__, cls.__name__) == ("rich.console", "Console"):
+        return _reduce_console
     if cls.__module__ in _POOLS and cls.__name__.endswith("PoolExecutor"):
         return _reduce_pool
     return next((how for base, how in _REDUCERS.items() if issubclass(cls, base)), None)
