@@ -31,6 +31,7 @@ from dask_async_run.worker import inside, payloads, processes, running, script
 from dask_async_run.worker.channel import Channel
 from dask_async_run.worker.displays import error_output, error_text
 from dask_async_run.worker.failures import lost_inputs, lost_result, traceback_to
+from dask_async_run.worker.modules import Modules
 from dask_async_run.worker.remains import Remains
 from dask_async_run.worker.reserve import Reserve
 from dask_async_run.worker.shell import KERNEL_CLASS, CellShell
@@ -144,6 +145,7 @@ class _Cell:
         if remains is not None and not remains.begin(inputs.surroundings):
             channel.send("unfit", None)
             os._exit(0)
+        self._modules = Modules()
         channel.send("phase", "running")
         with self._last_call.allowed(self._hand_over):
             error = _run(self._shell, self._spec, channel, self._interrupts)
@@ -164,6 +166,8 @@ class _Cell:
             return str(ending["outcome"])
         if not self._way.unused:
             return "Dask"
+        if self._took_modules:
+            return "modules that it took away"
         code = shell.transform_cell(self._spec.code)
         if unseen := [word for word in _UNSEEN if word in code]:
             return str(unseen[0])
@@ -175,6 +179,7 @@ class _Cell:
     def _collect(self, error: BaseException | None, terminated: bool = False) -> Message:
         assert self._inputs is not None
         self._reserve.release()
+        self._took_modules = self._modules.put_back()
         self._channel.send("phase", "collecting")
         keep = partial(self._way.keep, self._spec.id)
 
