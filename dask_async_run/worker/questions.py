@@ -1,4 +1,8 @@
-"""Questions to the user (``input()``, debuggers) are an error: nobody is there to answer."""
+"""What only a notebook can do is an error in a cell's process, and one that says so.
+
+Questions to the user (``input()``, debuggers): nobody is there to answer. Magics of this package:
+jobs are submitted and gathered by the notebook whose they are.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +11,29 @@ import getpass
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from IPython.core.error import StdinNotImplementedError
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.interactiveshell import InteractiveShell
 
 _OURS = str(Path(__file__).parent)
+
+NOTEBOOKS_MAGICS = (
+    "async_run",
+    "async_run_server",
+    "async_start_server",
+    "async_stop_server",
+    "async_gather",
+    "async_jobs",
+    "async_status",
+    "async_attach",
+    "async_wait",
+    "async_cancel",
+    "async_rerun",
+    "async_forget",
+    "async_dashboard",
+)
+"""Names of the magics that the extension registers in a notebook."""
 
 
 def refuse_questions() -> None:
@@ -33,6 +55,20 @@ def refusal(
         )
 
     return refused
+
+
+def refuse_notebooks_magics(shell: InteractiveShell) -> None:
+    """Register, under the names of this package's magics, what says where they work."""
+    manager: Any = shell.magics_manager
+    for name in NOTEBOOKS_MAGICS:
+
+        def refuse(line: str, cell: str | None = None, name: str = name) -> NoReturn:
+            raise UsageError(
+                f"%{name} works in the notebook, and not in a cell that runs with %%async_run. "
+                "Put it into a cell of its own."
+            )
+
+        manager.register_function(refuse, "line_cell", name)
 
 
 def end_where_it_was_asked(error: BaseException | None) -> None:

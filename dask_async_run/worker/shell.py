@@ -37,6 +37,7 @@ from dask_async_run.worker.file_magics import FileMagics
 from dask_async_run.worker.questions import (
     end_where_it_was_asked,
     refusal,
+    refuse_notebooks_magics,
     refuse_questions,
 )
 from dask_async_run.worker.terminal import run_in_terminal
@@ -212,6 +213,7 @@ class CellShell(InteractiveShell):
         untyped.init_magics()
         manager: Any = self.magics_manager
         manager.register(FileMagics)
+        refuse_notebooks_magics(self)
 
     def init_hooks(self) -> None:
         base: Any = super()

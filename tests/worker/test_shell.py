@@ -16,6 +16,8 @@ import pytest
 from cells import Cells
 from dask_async_run import worker
 from dask_async_run.job import State
+from dask_async_run.kernel.magics import MAGICS
+from dask_async_run.worker.questions import NOTEBOOKS_MAGICS
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,21 @@ def test_a_question_is_a_clear_error(cells: Cells, question: Question) -> None:
     assert ended.result.ename == "StdinNotImplementedError"
     assert question.told in ended.result.evalue
     assert str(Path(worker.__file__).parent) not in ended.shown.traceback
+
+
+def test_the_notebooks_magics_say_that_they_are_the_notebooks(cells: Cells) -> None:
+    """And what the cell did before is kept."""
+    assert set(NOTEBOOKS_MAGICS) == set(MAGICS)
+    for code in (
+        "x = 1\n%async_gather train",
+        "x = 1\nget_ipython().run_cell_magic('async_run', '', 'y')",
+    ):
+        ended = cells.run(code)
+        assert ended.result.ename == "UsageError"
+        assert "works in the notebook, and not in a cell that runs with %%async_run" in (
+            ended.result.evalue
+        )
+        assert ended.result.bound == ["x"]
 
 
 def test_pdb_after_an_error_leaves_the_error(cells: Cells) -> None:
