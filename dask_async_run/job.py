@@ -354,6 +354,9 @@ class JobView(_Record):
         what it waits for if no worker can take it yet.
     submitted, started, ended : float or None
         Seconds since the epoch, scheduler's clock (`submitted`: client's).
+    took : float or None
+        Seconds that it ran, by a clock that nobody sets; None: it has not ended, or nobody
+        measured it.
     worker, host : str
         Where it runs or ran: the worker's address, the machine's name.
     pid : int or None
@@ -398,6 +401,7 @@ class JobView(_Record):
     submitted: float = 0.0
     started: float | None = None
     ended: float | None = None
+    took: float | None = None
     worker: str = ""
     host: str = ""
     pid: int | None = None
@@ -435,6 +439,18 @@ class JobView(_Record):
         if self.ename and not (self.reason and self.ename == KeyboardInterrupt.__name__):
             return f"{self.ename}: {self.evalue}".rstrip(": ")
         return self.reason.removeprefix(f"{self.state}; ")
+
+    def ran(self, now: float) -> float | None:
+        """Answer for how many seconds it ran, or has run until `now`; None: it has not begun.
+
+        Where nobody measured it, the clocks of two machines may differ, and either may have been
+        set meanwhile: it is not negative.
+        """
+        if self.started is None:
+            return None
+        if self.took is not None:
+            return self.took
+        return max(0.0, (now if self.ended is None else self.ended) - self.started)
 
     @property
     def settled(self) -> bool:

@@ -60,7 +60,7 @@ def card(facts: dict[str, Any], now: float) -> str:
         "submitted": _when(view.submitted, now),
         "started": _when(view.started, now),
         "ended": _when(view.ended, now),
-        "took": span(view.ended - view.started) if view.ended and view.started else "",
+        "took": span(ran) if view.ended and (ran := view.ran(now)) is not None else "",
         "where": f"{where}, process {view.pid}" if where and view.pid else where,
         "members": _members(view),
         "waits for": ", ".join(view.after) if not State(view.state).terminal else "",
@@ -193,7 +193,8 @@ def _write(stream: Any, text: str) -> None:
 
 def _time(view: JobView, now: float) -> str:
     if view.ended is not None:
-        took = f"{span(view.ended - view.started)}, " if view.started else ""
+        ran = view.ran(now)
+        took = "" if ran is None else f"{span(ran)}, "
         return f"{took}{age(now - view.ended)} ago"
     if view.started is not None:
         return age(now - view.started)

@@ -22,8 +22,8 @@ Key = float | str
 
 
 def _spent(view: JobView, now: float) -> float:
-    # Not negative: the clocks of two machines differ, and either may be set back.
-    return -1.0 if view.started is None else max(0.0, (view.ended or now) - view.started)
+    spent = view.ran(now)
+    return -1.0 if spent is None else spent
 
 
 def _since(view: JobView, now: float) -> float:

@@ -167,10 +167,11 @@ def lines_of(text: str) -> list[Line]:
 
 def _how_long(shown: Shown) -> str:
     view = shown.view
+    ran = view.ran(shown.now)
     if view.ended is not None:
-        return f" after {span(view.ended - view.started)}" if view.started else ""
-    if view.started is not None:
-        return f" for {span(shown.now - view.started)}"
+        return "" if ran is None else f" after {span(ran)}"
+    if ran is not None:
+        return f" for {span(ran)}"
     return f" for {span(shown.now - view.submitted)}"
 
 

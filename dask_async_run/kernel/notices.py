@@ -68,8 +68,8 @@ def lines(ended: Sequence[JobView]) -> list[str]:
 
 def _line(view: JobView) -> str:
     after = ""
-    if view.started is not None and view.ended is not None:
-        after = f" after {span(view.ended - view.started)}"
+    if view.ended is not None and (ran := view.ran(view.ended)) is not None:
+        after = f" after {span(ran)}"
     label = view.label
     match view.state:
         case State.FINISHED:

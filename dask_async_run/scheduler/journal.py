@@ -51,7 +51,7 @@ _BRIEF = (
     "sweep",
 )
 
-_BY_NUMBER = ("briefs", "specs", "results", "members", "caches", "stores")
+_BY_NUMBER = ("briefs", "specs", "results", "members", "caches", "stores", "spans")
 _BY_JOB = ("outputs", "tails", "events", "frames")
 
 
@@ -261,8 +261,8 @@ class Journal(JournalReader):
             record.id,
         )
 
-    def store(self, record: Record, now: float) -> None:
-        """Write where a job stands now."""
+    def store(self, record: Record, now: float, took: float | None = None) -> None:
+        """Write where a job stands now; of one that has ended, for how many seconds it ran."""
         self._write(
             "UPDATE jobs SET state = ?, reason = ?, attempt = ?, started = ?, ended = ?,"
             " worker = ?, host = ? WHERE id = ?",
@@ -283,6 +283,13 @@ class Journal(JournalReader):
             plain(record.reason),
             record.worker,
         )
+        if took is not None:
+            self._write(
+                "INSERT OR REPLACE INTO spans (number, seconds)"
+                " SELECT number, ? FROM jobs WHERE id = ?",
+                took,
+                record.id,
+            )
 
     def store_result(self, job: str, result: JobResult, now: float) -> None:
         """Write what a cell left behind."""

@@ -18,7 +18,7 @@ from dask_async_run.sweeps import member_spec
 _VIEWS = """
 SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submitted,
     j.started, j.ended, j.worker, j.host, j.pid, j.outputs, j.last_line, j.nbytes, j.ename,
-    j.evalue, j.saved, j.gathered, b.spec, b.result,
+    j.evalue, j.saved, j.gathered, b.spec, b.result, t.seconds AS took,
     NOT EXISTS (
         SELECT 1 FROM jobs k
         WHERE k.notebook = j.notebook AND k.name = j.name AND k.version > j.version
@@ -32,6 +32,7 @@ SELECT j.number, j.id, j.notebook, j.name, j.version, j.state, j.reason, j.submi
         ORDER BY done DESC, place LIMIT 1
     ) AS store
 FROM jobs j JOIN briefs b ON b.number = j.number LEFT JOIN members m ON m.number = j.number
+    LEFT JOIN spans t ON t.number = j.number
 """
 
 _AFTER_ALL = 2**63 - 1

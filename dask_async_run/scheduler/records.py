@@ -20,6 +20,7 @@ _BY_NUMBER = {
     "results": "result",
     "members": "sweep, member",
     "caches": "key",
+    "spans": "seconds",
 }
 _BY_JOB = {
     "outputs": "seq, time, output",
@@ -98,7 +99,7 @@ def statements(
     job = record["id"]
     number = "(SELECT number FROM jobs WHERE id = ?)"
     for table, columns in _BY_NUMBER.items():
-        for row in record[table]:
+        for row in record.get(table, ()):  # an older version wrote it
             marks = ", ".join("?" * len(row))
             sql = f"INSERT INTO {table} (number, {columns}) VALUES ({number}, {marks})"
             yield sql, [job, *row]

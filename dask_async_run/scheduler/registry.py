@@ -70,6 +70,9 @@ COLLECT_AGAIN = 60.0
 
 _SWEEP_EVERY = 3600.0  # seconds
 
+_CLOCKS_DIFFER = 1.0
+"""Seconds after which a clock has been set, and has not only been brought up to date."""
+
 
 class Cluster(Protocol):
     """What the registry needs of the Dask cluster it lives in."""
@@ -138,6 +141,21 @@ class Live:
     beats: int = 0
     parents: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    started: float | None = None  # the record's, for which it was noted:
+    begun: float | None = None  # of the clock that nobody sets
+
+    def ran(self, started: float | None) -> float | None:
+        """Answer for how many seconds it has run; None: nobody has measured that.
+
+        Parameters
+        ----------
+        started : float or None
+            When it began, as its record has it: another moment is another beginning.
+        """
+        now = time.monotonic()
+        if started != self.started:
+            self.started, self.begun = started, now
+        return None if started is None or self.begun is None else now - self.begun
 
 
 class JobRegistry:
@@ -236,7 +254,11 @@ class JobRegistry:
             row = rows[record.id]
             parents = tuple(self._spec(record.id).parents)
             self.live[record.id] = Live(
-                row["outputs"], row["last_line"], row["pid"], parents=parents
+                row["outputs"],
+                row["last_line"],
+                row["pid"],
+                parents=parents,
+                started=record.started,
             )
         named = {parent for record in records for parent in record.after}
         ended = self.journal.ended(named)
@@ -330,12 +352,15 @@ class JobRegistry:
         for instruction in instructions:
             match instruction:
                 case Store(record=record):
-                    self.journal.store(record, time.time())
+                    live = self.live.get(record.id)
+                    ran = live.ran(record.started) if live is not None else None
+                    took = ran if record.state.terminal else None
+                    self.journal.store(record, time.time(), took)
                     self._changed.add(record.id)
                     self._tell_sweep(record.sweep)
                     if record.state.terminal:
                         self.ended[record.state] += not record.sweep
-                        live = self.live.pop(record.id, None)
+                        self.live.pop(record.id, None)
                         if live is not None and live.tail:
                             self.journal.store_tail(record.id, live.tail)
                         self._to_save.append(record.id)
@@ -568,6 +593,8 @@ class JobRegistry:
             live = self.live.get(row["id"])
             if live is not None:
                 row["memory"], row["cpu"] = live.memory, live.cpu
+                if (ran := live.ran(live.started)) is not None:
+                    row["started"] = _began(row["started"], ran)
                 if row["state"] == State.PENDING:
                     awaited = row.get("after", ())  # jobs of a server that is gone have none
                     row["after"] = [job for job in awaited if job in self.machine.records]
@@ -595,6 +622,13 @@ class JobRegistry:
             spec = self.journal.spec(job)
         assert spec is not None  # a job is in the journal before it is anywhere else
         return spec
+
+
+def _began(started: float | None, ran: float) -> float | None:
+    """Answer when it began that has run for so long, by the clock as it is set now."""
+    began = time.time() - ran
+    was_set = started is not None and abs(began - started) > _CLOCKS_DIFFER
+    return began if was_set else started
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -11,9 +11,10 @@ from dask_async_run.advice import too_many_files
 from dask_async_run.errors import ServerError
 from dask_async_run.folders import STATE_VARIABLE, check_private_file
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 _SWEEPS_SINCE = 2
 _STORES_SINCE = 3
+_SPANS_SINCE = 4
 
 # Which jobs are members of sweeps: id of the sweep, number of the member.
 _MEMBERS = """
@@ -38,6 +39,11 @@ CREATE TABLE leavings (
 ) WITHOUT ROWID;
 """
 
+# For how many seconds jobs ran, by a clock that nobody sets: no row if nobody measured it.
+_SPANS = """
+CREATE TABLE spans (number INTEGER PRIMARY KEY, seconds REAL NOT NULL);
+"""
+
 # Listing a thousand jobs must not read a thousand pickles, and counting an output must not
 # rewrite a cell's source: so what lists show of specs and results lies apart from them,
 # and from the rows that change.
@@ -45,6 +51,7 @@ _SCHEMA = f"""
 {_CACHES}
 {_MEMBERS}
 {_STORES}
+{_SPANS}
 CREATE INDEX members_of_sweep ON members (sweep, member);
 CREATE TABLE jobs (
     number INTEGER PRIMARY KEY,  -- order of submission
@@ -106,6 +113,7 @@ _LONGEST_PATH = 500  # of SQLite's files, -journal and -wal included: 512
 _MIGRATIONS: dict[int, str] = {
     1: f"{_MEMBERS} CREATE INDEX members_of_sweep ON members (sweep, member); {_CACHES}",
     2: _STORES,
+    3: _SPANS,
 }
 """For each older version, the statements that make the next one of it."""
 
@@ -171,6 +179,8 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             connection.execute(_MEMBERS.replace("TABLE", "TEMP TABLE"))
         if version < _STORES_SINCE:
             connection.executescript(_STORES.replace("TABLE", "TEMP TABLE"))
+        if version < _SPANS_SINCE:
+            connection.execute(_SPANS.replace("TABLE", "TEMP TABLE"))
     except BaseException as error:
         if connection is not None:
             connection.close()

@@ -35,6 +35,8 @@ def writes(job: str, old: str) -> Iterator[tuple[str, tuple[Any, ...]]]:
     yield f"UPDATE briefs SET result = {brief} WHERE number = {_NUMBER}", (old, job)
     result = f"SELECT {_NUMBER}, result FROM results WHERE number = {_NUMBER}"
     yield f"INSERT INTO results (number, result) {result}", (job, old)
+    took = f"SELECT {_NUMBER}, seconds FROM spans WHERE number = {_NUMBER}"
+    yield f"INSERT INTO spans (number, seconds) {took}", (job, old)
     for table, columns in _COPIED.items():
         rows = f"SELECT ?, {columns} FROM {table} WHERE job = ?"
         # Of frames the two may have the same inputs.

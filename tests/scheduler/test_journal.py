@@ -262,6 +262,26 @@ def test_an_older_journal_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatc
             assert journal._all("PRAGMA user_version")[0][0] == schema.SCHEMA_VERSION
 
 
+def test_a_journal_from_before_spans_is_read_and_migrated(path: Path) -> None:
+    """How long a job ran was not measured then: it is what its times say."""
+    with Journal.open(path) as journal:
+        _, record = add(journal)
+        record.started = 5.0
+        record.state, record.ended = State.FINISHED, 7.0
+        journal.store(record, 7.0)
+    old = sqlite3.connect(path)
+    old.executescript("DROP TABLE spans; PRAGMA user_version = 3;")
+    old.close()
+    with Journal.open_readonly(path) as reader:
+        assert [(view.took, view.ran(0.0)) for view in reader.views()] == [(None, 2.0)]
+    with Journal.open(path) as journal:
+        _, record = add(journal, "b")
+        record.started = 5.0
+        record.state, record.ended = State.FINISHED, 9000.0
+        journal.store(record, 9000.0, took=3.0)
+        assert [view.ran(0.0) for view in journal.views()] == [2.0, 3.0]
+
+
 def test_there_may_be_no_journal_yet(path: Path) -> None:
     """Reading one that does not exist says so, and does not make one."""
     with pytest.raises(ServerError, match="no server has run there"):

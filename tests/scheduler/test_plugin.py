@@ -857,7 +857,10 @@ def test_states_are_told_by_state(site: Site) -> None:
 def test_the_machines_clock_is_set_while_a_job_runs(
     site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
 ) -> None:
-    """Jobs stay in order of submission, none ends before it began, waiting ends as ever."""
+    """Jobs stay in order of submission, none ends before it began, waiting ends as ever.
+
+    How long one ran, or has run so far, is not what the clock was set by.
+    """
     moved = [0.0]
     clock = SimpleNamespace(time=lambda: time.time() + moved[0], monotonic=time.monotonic)
     for module in (registry_module, client_ops, cell_ops):
@@ -866,6 +869,9 @@ def test_the_machines_clock_is_set_while_a_job_runs(
     first = site.submit("first", f"await {go}")
     wait_for(lambda: site.registry.show(first.id).state == State.RUNNING)
     moved[0] = step
+    ran = site.registry.show(first.id).ran(clock.time())
+    assert ran is not None
+    assert 0 <= ran < 60
     second = site.submit("second", after=[first.id])
     assert not State(site.registry.wait([first.id], 0.2)[0].state).terminal
     go.touch()
@@ -877,6 +883,8 @@ def test_the_machines_clock_is_set_while_a_job_runs(
         assert view.started is not None
         assert view.ended is not None
         assert view.ended >= view.started
+        assert view.took is not None
+        assert 0 <= view.took < 60
     with Journal.open_readonly(site.host.registry.folder / "journal.sqlite") as journal:
         events = [event["state"] for event in journal.events(first.id)]
     assert events == ["pending", "running", "finished"]

@@ -310,7 +310,9 @@ def test_a_journal_from_before_stores_is_read_and_migrated(tmp_path: Path) -> No
         spec = job_spec("a")
         journal.create(Record(spec.id, "nb", "a"), spec, 1.0)
     old = sqlite3.connect(path)
-    old.executescript("DROP TABLE stores; DROP TABLE leavings; PRAGMA user_version = 2;")
+    old.executescript(
+        "DROP TABLE stores; DROP TABLE leavings; DROP TABLE spans; PRAGMA user_version = 2;"
+    )
     old.close()
     with Journal.open_readonly(path) as reader:
         assert [(view.name, view.store) for view in reader.views()] == [("a", "")]

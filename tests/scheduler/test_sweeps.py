@@ -285,7 +285,7 @@ def test_a_journal_from_before_sweeps_is_read_and_migrated(tmp_path: Path) -> No
         spec = job_spec("a")
         journal.create(Record(spec.id, "nb", "a"), spec, 1.0)
     old = sqlite3.connect(path)
-    newer = ("members", "caches", "stores", "leavings")
+    newer = ("members", "caches", "stores", "leavings", "spans")
     dropped = "".join(f"DROP TABLE {table};" for table in newer)
     old.executescript(f"{dropped} PRAGMA user_version = 1;")
     old.close()

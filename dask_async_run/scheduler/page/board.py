@@ -128,7 +128,7 @@ class Board:
         now = time.time()
         for job, started in self._running.items():
             row = self.rows.get(job)
-            if row is not None and row["elapsed"] != (seconds := elapsed(started, None, now)):
+            if row is not None and row["elapsed"] != (seconds := elapsed(now - started)):
                 self._put(job, {**row, "elapsed": seconds})
         while (self._noted or self._backlog) and time.perf_counter() < end:
             self._read(list(self._next()), now)

@@ -121,8 +121,7 @@ _TABLE = (
 
 
 def _how_long(view: JobView, now: float) -> str:
-    if view.started is None:
+    ran = view.ran(now)
+    if ran is None:
         return ""
-    if view.ended is None:
-        return f" for {span(now - view.started)}"
-    return f" after {span(view.ended - view.started)}"
+    return f" for {span(ran)}" if view.ended is None else f" after {span(ran)}"

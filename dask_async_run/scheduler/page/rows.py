@@ -76,7 +76,7 @@ def row_of(
         "notebook": short_name(view.notebook),
         "progress": percent,
         "bar": said,
-        "elapsed": elapsed(view.started, view.ended, now),
+        "elapsed": elapsed(view.ran(now)),
         "memory": _rounded(view.memory) if running and view.memory else NONE,
         "cpu": round(view.cpu) if running and view.memory else NONE,
         "where": where,
@@ -85,11 +85,9 @@ def row_of(
     }
 
 
-def elapsed(started: float | None, ended: float | None, now: float) -> int:
+def elapsed(ran: float | None) -> int:
     """Answer for how many whole seconds a cell has run; `NONE`: it has not begun."""
-    if started is None:
-        return NONE
-    return max(0, int((now if ended is None else ended) - started))
+    return NONE if ran is None else max(0, int(ran))
 
 
 def says(view: JobView, waits: Sequence[str], now: float) -> str:
