@@ -62,6 +62,10 @@ class ServerGoneError(ServerError):
     """The server died or was stopped; `ServerError`'s parameters."""
 
 
+class LockedJournalError(ServerError):
+    """Another process has the journal locked; `ServerError`'s parameters."""
+
+
 class UnfinishedJobsError(ServerError):
     """The server was not stopped, because jobs run or wait.
 

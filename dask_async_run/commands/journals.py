@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,8 +38,14 @@ def journal_of(server: str) -> Iterator[Any]:
         return
     from dask_async_run.scheduler.reader import JournalReader  # here: sqlite3
 
-    with JournalReader.open_readonly(path) as journal:
+    with JournalReader.open_readonly(path, locked=_tell) as journal:
         yield journal
+
+
+def _tell(text: str) -> None:
+    """Say what is waited for, to somebody at a terminal."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
 
 
 def lives(server: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 from IPython.core.error import UsageError
 from traitlets import TraitError
 
-from dask_async_run.errors import AsyncRunError
+from dask_async_run.errors import AsyncRunError, LockedJournalError
 from dask_async_run.folders import state_folder
 from dask_async_run.kernel.cell_text import comments_below
 from dask_async_run.kernel.handle import Job
@@ -19,6 +19,8 @@ from dask_async_run.kernel.tables import renamed_line, waiting_line
 from dask_async_run.spelling import spelt_out
 
 _ATTRIBUTE = "_dask_async_run"
+_BRIEF = 2.0
+"""Seconds that loading waits for another process that has the journal locked."""
 
 
 def load(shell: Any) -> None:
@@ -87,10 +89,12 @@ def _waiting(shell: Any) -> str | None:
 
     notebook = notebook_id(shell.user_ns)
     try:
-        with JournalReader.open_readonly(state_folder() / "journal.sqlite") as journal:
+        with JournalReader.open_readonly(state_folder() / "journal.sqlite", _BRIEF) as journal:
             own = journal.views(notebook, gathered=False)
             before = [name for name in journal.notebooks() if was_here(name, notebook)]
             renamed = [view for name in before for view in journal.views(name, gathered=False)]
+    except LockedJournalError as error:
+        return f"Whether jobs of this notebook wait is not known: {error}"
     except (AsyncRunError, OSError, sqlite3.Error):
         return None
     lines = []

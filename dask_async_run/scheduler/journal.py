@@ -31,6 +31,7 @@ from dask_async_run.scheduler.reader import JournalReader
 from dask_async_run.scheduler.schema import (
     LOCK_PATIENCE,
     advice,
+    is_locked,
     open_to_write,
     unreadable,
 )
@@ -142,7 +143,7 @@ class Journal(JournalReader):
         except sqlite3.Error as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
-            if _is_busy(error):
+            if is_locked(error):
                 self._be_patient(False)
             raise ServerError(
                 f"the journal {self.path} cannot be written: {error}. {advice(error, self.path)}"
@@ -156,7 +157,7 @@ class Journal(JournalReader):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                if not (_is_busy(error) and self.keeps_it_itself() and time.monotonic() < until):
+                if not (is_locked(error) and self.keeps_it_itself() and time.monotonic() < until):
                     raise
                 time.sleep(0.01)  # a checkpoint on a slow disk
             else:
@@ -505,10 +506,6 @@ class Journal(JournalReader):
         with suppress(ServerError):  # who needs the write to succeed calls `flush`
             self.flush()
         return super()._execute(sql, *values)
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
 
 
 def _file(path: Path) -> tuple[int, int] | None:

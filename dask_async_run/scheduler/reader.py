@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +12,7 @@ from typing import Any, Self
 from dask_async_run.job import JobResult, JobSpec, JobView, Message, State
 from dask_async_run.messages import pack, plain, unpack
 from dask_async_run.owners import owned
-from dask_async_run.scheduler.schema import DAMAGE, open_to_read, unreadable
+from dask_async_run.scheduler.schema import DAMAGE, LOCK_PATIENCE, open_to_read, unreadable
 from dask_async_run.sweeps import member_spec
 
 _VIEWS = """
@@ -63,15 +63,19 @@ class JournalReader:
         self._sweep: JobSpec | None = None  # the last one that was asked for: a member's spec
 
     @staticmethod
-    def open_readonly(path: Path) -> JournalReader:
-        """Open the journal to read it, whether a server runs or not.
+    def open_readonly(
+        path: Path,
+        patience: float = LOCK_PATIENCE,
+        locked: Callable[[str], object] = lambda why: None,
+    ) -> JournalReader:
+        """Open the journal to read it, whether a server runs or not; as `open_to_read`.
 
         Raises
         ------
         ServerError
             It does not exist, is damaged, or a newer version wrote it.
         """
-        return JournalReader(path, open_to_read(path))
+        return JournalReader(path, open_to_read(path, patience, locked))
 
     def __enter__(self) -> Self:
         return self

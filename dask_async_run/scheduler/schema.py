@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from dask_async_run.advice import too_many_files
-from dask_async_run.errors import ServerError
+from dask_async_run.errors import LockedJournalError, ServerError
 from dask_async_run.folders import STATE_VARIABLE, check_private_file
 
 SCHEMA_VERSION = 4
@@ -105,6 +106,9 @@ DAMAGE = (sqlite3.Error, ValueError, TypeError, KeyError)
 LOCK_PATIENCE = 10.0
 """Seconds that SQLite waits for who has the journal locked, where nobody else waits meanwhile."""
 
+BRIEF = 2.0
+"""Seconds after which who waits for that is told, and a server that starts does not wait longer."""
+
 _IN_ORDER = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY")
 """Errors of the system, which say nothing of the journal itself."""
 
@@ -138,7 +142,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
         os.fsync(folder)  # its name, too, survives a loss of power
     finally:
         os.close(folder)
-    connection = connect(path, "rw")
+    connection = connect(path, "rw", BRIEF)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
@@ -159,8 +163,18 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def open_to_read(path: Path) -> sqlite3.Connection:
+def open_to_read(
+    path: Path, patience: float = LOCK_PATIENCE, locked: Callable[[str], object] = lambda why: None
+) -> sqlite3.Connection:
     """Open the journal read-only; a server may run or not, or have been killed.
+
+    Parameters
+    ----------
+    path : Path
+    patience : float
+        Seconds that a question waits for another process that has it locked.
+    locked : callable
+        Called with a sentence when it is locked, after `BRIEF`, and goes on to be waited for.
 
     Raises
     ------
@@ -171,8 +185,16 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise ServerError(f"there is no journal {path}: no server has run there yet.")
     connection = None
     try:
-        connection = connect(path, "ro")
-        version = _version(path, connection)
+        connection = connect(path, "ro", min(BRIEF, patience))
+        try:
+            version = _version(path, connection)
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or patience <= BRIEF:
+                raise
+            locked(f"the journal {path} is locked. {advice(error, path)} Waiting for it")
+            _be_patient(connection, patience - BRIEF)
+            version = _version(path, connection)
+        _be_patient(connection, patience)
         if not version:
             raise ServerError(f"{path} is empty: no server has run there yet.")
         if version < _SWEEPS_SINCE:
@@ -190,11 +212,14 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def connect(path: Path, mode: str) -> sqlite3.Connection:
-    """Connect with transactions left to the caller; `mode` is SQLite's, ``ro`` or ``rw``."""
+def connect(path: Path, mode: str, patience: float = LOCK_PATIENCE) -> sqlite3.Connection:
+    """Connect with transactions left to the caller; `mode` is SQLite's, ``ro`` or ``rw``.
+
+    Every question waits `patience` seconds for another process that has the journal locked.
+    """
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     try:
-        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=LOCK_PATIENCE)
+        return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=patience)
     except sqlite3.OperationalError as error:
         length = len(os.fsencode(path.absolute()))
         if length < _LONGEST_PATH:
@@ -203,6 +228,15 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
             f"the state folder {path.parent} has too long a name: SQLite opens no file whose path "
             f"has {length} bytes. Choose a shorter one ({STATE_VARIABLE})."
         ) from error
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether an error of SQLite's says that another process has the journal locked."""
+    return str(getattr(error, "sqlite_errorname", "")).startswith("SQLITE_BUSY")
+
+
+def _be_patient(connection: sqlite3.Connection, seconds: float) -> None:
+    connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
 
 
 def _version(path: Path, connection: sqlite3.Connection) -> int:
@@ -217,8 +251,7 @@ def _version(path: Path, connection: sqlite3.Connection) -> int:
 
 def advice(error: Exception, path: Path) -> str:
     """Say what may help where a journal cannot be written."""
-    code = getattr(error, "sqlite_errorname", "")
-    if code.startswith("SQLITE_BUSY"):
+    if is_locked(error):
         named = ", ".join(_lockers(path))
         who = f" ({named})" if named else ""
         return f"Another process keeps it locked{who}: end that one, or wait for it, and try again."
@@ -260,7 +293,8 @@ def unreadable(path: Path, error: Exception) -> ServerError:
     said = error.strerror if isinstance(error, OSError) else str(error)
     code = getattr(error, "sqlite_errorname", "")
     if code.startswith(_IN_ORDER) or not _opens_files():
-        return ServerError(f"the journal {path} cannot be used: {said}. {advice(error, path)}")
+        kind = LockedJournalError if is_locked(error) else ServerError
+        return kind(f"the journal {path} cannot be used: {said}. {advice(error, path)}")
     return ServerError(
         f"the journal {path} cannot be read: {said or error}. Move it away, with the folder that "
         "it is in (its results are there), to start with an empty one."

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from dask_async_run.errors import ServerError
+from dask_async_run.errors import LockedJournalError, ServerError
 from dask_async_run.job import JobResult, JobSpec, Payload, State
 from dask_async_run.messages import pack
 from dask_async_run.owners import owned
@@ -395,6 +395,49 @@ def test_a_journal_that_is_locked_is_no_full_disk(journal: Journal) -> None:
     other.close()
     add(journal, "after")
     assert [v.name for v in journal.views()] == ["after"]
+
+
+@pytest.fixture
+def locked(path: Path) -> Iterator[Callable[[], None]]:
+    """A journal with one job that a process keeps locked even from readers, until it is told."""
+    with Journal.open(path) as journal:
+        add(journal)
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    yield other.close
+    other.close()
+
+
+def test_a_reader_is_told_soon_that_the_journal_is_locked(
+    path: Path, locked: Callable[[], None]
+) -> None:
+    """And goes on waiting: it is not silent for as long as it waits."""
+    told: list[str] = []
+    begun = time.monotonic()
+
+    def let_go(why: str) -> None:
+        told.append(f"{time.monotonic() - begun:.0f} {why}")
+        threading.Timer(0.5, locked).start()
+
+    with Journal.open_readonly(path, locked=let_go) as reader:
+        assert [view.name for view in reader.views()] == ["a"]
+    (why,) = told
+    assert why.startswith("2 the journal ")
+    assert "Another process keeps it locked" in why
+
+
+@pytest.mark.parametrize(
+    "opening", [Journal.open, lambda path: Journal.open_readonly(path, schema.BRIEF)]
+)
+def test_a_locked_journal_is_not_waited_for_long(
+    path: Path, locked: Callable[[], None], opening: Callable[[Path], Journal]
+) -> None:
+    """By a server that starts, and by what nobody asked for."""
+    begun = time.monotonic()
+    with pytest.raises(LockedJournalError, match=r"is locked\. Another process keeps it locked"):
+        opening(path)
+    assert time.monotonic() - begun < 6
 
 
 def test_who_keeps_the_journal_locked_is_waited_for_once(journal: Journal) -> None:
