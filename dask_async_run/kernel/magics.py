@@ -34,6 +34,7 @@ from dask_async_run.kernel.live_place import widgets_there
 from dask_async_run.kernel.notices import Notices
 from dask_async_run.kernel.options import Parser
 from dask_async_run.kernel.outdated import lines_without_a_server, outdated
+from dask_async_run.kernel.passing import PassingLine
 from dask_async_run.kernel.plan import PlanView
 from dask_async_run.kernel.preflight import in_use
 from dask_async_run.kernel.preparation import prepare
@@ -358,7 +359,13 @@ class AsyncRun(Magics):
             return
         # A client that sees its scheduler end tries to connect again, and logs that it cannot.
         disconnect = self.close if ours else lambda: None
-        stopped = stop_server(arguments.name, force=arguments.force, agreed=disconnect)
+        line = PassingLine(self.shell)
+        try:
+            stopped = stop_server(
+                arguments.name, force=arguments.force, agreed=disconnect, silent=line.show
+            )
+        finally:
+            line.clear()
         disconnect()
         print(
             f"Stopped server {arguments.name!r}. Finished results are kept."

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -22,7 +23,7 @@ from dask_async_run.errors import (
     UnfinishedJobsError,
     not_again,
 )
-from dask_async_run.folders import DEFAULT_SERVER
+from dask_async_run.folders import DEFAULT_SERVER, check_private_folder
 from dask_async_run.job import JobView
 from dask_async_run.messages import unpack
 from dask_async_run.server import connection as connections
@@ -70,6 +71,12 @@ class Answer:
     seconds: float
 
 
+def _at_a_terminal(text: str) -> None:
+    """Say what is waited for, to somebody at a terminal."""
+    if sys.stderr.isatty():
+        print(text, file=sys.stderr)
+
+
 def ping(connection: Connection, timeout: float = ANSWER_TIMEOUT) -> Answer:
     """Ask the server how it is.
 
@@ -86,6 +93,7 @@ def stop_server(
     force: bool = False,
     timeout: float = STOP_TIMEOUT,
     agreed: Callable[[], object] = lambda: None,
+    silent: Callable[[str], object] = _at_a_terminal,
 ) -> bool:
     """Stop the server called `name`; returns when none of its processes is left.
 
@@ -103,6 +111,8 @@ def stop_server(
         Seconds that it may take to end in order.
     agreed : callable
         Called when the server will surely end, and before it has.
+    silent : callable
+        Called with a sentence when it has not answered for `SILENT_AFTER`, and is waited for.
 
     Returns
     -------
@@ -114,10 +124,13 @@ def stop_server(
     UnfinishedJobsError
         There are, and not `force`.
     ServerError
-        It does not answer, and not `force`; or it runs on another machine.
+        It does not answer, and not `force`; or it runs on another machine; or there is no telling
+        whether it lives, since the runtime folder is not this user's alone.
     """
     files = Files.of(name)
     if not held(files.alive):
+        with suppress(FileNotFoundError):
+            check_private_folder(files.folder)
         return False
     pid = _holder(files)
     try:
@@ -131,7 +144,7 @@ def stop_server(
         raise ServerError(f"the server {name!r} runs on {where}: stop it there.")
     # Before it ends: afterwards nobody knows whose processes those were.
     processes = reaper.tree(pid)
-    _request(name, pid, connection, force)
+    _request(name, pid, connection, force, silent)
     agreed()
     deadline = time.monotonic() + timeout
     while held(files.alive) and time.monotonic() < deadline:
@@ -152,12 +165,18 @@ def _holder(files: Files) -> int | None:
     return pid
 
 
-def _request(name: str, pid: int, connection: Connection | None, force: bool) -> None:
+def _request(
+    name: str,
+    pid: int,
+    connection: Connection | None,
+    force: bool,
+    silent: Callable[[str], object],
+) -> None:
     """Ask by message, which tells what runs; by signal if that fails and `force`."""
     problem: ServerError | None = None
     if connection is not None:
         try:
-            answer = _ask(connection, ANSWER_TIMEOUT, what="stop", force=force)
+            answer = _ask(connection, ANSWER_TIMEOUT, silent, what="stop", force=force)
         except ServerError as error:
             problem = error
         else:
@@ -262,7 +281,12 @@ def rerun(connection: Connection, jobs: list[str], failed: bool = False) -> list
     return _talk(connection, max(ANSWER_TIMEOUT, len(jobs) * 0.1), work)
 
 
-def _ask(connection: Connection, timeout: float, **message: Any) -> Answer:
+def _ask(
+    connection: Connection,
+    timeout: float,
+    silent: Callable[[str], object] = _at_a_terminal,
+    **message: Any,
+) -> Answer:
     """Call the server's handler; see `Server.answer`."""
 
     async def work(server: Any) -> Any:
@@ -271,7 +295,7 @@ def _ask(connection: Connection, timeout: float, **message: Any) -> Answer:
     import distributed.core  # noqa: F401  (its second is not the server's)
 
     begun = time.monotonic()
-    reply = _talk(connection, timeout, work)
+    reply = _talk(connection, timeout, work, silent)
     return Answer(
         stopping=reply["stopping"],
         unfinished=[JobView.from_message(view) for view in unpack(reply["unfinished"])],
@@ -281,10 +305,16 @@ def _ask(connection: Connection, timeout: float, **message: Any) -> Answer:
     )
 
 
-def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitable[T]]) -> T:
+def _talk(
+    connection: Connection,
+    timeout: float,
+    work: Callable[[Any], Awaitable[T]],
+    silent: Callable[[str], object] = _at_a_terminal,
+) -> T:
     """Connect and return what `work` returns for Dask's rpc object of the scheduler.
 
-    In a thread of its own, since a kernel's main thread has a running event loop.
+    In a thread of its own, since a kernel's main thread has a running event loop. An interrupt
+    does not wait for that thread.
 
     Raises
     ------
@@ -296,28 +326,43 @@ def _talk(connection: Connection, timeout: float, work: Callable[[Any], Awaitabl
             f"the server {connection.name!r} runs on the machine {connection.host}, not on this "
             f"one ({connections.host()}): ask there."
         )
-    with ThreadPoolExecutor(1, "dask_async_run control") as pool:
-        talking = pool.submit(
-            lambda: asyncio.run(asyncio.wait_for(_connected(connection, work), timeout))
-        )
-        if not wait([talking], SILENT_AFTER).done and sys.stderr.isatty():
-            print(
-                f"the server {connection.name!r} has not answered for {SILENT_AFTER:.0f} s: it is "
-                "busy, or was stopped. Waiting for it",
-                file=sys.stderr,
-            )
+    talking: Future[T] = Future()
+    given_up: list[Callable[[], object]] = []
+
+    async def talk() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+        given_up.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        return await asyncio.wait_for(_connected(connection, work), timeout)
+
+    def run() -> None:
         try:
-            return talking.result()
-        except AsyncRunError:
-            raise
-        except Exception as error:
-            # What Dask raises of itself, and what it carries over from the server.
-            reason = str(error) or f"nothing came within {timeout:.0f} s"
-            raise ServerError(
-                f"the server {connection.name!r} (process {connection.pid}) does not answer: "
-                f"{reason}.",
-                connection.log,
-            ) from error
+            talking.set_result(asyncio.run(talk()))
+        except BaseException as error:  # noqa: BLE001 - it is raised in the thread that waits
+            talking.set_exception(error)
+
+    threading.Thread(target=run, name="dask_async_run control", daemon=True).start()
+    try:
+        if not wait([talking], SILENT_AFTER).done:
+            silent(
+                f"the server {connection.name!r} has not answered for {SILENT_AFTER:.0f} s: it is "
+                "busy, or was stopped. Waiting for it"
+            )
+        return talking.result()
+    except KeyboardInterrupt:
+        # What was not sent yet to a server that stands still is not sent when it goes on.
+        for give_up in given_up:
+            give_up()
+        raise
+    except AsyncRunError:
+        raise
+    except Exception as error:
+        # What Dask raises of itself, and what it carries over from the server.
+        reason = str(error) or f"nothing came within {timeout:.0f} s"
+        raise ServerError(
+            f"the server {connection.name!r} (process {connection.pid}) does not answer: {reason}.",
+            connection.log,
+        ) from error
 
 
 async def _connected(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:

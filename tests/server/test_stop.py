@@ -208,6 +208,18 @@ def test_a_server_that_hangs_is_only_stopped_by_force(
     assert not Files.of("default").connection.exists()
 
 
+@pytest.mark.parametrize("force", [False, True])
+def test_a_runtime_folder_that_is_not_trusted_is_named(folders: Any, force: bool) -> None:
+    """It says nothing of servers: that none runs would be a guess."""
+    assert not stop_server(force=force)
+    folders.runtime.mkdir(mode=0o700, exist_ok=True)
+    folders.runtime.chmod(0o755)
+    with pytest.raises(ServerError, match=r"open to other users .*: it is not trusted"):
+        stop_server(force=force)
+    folders.runtime.chmod(0o700)
+    assert not stop_server(force=force)
+
+
 def test_a_server_that_does_not_end_is_killed() -> None:
     connection = one_worker()
     processes = reaper.tree(connection.pid)
