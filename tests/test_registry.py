@@ -16,6 +16,7 @@ from typing import Any
 import dask
 import pytest
 from distributed import Client, LocalCluster, Security
+from distributed.comm import CommClosedError
 
 from dask_async_run import errors
 from dask_async_run.errors import NoSuchJobError, ServerError
@@ -478,6 +479,26 @@ def test_what_may_be_asked_twice_is_asked_again_when_the_connection_breaks() -> 
     asyncio.run(main())
     assert [a["do"] for a in asked] == ["claim"] * 2 + ["finish"] * 2 + ["record"] * 3
     assert asked[0] == asked[1]
+
+
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_connection_that_breaks_is_told_in_words(lives: bool) -> None:
+    """None of Dask's own; and what may have been done, where that is not known."""
+
+    async def call(do: str, body: bytes) -> bytes:
+        raise CommClosedError("in <TLS (closed) rpc local=tls://127.0.0.1:1>: Stream is closed")
+
+    registry = Registry(call, alive=lambda: lives)
+    with pytest.raises(ServerError) as raised:
+        asyncio.run(registry.forget(["a"]))
+    told = str(raised.value)
+    assert ("the scheduler does not answer" if lives else "the server has gone") in told
+    assert "Whether the jobs were forgotten, all of them or none, %async_jobs tells then." in told
+    assert "TLS" not in told
+    assert "CommClosedError" not in told
+    with pytest.raises(ServerError) as raised:
+        asyncio.run(registry.idle())
+    assert "Whether" not in str(raised.value)
 
 
 def test_a_scheduler_that_is_silent_is_a_clear_error() -> None:

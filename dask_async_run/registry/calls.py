@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Self
 
 from distributed import Client, Worker
+from distributed.comm import CommClosedError
 
 from dask_async_run import errors
 from dask_async_run.messages import pack, unpack
@@ -35,6 +36,13 @@ _UNHURRIED = frozenset(
     ("write_frame", "read_frame", "complete_frame", "check_store", "recall", "restore")
 )
 """What takes as long as a network, a store or a disk does."""
+
+_UNCERTAIN = {
+    "create": " Whether the job was submitted, %async_jobs tells then.",
+    "cancel": " Whether the jobs are being stopped, %async_jobs tells then.",
+    "forget": " Whether the jobs were forgotten, all of them or none, %async_jobs tells then.",
+}
+"""What may have been done or not, where the connection broke before the answer."""
 
 
 class Calls:
@@ -144,11 +152,14 @@ class Calls:
             if await self._has_gone():
                 raise errors.ServerGoneError(
                     "the server has gone: it died, or was stopped. Start it again with "
-                    "%async_run_server: finished jobs are kept."
+                    f"%async_run_server: finished jobs are kept.{_UNCERTAIN.get(do, '')}"
                 ) from error
+            broke = isinstance(error, CommClosedError)  # its text names our objects and sockets
+            why = "the connection to it broke" if broke else f"{type(error).__name__}: {error}"
             raise errors.ServerError(
-                f"the scheduler does not answer ({type(error).__name__}: {error}). Is the server "
-                "still running? %async_run_server starts it or connects to it again."
+                f"the scheduler does not answer ({why}). Is the server still running? "
+                "%async_run_server starts it or connects to it again."
+                f"{_UNCERTAIN.get(do, '')}"
             ) from error
         if reply is None:  # what Dask answers for a handler that it does not have
             raise errors.ServerError(

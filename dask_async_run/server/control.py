@@ -20,6 +20,7 @@ from dask_async_run.errors import (
     JobStateError,
     NoSuchJobError,
     ServerError,
+    ServerGoneError,
     UnfinishedJobsError,
     not_again,
 )
@@ -44,6 +45,9 @@ STOP_TIMEOUT = 60.0
 """Seconds that a server has to end in order; then its processes are killed."""
 
 _POLL = 0.05
+
+_LOOK = 0.5
+"""Seconds between two looks whether a server that does not answer lives."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +181,8 @@ def _request(
     if connection is not None:
         try:
             answer = _ask(connection, ANSWER_TIMEOUT, silent, what="stop", force=force)
+        except ServerGoneError:
+            return
         except ServerError as error:
             problem = error
         else:
@@ -319,7 +325,7 @@ def _talk(
     Raises
     ------
     ServerError
-        It does not answer within `timeout` seconds, or runs on another machine.
+        It does not answer within `timeout` seconds, has gone meanwhile, or runs on another machine.
     """
     if connections.elsewhere(connection):
         raise ServerError(
@@ -348,21 +354,41 @@ def _talk(
                 f"the server {connection.name!r} has not answered for {SILENT_AFTER:.0f} s: it is "
                 "busy, or was stopped. Waiting for it"
             )
+        while not wait([talking], _LOOK).done and not _has_gone(connection):
+            pass
+        if not talking.done():
+            raise _gone(connection)
         return talking.result()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, ServerGoneError):
         # What was not sent yet to a server that stands still is not sent when it goes on.
         for give_up in given_up:
-            give_up()
+            with suppress(RuntimeError):  # the thread has just ended
+                give_up()
         raise
     except AsyncRunError:
         raise
     except Exception as error:
         # What Dask raises of itself, and what it carries over from the server.
+        if _has_gone(connection):
+            raise _gone(connection) from error
         reason = str(error) or f"nothing came within {timeout:.0f} s"
         raise ServerError(
             f"the server {connection.name!r} (process {connection.pid}) does not answer: {reason}.",
             connection.log,
         ) from error
+
+
+def _has_gone(connection: Connection) -> bool:
+    return not held(Files.of(connection.name).alive)
+
+
+def _gone(connection: Connection) -> ServerGoneError:
+    return ServerGoneError(
+        f"the server {connection.name!r} (process {connection.pid}) has gone: it died, or was "
+        "stopped. Whether it did before what it was asked to do, 'dask-async-run jobs' tells; "
+        "finished jobs are kept.",
+        connection.log,
+    )
 
 
 async def _connected(connection: Connection, work: Callable[[Any], Awaitable[T]]) -> T:

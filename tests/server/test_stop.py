@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import psutil
 import pytest
 
-from dask_async_run.errors import ServerError, UnfinishedJobsError
+from dask_async_run.errors import ServerError, ServerGoneError, UnfinishedJobsError
 from dask_async_run.job import State
 from dask_async_run.server import connection as connections
 from dask_async_run.server import reaper
 from dask_async_run.server.connection import Files
-from dask_async_run.server.control import ping, stop_server
+from dask_async_run.server.control import forget, ping, stop_server
 from dask_async_run.server.launch import ensure_server
 from dask_async_run.server.locks import held, holder
 from jobs import cell_spec, connected, said
@@ -357,3 +358,22 @@ def _read_all(fd: int, seen: list[bytes]) -> None:
         if not data:
             return
         seen.append(data)
+
+
+def test_a_server_that_dies_while_it_is_asked_is_said_to_have_gone() -> None:
+    """At once, and that nobody knows whether it did what it was asked to do; nothing of Dask's."""
+
+    def dies(connection: connections.Connection) -> float:
+        process = psutil.Process(connection.pid)
+        process.suspend()
+        threading.Timer(3.0, process.kill).start()
+        return time.monotonic()
+
+    connection = one_worker()
+    begun = dies(connection)
+    with pytest.raises(ServerGoneError, match=r"has gone: .* 'dask-async-run jobs' tells"):
+        forget(connection, ["x"])
+    assert time.monotonic() - begun < 9
+    begun = dies(one_worker())
+    assert stop_server()
+    assert time.monotonic() - begun < 9
