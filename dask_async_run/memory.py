@@ -98,9 +98,14 @@ class Memory:
                 _tidy(Path(top))
                 folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=top))
                 _tell(folder, home)
-                (home / NOTE).write_text(str(folder))
-                return cls(folder, home)
+                memory = cls(folder, home)
+                memory.note()
+                return memory
         return None
+
+    def note(self) -> None:
+        """Note in the folder of frames where this one is."""
+        (self.home / NOTE).write_text(str(self.folder))
 
     def is_for(self, size: int, taken: int = 0) -> bool:
         """Whether a frame of some bytes is to be written here.

@@ -50,13 +50,22 @@ class Places:
 
     def __init__(self, folder: Path, marks: Marks) -> None:
         self.folder = Path(folder)
-        # mkdir's mode does not reach the parents that it makes.
-        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        self._make()
         self._marks = marks
         self._memory: Memory | None = None
         self._noted: tuple[int, int] | None = None  # which note of it was read
         self.check()
+
+    def _make(self) -> None:
+        # mkdir's mode does not reach the parents that it makes.
+        self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+
+    def make_anew(self) -> None:
+        """As `FrameStore.make_anew`."""
+        self._make()
+        if self._memory is not None:
+            self._memory.note()
 
     # -- where they are ---------------------------------------------------------------
 

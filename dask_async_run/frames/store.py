@@ -84,6 +84,10 @@ class FrameStore:
         """The store's folder."""
         return self._places.folder
 
+    def make_anew(self) -> None:
+        """Make the folder again, which was deleted: empty, but for what lies in memory."""
+        self._places.make_anew()
+
     def put(self, buffer: Buffer) -> Frame:
         """Store a copy of `buffer`'s bytes; return its name.
 

@@ -12,13 +12,15 @@ is dropped: the next one writes it too.
 
 from __future__ import annotations
 
+import errno
 import fcntl
+import json
 import os
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,8 @@ class Journal(JournalReader):
         super().__init__(path, connection)
         self._lock: int | None = lock
         self._file = _file(path)
+        # Closed with the last connection to the file, since that lets go of all locks on it.
+        self._own = os.open(path, os.O_RDONLY)
         self._writes: list[tuple[str, Sequence[Any]]] = []
         self._patient = False
         self._be_patient(True)
@@ -86,21 +90,12 @@ class Journal(JournalReader):
             Another server has it open, it is damaged, a newer version wrote it, or it
             is open to other users.
         """
+        lock = _locked(path)
         try:
-            lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise unreadable(path, error) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             connection = open_to_write(path)
         except OSError as error:
             os.close(lock)
-            if not isinstance(error, BlockingIOError):
-                raise unreadable(path, error) from error
-            raise ServerError(
-                f"{path} is in use: another server runs on this state folder. Stop it first, "
-                "or choose another name for this one."
-            ) from None
+            raise unreadable(path, error) from error
         except BaseException:
             os.close(lock)
             raise
@@ -115,7 +110,43 @@ class Journal(JournalReader):
             self.flush()
         finally:
             super().close()
+            os.close(self._own)
             os.close(lock)
+
+    def is_deleted(self) -> bool:
+        """Whether somebody deleted the file: nobody can put it back, as one that was moved away."""
+        return os.fstat(self._own).st_nlink == 0 and _file(self.path) is None
+
+    def make_anew(self) -> None:
+        """Write the journal, which was deleted, anew: all of it, since its file is still open.
+
+        Raises
+        ------
+        OSError, ServerError, sqlite3.Error
+            It could not be written, or somebody else has put another one there; it is as before.
+        """
+        lock, aside = _locked(self.path), self.path.with_name(f"{self.path.name}-anew")
+        try:
+            os.close(os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600))
+            with closing(sqlite3.connect(aside)) as copy:
+                self._connection.backup(copy)
+            if _file(self.path) is not None:
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(self.path))
+            # Before there is another one: closing takes the log away that has its name.
+            self._connection.close()
+            aside.rename(self.path)
+            self._connection = open_to_write(self.path)
+        except BaseException:
+            os.close(lock)
+            raise
+        os.close(self._own)
+        assert self._lock is not None
+        os.close(self._lock)
+        self._lock, self._own = lock, os.open(self.path, os.O_RDONLY)
+        self._file = _file(self.path)
+        self._connection.row_factory = sqlite3.Row
+        self._be_patient(False)
+        self._be_patient(True)
 
     # --- writing ---
 
@@ -380,6 +411,27 @@ class Journal(JournalReader):
         finally:
             self._writes = before
 
+    def without_results(self, has: Callable[[str], bool]) -> list[str]:
+        """Ids of the jobs that have ended and lack a frame of what they left behind.
+
+        Parameters
+        ----------
+        has : callable
+            Whether a frame is there, by its digest.
+        """
+        rows = self._all("SELECT DISTINCT digest FROM frames")
+        missing = {row["digest"] for row in rows if not has(row["digest"])}
+        named = self._all(
+            "SELECT DISTINCT job FROM frames WHERE digest IN (SELECT value FROM json_each(?))",
+            json.dumps(list(missing)),
+        )
+        results = {row["job"]: self.result(row["job"]) for row in named}
+        return [j for j, result in results.items() if result and missing & {*_digests(result)}]
+
+    def note_loss(self, job: str, reason: str) -> None:
+        """Write what became of the result of a job that has ended."""
+        self._write("UPDATE jobs SET reason = ? WHERE id = ?", plain(reason), job)
+
     def forget(self, jobs: Iterable[str]) -> None:
         """Forget jobs, sweeps with their members, and commit: all or none.
 
@@ -506,6 +558,31 @@ class Journal(JournalReader):
         with suppress(ServerError):  # who needs the write to succeed calls `flush`
             self.flush()
         return super()._execute(sql, *values)
+
+
+def _locked(path: Path) -> int:
+    """Lock a journal for its only writer; a descriptor that holds the lock.
+
+    Raises
+    ------
+    ServerError
+        Another server has it, or it cannot be locked.
+    """
+    try:
+        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(lock)
+        if not isinstance(error, BlockingIOError):
+            raise unreadable(path, error) from error
+        raise ServerError(
+            f"{path} is in use: another server runs on this state folder. Stop it first, "
+            "or choose another name for this one."
+        ) from None
+    return lock
 
 
 def _file(path: Path) -> tuple[int, int] | None:

@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import secrets
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 
 from dask_async_run.bars import Overwritten
 from dask_async_run.errors import NoSuchJobError, ServerError
-from dask_async_run.folders import FRAMES, TOKEN_FILE
+from dask_async_run.folders import FRAMES, STATE_VARIABLE, TOKEN_FILE, private_folder
 from dask_async_run.frames import FrameStore
 from dask_async_run.glimpse import Ending, ending
 from dask_async_run.job import NOT_ON_RECORD, JobSpec, Message, State
@@ -70,6 +71,10 @@ COLLECT_AGAIN = 60.0
 
 _SWEEP_EVERY = 3600.0  # seconds
 
+LOOK = 1.0
+"""Seconds between two looks whether the state folder is still there."""
+
+_LOST = "somebody deleted the server's state folder, and its result with it"
 _CLOCKS_DIFFER = 1.0
 """Seconds after which a clock has been set, and has not only been brought up to date."""
 
@@ -242,6 +247,7 @@ class JobRegistry:
         self.arrivals = Arrivals(folder / NOTES, self.store, self.holders, self)
         self._telling: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._looker: asyncio.TimerHandle | None = None
         self._collecting: asyncio.TimerHandle | None = None
         self.token = secrets.token_hex(16)
         _write_private(folder / TOKEN_FILE, self.token)
@@ -270,6 +276,7 @@ class JobRegistry:
         self.stores.start()
         self.touch()
         self._sweep()
+        self._look()
 
     async def close(self) -> None:
         """Wake those who wait, write what there is to write, and let go of the folder."""
@@ -279,7 +286,7 @@ class JobRegistry:
         for telling in self._telling:
             telling.cancel()
         self._heartbeat.close()
-        for timer in (self._sweeper, self._collecting, self._saving):
+        for timer in (self._sweeper, self._looker, self._collecting, self._saving):
             if timer is not None:
                 timer.cancel()
         try:
@@ -518,6 +525,38 @@ class JobRegistry:
         self.collect()
         self._saver.sync(sweep=True)
         self._sweeper = self._loop.call_later(_SWEEP_EVERY, self._sweep)
+
+    def _look(self, deleted: bool = False) -> None:
+        """Make the state folder anew if somebody has deleted it, and is done with that.
+
+        What jobs are doing goes on, and what they make has to lie somewhere.
+        """
+        still = self.journal.is_deleted()
+        if still and deleted:
+            try:
+                self._make_anew()
+            except (ServerError, OSError, sqlite3.Error) as error:
+                logger.warning("the state folder %s cannot be made anew: %s", self.folder, error)
+        self._looker = self._loop.call_later(LOOK, self._look, still)
+
+    def _make_anew(self) -> None:
+        private_folder(self.folder, STATE_VARIABLE)
+        self.journal.make_anew()
+        self.store.make_anew()
+        _write_private(self.folder / TOKEN_FILE, self.token)
+        self._saver.made_anew()
+        self.stores.made_anew()
+        lost = self.journal.without_results(self.store.has)
+        for job in lost:
+            self.journal.note_loss(job, _LOST)
+            self._changed.add(job)
+        logger.warning(
+            "the state folder %s was deleted. It is made anew, with all jobs; %d of them lost "
+            "their results",
+            self.folder,
+            len(lost),
+        )
+        self.touch()
 
     def collect(self) -> None:
         running = [r.started for r in self.machine.records.values() if r.started is not None]

@@ -73,7 +73,7 @@ class Saver:
         self._sync = self._sweep = False
         self._closing = False
         self._took = 0.0
-        self._checkpointing = False
+        self._checkpointing = self._anew = False
         self._connection: sqlite3.Connection | None = None
         self._thread = threading.Thread(target=self._run, name="dask-async-run-saver", daemon=True)
         self._thread.start()
@@ -111,6 +111,10 @@ class Saver:
         is the scheduler's.
         """
         return max(delay, min(_PART * self._took, _LONGEST))
+
+    def made_anew(self) -> None:
+        """Know that the journal is another file now."""
+        self._anew = True
 
     def is_checkpointing(self) -> bool:
         """Whether the journal may be locked now, until the disk has what was in its log."""
@@ -224,6 +228,10 @@ class Saver:
     def _checkpoint(self, mode: str) -> None:
         # PASSIVE keeps nobody waiting, and never ends while somebody writes all the time;
         # TRUNCATE makes the writer wait once, so that the log does not grow for ever.
+        if self._anew and self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._anew = False
         if self._connection is None:
             self._connection = connect(self._journal, "rw")
         self._checkpointing = True

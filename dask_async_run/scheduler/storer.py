@@ -66,6 +66,7 @@ class Storer:
         self._there: dict[str, UrlStore] = {}
         self._begun: set[tuple[str, str]] = set()  # sweeps that have members to come
         self._reader: JournalReader | None = None
+        self._anew = False
 
     def store(self, job: str) -> None:
         """Bring a job to where it is to lie, soon."""
@@ -233,7 +234,15 @@ class Storer:
             self._there[place] = UrlStore(place)
         return self._there[place]
 
+    def made_anew(self) -> None:
+        """Know that the journal is another file now."""
+        self._anew = True
+
     def _open(self) -> JournalReader:
+        if self._anew and self._reader is not None:
+            self._reader.close()
+            self._reader = None
+        self._anew = False
         if self._reader is None:
             self._reader = Journal.open_readonly(self._journal)
         return self._reader

@@ -58,6 +58,12 @@ class Stores:
         await self._loop.run_in_executor(None, self._storer.close)
         await asyncio.sleep(0)  # its last words
 
+    def made_anew(self) -> None:
+        """Go on in a state folder that was deleted and made again."""
+        self._storer.made_anew()
+        if self._home:
+            (self._registry.folder / HOME_FILE).write_text(self._home)
+
     def bring(self, jobs: Collection[str]) -> None:
         """Bring jobs, which are saved here, to where they are to lie too."""
         for job in {job for job, _ in self._journal.unstored(jobs)}:

@@ -17,6 +17,11 @@ DASHBOARD_PORT = 8787
 """Where the dashboard is, if the port is free; else anywhere."""
 
 
+def scratch_of(state: Path) -> Path:
+    """Folder for what a server's processes need for a while: what its workers spill, above all."""
+    return state / "scratch"
+
+
 def make_cluster(options: Options, state: Path, security: Any) -> Any:
     """Return a `LocalCluster` that is not started yet; `start` does.
 
@@ -34,7 +39,7 @@ def make_cluster(options: Options, state: Path, security: Any) -> Any:
     from distributed import LocalCluster
 
     workers = options.workers or 1
-    scratch = state / "scratch"
+    scratch = scratch_of(state)
     shutil.rmtree(scratch, ignore_errors=True)  # what a killed server left
     scratch.mkdir(mode=0o700, exist_ok=True)
     # Each new Dask client writes its key to a temporary file for a moment. The folder for those

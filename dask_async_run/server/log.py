@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from pathlib import Path
 
 from dask_async_run.errors import ServerError
@@ -36,6 +37,19 @@ def open_log(state_folder: Path) -> int:
             f"the log {path(state_folder)} cannot be opened: {error.strerror or error}. Make room, "
             "or move it away, and try again."
         ) from error
+
+
+def make_anew(state_folder: Path) -> None:
+    """Write to a log again where the one that this process writes to was deleted.
+
+    Its workers have that one for as long as they live.
+    """
+    now = os.fstat(2)
+    if stat.S_ISREG(now.st_mode) and not now.st_nlink:
+        fd = open_log(state_folder)
+        for stream in (1, 2):
+            os.dup2(fd, stream)
+        os.close(fd)
 
 
 def trim(state_folder: Path) -> None:

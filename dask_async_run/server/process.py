@@ -233,7 +233,7 @@ class Server:
                 await _attempt("Running cells", self._stop_cells(), CANCEL_TIMEOUT + 5)
             await _attempt("The cluster", clusters.close(self.cluster), CLOSE_TIMEOUT)
         reaper.end_descendants()
-        shutil.rmtree(self.state / "scratch", ignore_errors=True)
+        shutil.rmtree(clusters.scratch_of(self.state), ignore_errors=True)
         logger.info("Server %r has ended: %s", self.options.name, self._why or "could not start")
         _end_soon()
 
@@ -289,6 +289,10 @@ class Server:
             self.stop("somebody shut the scheduler down")
             return
         self.heal()
+        if self.state.is_dir():  # the registry makes it anew, if somebody deletes it
+            with contextlib.suppress(OSError, ServerError):
+                clusters.scratch_of(self.state).mkdir(mode=0o700, exist_ok=True)
+                log.make_anew(self.state)
         log.trim(self.state)
         reaper.end_orphans()
         clusters.replace_dead_nannies(self.cluster, self.options.workers or 1)

@@ -43,6 +43,12 @@ Named = Sequence[Sequence[Any]]
 """Frames, each as ``[digest, size]``."""
 
 
+def _temporary(local: str) -> tempfile.TemporaryDirectory[str]:
+    """Make a folder where Dask tidies up after a worker that was killed."""
+    Path(local).mkdir(mode=0o700, parents=True, exist_ok=True)  # somebody may have deleted it
+    return tempfile.TemporaryDirectory(prefix="cells-", dir=local)
+
+
 class FramesHere:
     """Where the cells of a worker find their frames.
 
@@ -88,8 +94,7 @@ class FramesHere:
         registry = Registry.of_worker(worker)
         answer = await registry.hello()
         folder = Path(answer["state_folder"])
-        # Where Dask tidies up after a worker that was killed.
-        temporary = tempfile.TemporaryDirectory(prefix="cells-", dir=worker.local_directory)
+        temporary = _temporary(worker.local_directory)
         if sees(folder, answer["host_token"]):
             here = cls(folder / FRAMES)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import functools
 import re
+import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,6 +42,9 @@ _LARGEST = (None, 1 << 20, 0)
 
 What has no buffers of its own needs no frame: it is kept by the registry.
 """
+
+_ANEW = 5.0
+"""Seconds in which a state folder that somebody deleted is there again."""
 
 _IDENTIFIER = re.compile(r"\w+")
 
@@ -200,7 +204,10 @@ def collect(
             collected, payload = attempt(largest, full)
             break
         except OSError as failure:
-            moved = failure.errno == errno.ENOENT and not inputs.store.folder.parent.is_dir()
+            moved = failure.errno == errno.ENOENT and not inputs.store.folder.is_dir()
+            if moved and largest is None and _is_there_again(inputs.store.folder):
+                collected, payload = attempt(largest, full)
+                break
             number = errno.ESTALE if moved else failure.errno
             if number not in NO_SPACE or largest == 0:
                 raise
@@ -236,6 +243,16 @@ def _is_shown(hook: Any, name: str) -> bool:
     ``for _ in rows`` makes one, unless there are no rows.
     """
     return name == "_" and bool(hook.values) and hook.shell.user_ns.get(name) is hook.values[-1]
+
+
+def _is_there_again(folder: Path) -> bool:
+    """Wait for a folder that was deleted, and that the registry makes anew; whether it has."""
+    until = time.monotonic() + _ANEW
+    while not folder.is_dir():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def _table(task: Message, spec: JobSpec, store: FrameStore, parents: list[Parent]) -> Any:

@@ -397,6 +397,45 @@ def test_a_journal_that_is_locked_is_no_full_disk(journal: Journal) -> None:
     assert [v.name for v in journal.views()] == ["after"]
 
 
+def test_a_journal_that_was_deleted_is_written_anew(journal: Journal, path: Path) -> None:
+    """All of it, with what could not be written meanwhile; one that was moved away is not."""
+    _, record = add(journal)
+    aside = path.rename(path.with_name("aside"))
+    assert not journal.is_deleted()
+    aside.rename(path)
+    shutil.rmtree(path.parent)
+    assert journal.is_deleted()
+    finish(journal, record, JobResult(Payload(b"out", [["d1", 5]]).to_message(), bound=["x"]))
+    with pytest.raises(ServerError, match="was removed or replaced"):
+        journal.flush()
+    path.parent.mkdir()
+    journal.make_anew()
+    assert not journal.is_deleted()
+    add(journal, "b")
+    journal.flush()
+    with Journal.open_readonly(path) as reader:
+        assert [(v.name, v.state) for v in reader.views()] == [("a", "finished"), ("b", "pending")]
+    assert journal.without_results(lambda digest: digest != "d1") == [record.id]
+    assert not journal.without_results(lambda digest: True)
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    with pytest.raises(ServerError, match="another server runs on this state folder"):
+        Journal.open(path)
+    journal.close()
+    assert {file.name for file in path.parent.iterdir()} == {"journal.lock", "journal.sqlite"}
+
+
+def test_one_in_the_place_of_a_deleted_journal_is_left_alone(journal: Journal, path: Path) -> None:
+    """Somebody brought it from a backup: that is said, and neither is written over."""
+    add(journal)
+    for file in path.parent.iterdir():
+        file.unlink()
+    path.write_bytes(b"")
+    assert not journal.is_deleted()
+    with pytest.raises(ServerError, match="was removed or replaced"):
+        add(journal, "b")
+    assert path.read_bytes() == b""
+
+
 @pytest.fixture
 def locked(path: Path) -> Iterator[Callable[[], None]]:
     """A journal with one job that a process keeps locked even from readers, until it is told."""
