@@ -115,7 +115,7 @@ def connect(
     name : str
         The server's name.
     namespace : dict or None
-        What cells read and what results are merged into; None: that of ``__main__``.
+        What cells read and what results are merged into; None: the notebook's, or the script's.
     client : distributed.Client or None
         Of a cluster that somebody else started.
     start : bool
@@ -132,13 +132,22 @@ def connect(
     """
     shell = _shell()
     if namespace is None:
-        import __main__
-
-        namespace = shell.user_ns if shell is not None else vars(__main__)
+        namespace = _namespace(shell)
     if client is not None:
         return Session(sessions.open_session(shell, namespace, client=client))
     connection = ensure_server(name, **options)[0] if start else find(name)
     return Session(sessions.open_session(shell, namespace, connection))
+
+
+def _namespace(shell: Any) -> dict[str, Any]:
+    """Answer the namespace of who connects: the notebook's, or the script's that ``%run`` runs."""
+    import __main__
+
+    scripts = getattr(shell, "_main_mod_cache", {}).values()
+    if shell is None or any(__main__ is script for script in scripts):
+        return vars(__main__)
+    namespace: dict[str, Any] = shell.user_ns
+    return namespace
 
 
 def _shell() -> Any:

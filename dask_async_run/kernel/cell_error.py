@@ -44,6 +44,8 @@ class CellError:
             return
         if self._is_shown_by_itself() or not any(map(_is_error, self._outputs)):
             _shown_already(error, self._shell)
+        # To a debugger: the cell ran elsewhere, and its frames ended with its process.
+        # Run the cell here, without %%async_run, to look into them.
         raise _as_here(error, self._outputs, self._shell)
 
     def _is_shown_by_itself(self) -> bool:

@@ -188,6 +188,9 @@ class Job:
         if name not in self._names:
             failed = (self._result() or JobResult()).failed.get(name)
             why = f": it could not be pickled ({failed})" if failed else ""
+            if not why and self.view.state != State.FINISHED:
+                why = f": it is {self.view.state}"
+                why += f" ({self.view.why})" if self.view.why else ""
             raise KeyError(f"{self.name} has no variable {name!r}{why}")
         return self._names[name]
 

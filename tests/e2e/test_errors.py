@@ -150,3 +150,46 @@ def test_input_is_an_error_and_not_a_hang(shared_kernel: RealKernel, shared_serv
     ran = shared_kernel.run("%async_gather asking")
     assert ran.error is not None
     assert "input" in ran.traceback
+
+
+def test_a_debugger_is_told_that_the_cells_frames_are_gone(shared_kernel: RealKernel) -> None:
+    """It stands in what raised the exception here, and shows what is to be done."""
+    shared_kernel.do("%%async_run --name undebugged\n1 / 0")
+    shared_kernel.do("%pdb on")
+    told = shared_kernel.run("%async_gather undebugged").text
+    shared_kernel.do("%pdb off")
+    stopped = told[told.index("ZeroDivisionError: division by zero> ") :]
+    assert "its frames ended with its process" in stopped
+    assert "Run the cell here, without %%async_run, to look into them." in stopped
+
+
+def test_a_job_that_failed_says_so_of_a_variable_that_it_has_not(shared_kernel: RealKernel) -> None:
+    """As one whose name was not found: that the variable is misspelt is not the reason."""
+    shared_kernel.do("%%async_run --name early\n1 / 0\nlate = 1")
+    ran = shared_kernel.run("job = Out[max(Out)]\njob.wait()\njob['late']")
+    told = "early has no variable 'late': it is failed (ZeroDivisionError: division by zero)"
+    assert told in ran.traceback
+
+
+def test_a_script_that_is_run_by_the_notebook_has_its_own_namespace(
+    shared_kernel: RealKernel,
+) -> None:
+    """``%run`` gives it a module of its own, of which its cells read, and where they bind."""
+    shared_kernel.do(
+        "%%writefile script.py\n"
+        "import dask_async_run\n"
+        "with dask_async_run.connect(start=False) as session:\n"
+        "    mine = 3\n"
+        "    def plus(x): return x + mine\n"
+        "    session.run('made = plus(mine)', name='scripts').wait()\n"
+        "    session.gather('scripts')\n"
+        "    print(made, __name__)"
+    )
+    shared_kernel.do("mine = 100")
+    assert shared_kernel.do("%run script.py").stdout == "6 __main__\n"
+    assert shared_kernel.value("(made, mine)") == (6, 3)
+    shared_kernel.do(
+        "import dask_async_run\nsession = dask_async_run.connect(start=False)\nhere = 1"
+    )
+    shared_kernel.do("session.run('here += 1', name='own').wait()\nsession.gather('own')")
+    assert shared_kernel.value("here") == 2
