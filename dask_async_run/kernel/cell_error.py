@@ -130,6 +130,26 @@ class _Cleaning:
         self._shell.events.unregister("post_run_cell", self.clean)
         self._error.__traceback__ = self._before
         self.is_due = False
+        if self._before is None:
+            _refuse_to_debug(self._error, self._shell)
+
+
+def _refuse_to_debug(error: BaseException, shell: Any) -> None:
+    """Have ``%debug`` say why there is nothing to see, as long as this is the last exception."""
+
+    def debugger(force: bool = False) -> None:
+        if force and getattr(sys, "last_value", None) is error and error.__traceback__ is None:
+            # Raised, this would be the last exception, to be debugged next.
+            print(
+                "There is nothing to debug: the cell ran elsewhere, and its frames ended with its "
+                "process. Run it here, without %%async_run, to look into them.",
+                file=sys.stderr,
+            )
+            return
+        vars(shell).pop("debugger", None)
+        shell.debugger(force=force)
+
+    shell.debugger = debugger
 
 
 def _shown_already(error: BaseException, shell: Any) -> None:

@@ -155,6 +155,12 @@ def test_input_is_an_error_and_not_a_hang(shared_kernel: RealKernel, shared_serv
 def test_a_debugger_is_told_that_the_cells_frames_are_gone(shared_kernel: RealKernel) -> None:
     """It stands in what raised the exception here, and shows what is to be done."""
     shared_kernel.do("%%async_run --name undebugged\n1 / 0")
+    shared_kernel.run("%async_gather undebugged")
+    refused = "There is nothing to debug: the cell ran elsewhere"
+    for _ in range(2):
+        assert refused in shared_kernel.run("%debug").stderr
+    shared_kernel.run("1 / 0")  # here
+    assert "----> 1 1 / 0" in shared_kernel.run("%debug").text
     shared_kernel.do("%pdb on")
     told = shared_kernel.run("%async_gather undebugged").text
     shared_kernel.do("%pdb off")
