@@ -167,6 +167,10 @@ def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, tuple[str, st
     }
 
 
+def _is_future(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+
+
 def _annotation(node: ast.AST) -> ast.expr | None:
     match node:
         case ast.AnnAssign(annotation=annotation) | ast.arg(annotation=annotation):
@@ -225,9 +229,16 @@ class _Cell:
     lists: bool = False
 
     def check(self, tree: ast.Module) -> CodeType:
-        """Compile the whole, for the errors that only the whole shows."""
-        code: CodeType = compile(tree, "<cell>", "exec", self.flags, dont_inherit=True)
-        self.flags |= code.co_flags & _LAZY_ANNOTATIONS
+        """Compile the whole, for the errors that only the whole shows.
+
+        Python wants ``__future__`` imports to be first. IPython compiles one statement after the
+        other and takes them anywhere (``%matplotlib inline`` often comes before them): they count
+        from there on.
+        """
+        body = sorted(tree.body, key=lambda statement: not _is_future(statement))
+        code: CodeType = compile(
+            ast.Module(body, tree.type_ignores), "<cell>", "exec", self.flags, dont_inherit=True
+        )
         return code
 
     def run(self, tree: ast.Module, state: State) -> State:
@@ -246,6 +257,7 @@ class _Cell:
             self.settle(state)
         after = self.magics(magics, state)
         code = compile(ast.Module([statement], []), "<cell>", "exec", self.flags, dont_inherit=True)
+        self.flags |= code.co_flags & _LAZY_ANNOTATIONS
         nested, end = scan(code, state, self.found, module=True)
         self.effects.note(statement)
         needs = _needs(statement, code)

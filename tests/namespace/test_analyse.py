@@ -59,6 +59,12 @@ BINDING = [
         "x f annotations",
         imports="__future__",
     ),
+    Case(
+        "a: T = 1\nfrom __future__ import annotations\nx: U = 1",
+        "T",
+        "a x annotations",
+        imports="__future__",
+    ),
     Case("x += y", "x y", "x", mutates="x"),
     Case("x = 0\nx += y", "y", "x", mutates="x"),
     Case("x = x + 1", "x", "x"),
@@ -476,6 +482,7 @@ def test_line(cell: str, line: int) -> None:
         ("%%time\n\n\nb +", 4),
         ("%%capture\n%%time\na\nreturn", 4),
         ("def f():\n  await g()", 2),
+        ("a = 1\nfrom __future__ import nothing", 2),
     ],
 )
 def test_syntax_error(cell: str, line: int) -> None:
