@@ -12,6 +12,7 @@ from typing import Any
 from IPython.core.error import UsageError
 
 from dask_async_run.job import Message
+from dask_async_run.kernel.replay import Replay
 
 
 class CellError:
@@ -35,13 +36,23 @@ class CellError:
         """Answer what is to be shown before the exception is raised, which shows the rest."""
         if self._is_shown_by_itself():
             return self._outputs
-        return _without_the_last_error(self._outputs, self._error)
+        later = len(self._outputs_after())
+        return _without_the_last_error(self._outputs[: len(self._outputs) - later], self._error)
+
+    def _outputs_after(self) -> list[Message]:
+        """Answer what is to be shown below the exception, as the figures of a cell that failed."""
+        if self._error is None or self._shell is None or self._is_shown_by_itself():
+            return []
+        last = max((i for i, o in enumerate(self._outputs) if _is_error(o)), default=-1)
+        return self._outputs[last + 1 :] if last >= 0 else []
 
     def raise_it(self) -> None:
         """Raise it, if there is one."""
         error = self._error
         if error is None:
             return
+        if after := self._outputs_after():
+            _show_below(after, self._shell)
         if self._is_shown_by_itself() or not any(map(_is_error, self._outputs)):
             _shown_already(error, self._shell)
         # To a debugger: the cell ran elsewhere, and its frames ended with its process.
@@ -87,6 +98,16 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
         # IPython's advice on how to exit, which it gives here too.
         kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
     return kept
+
+
+def _show_below(outputs: list[Message], shell: Any) -> None:
+    """Show outputs when IPython has shown the exception: then it draws figures, there as here."""
+
+    def show() -> None:
+        shell.events.unregister("post_execute", show)
+        Replay(shell).show(outputs)
+
+    shell.events.register("post_execute", show)
 
 
 def _as_here(error: BaseException, outputs: list[Any], shell: Any) -> BaseException:
