@@ -91,8 +91,11 @@ def _read_backend(shell: Shell) -> str | None:
 
 
 def _write_backend(name: str, shell: Shell) -> None:
-    import matplotlib.pyplot as pyplot
-
+    try:
+        # ``%matplotlib inline`` imports it, wherever that runs.
+        import matplotlib.pyplot as pyplot
+    except ImportError:
+        return  # it is on the cluster alone
     if getattr(pyplot, "_backend_mod", None) is None:
         try:
             pyplot.switch_backend(name)
@@ -258,7 +261,7 @@ LIBRARIES: tuple[Saver, ...] = (
         "sympy.printing.printer",
         state=_sympy_printers,
     ),
-    Saver("backend", False, _read_backend, _write_backend, "matplotlib.pyplot"),
+    Saver("backend", False, _read_backend, _write_backend),
     Saver("interactive", False, _read_interactive, _write_interactive, "matplotlib.pyplot"),
     Saver("matplotlib", False, _read_matplotlib, _write_matplotlib, "matplotlib"),
     Saver("inline", False, _read_inline, _write_inline, "matplotlib_inline.config"),
