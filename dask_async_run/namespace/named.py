@@ -112,5 +112,19 @@ def goes_by_name(obj: Any) -> bool:
     )
 
 
+_QUESTIONS = (("builtins", "input"), ("getpass", "getpass"))
+
+
+def question(method: types.MethodType) -> tuple[str, str] | None:
+    """Answer module and name of what asks the user, for which a kernel puts methods of its own.
+
+    ``raw_input = input``, as notebooks have it that once ran with Python 2, is such a method.
+    """
+    for module, name in _QUESTIONS:
+        if getattr(sys.modules.get(module), name, None) == method:
+            return module, name
+    return None
+
+
 def find_singleton(module: str, name: str) -> Any:
     return getattr(modules.find_module(module), name)

@@ -38,9 +38,16 @@ NOTEBOOKS_MAGICS = (
 
 def refuse_questions() -> None:
     """Make whatever waits for an answer raise in this process, for good."""
-    builtins.input = refusal("input()", "read the answer from a variable")
-    getpass.getpass = refusal("getpass()", "read the answer from a variable")
-    sys.breakpointhook = refusal("breakpoint()")
+    builtins.input = _refused("builtins", "input", "input()", "read the answer from a variable")
+    getpass.getpass = _refused("getpass", "getpass", "getpass()", "read the answer from a variable")
+    sys.breakpointhook = _refused("sys", "breakpointhook", "breakpoint()")
+
+
+def _refused(module: str, name: str, *what: str) -> Callable[..., NoReturn]:
+    """Return a refusal that goes by a name: ``raw_input = input`` means the notebook's, there."""
+    refused = refusal(*what)
+    refused.__module__, refused.__name__, refused.__qualname__ = module, name, name
+    return refused
 
 
 def refusal(
