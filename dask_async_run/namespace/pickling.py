@@ -65,6 +65,7 @@ from dask_async_run.namespace.named import (
     find_shells_part,
     find_singleton,
     library_name,
+    question,
     shells_parts,
 )
 from dask_async_run.namespace.pictures import is_drawing, is_film, reduce_drawing, reduce_film
@@ -85,6 +86,7 @@ from dask_async_run.namespace.sharing import (
     make_view,
     mapped_root,
     reduce_array,
+    reduce_dtype,
     reduce_mapped,
     reduce_objects,
     reduce_over,
@@ -347,6 +349,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._array_types: tuple[type, ...] = ()
         if shared is not None and numpy is not None:
             self._array_types = (numpy.ndarray,)
+        self._dtype_type: tuple[type, ...] = () if numpy is None else (numpy.dtype,)
         pandas = sys.modules.get("pandas")
         self._pandas_types: tuple[type, ...] = ()
         self._index_type: tuple[type, ...] = ()
@@ -409,6 +412,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
         part = self._shells_parts.get(id(obj))
         if part is not None:
             return find_shells_part, part
+        if kind is types.MethodType and (place := question(obj)) is not None:
+            return find_singleton, place
         reducer = REDUCERS.get(kind) or _reducer_of_library(kind)
         if reducer is not None:
             if kind.__module__ == "sqlite3":
@@ -428,6 +433,8 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return of_manager(obj, self._shared)
         elif self._array_types and isinstance(obj, self._array_types):
             return self._reduce_array(obj)
+        elif isinstance(obj, self._dtype_type):
+            return reduce_dtype(obj)
         elif self._array_types and is_row(obj):
             array = self._shared.array_of(obj)  # type: ignore[union-attr]
             return NotImplemented if array is None else (take_row, (array,))

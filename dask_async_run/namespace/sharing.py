@@ -188,6 +188,18 @@ def reduce_array(array: Any) -> Any:
     return make_array, (buffer, array.dtype, array.shape, order, own)
 
 
+def reduce_dtype(dtype: Any) -> Any:
+    """Reduce a dtype; one of those of which there is one in numpy, to that.
+
+    Numpy's own way makes another one. An array that has it is another one, too, where it is asked
+    for as what it is: ``np.asarray(x, dtype=float) is x``, as libraries do with all that they get.
+    """
+    numpy: Any = sys.modules["numpy"]
+    if dtype.isbuiltin == 1 and numpy.dtype(dtype.char) is dtype:
+        return numpy.dtype, (dtype.char,)
+    return NotImplemented
+
+
 def is_masked(array: Any) -> bool:
     """Whether an array is one of `numpy.ma`'s, which is two: one of numbers, and its mask.
 
