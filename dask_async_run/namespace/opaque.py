@@ -47,7 +47,13 @@ from dask_async_run.namespace.pictures import (
     is_picture,
     picture_kind,
 )
-from dask_async_run.namespace.sharing import SharedMemory, is_masked, masked_parts
+from dask_async_run.namespace.sharing import (
+    SharedMemory,
+    is_masked,
+    is_plain_subclass,
+    masked_parts,
+    pickles_as_array,
+)
 from dask_async_run.namespace.tensors import is_dense, tensor_kind, tensor_types
 from dask_async_run.namespace.unpickling import NamespaceUnpickler
 
@@ -227,14 +233,10 @@ ARRAY = Kind("array", _none, _array_snapshot, _array_unchanged, _array_state, _s
 def _is_own_array(cls: type) -> bool:
     """Whether a class is an array that is pickled as one, with its attributes."""
     numpy = sys.modules["numpy"]
-    return (
-        (cls.__module__ == "__main__" or cls is numpy.recarray)
-        and issubclass(cls, numpy.ndarray)
-        and bool(cls.__dictoffset__)
-        and cls.__reduce__ is numpy.ndarray.__reduce__
-        and cls.__reduce_ex__ is numpy.ndarray.__reduce_ex__
-        and getattr(cls, "__setstate__", None) is numpy.ndarray.__setstate__
-    )
+    if not issubclass(cls, numpy.ndarray):
+        return False
+    own = cls.__module__ == "__main__" or cls is numpy.recarray
+    return pickles_as_array(cls) if own else is_plain_subclass(cls)
 
 
 def _own_array_snapshot(obj: Any) -> Any:

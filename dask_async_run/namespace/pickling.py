@@ -81,6 +81,7 @@ from dask_async_run.namespace.sharing import (
     SharedMemory,
     holder_of,
     is_masked,
+    is_plain_subclass,
     make_masked,
     make_own_array,
     make_view,
@@ -627,9 +628,14 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return reduce_objects(array) if texts is NotImplemented else texts
         attributes: tuple[Any, ...] = ()
         has_own = kind.__module__ == "__main__" or kind.__name__ == "recarray"
-        if has_own and vars(array) and not array.dtype.hasobject:
-            # numpy's own way leaves out what a notebook's class, or somebody, gave it.
-            attributes = (dict(vars(array)), None), None, None, set_plain_state
+        own: dict[str, Any] = {}
+        if (has_own or is_plain_subclass(kind)) and not array.dtype.hasobject:
+            # numpy's own way leaves out what a class, or somebody, gave it.
+            own = dict(vars(array))
+        if own and not has_own:
+            own = {name: v for name, v in own.items() if self._why_not(v, array) is None}
+        if own:
+            attributes = (own, None), None, None, set_plain_state
         if root is None and attributes:
             return make_own_array, (shared.numbers_of(array), kind), *attributes
         if root is None:

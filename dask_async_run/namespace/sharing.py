@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
 
+from dask_async_run.namespace.kinds import per_class
 from dask_async_run.namespace.managers import arrays_of_frame, copies_on_write
 from dask_async_run.namespace.views import address, is_released
 
@@ -74,8 +75,31 @@ def reduce_over(array: Any, holder: Any) -> Any:
     return make_over, made
 
 
+@per_class
+def is_plain_subclass(cls: type) -> bool:
+    """Whether a library's class is an array with attributes, which numpy's pickling leaves out.
+
+    One that has a pickling of its own knows what else belongs to it.
+    """
+    ndarray = sys.modules["numpy"].ndarray
+    return (
+        issubclass(cls, ndarray)
+        and cls.__module__.partition(".")[0] not in ("numpy", "__main__")
+        and pickles_as_array(cls)
+    )
+
+
+def pickles_as_array(cls: type) -> bool:
+    """Whether a subclass of numpy's array has room for attributes, and numpy's pickling."""
+    ndarray = sys.modules["numpy"].ndarray
+    return bool(cls.__dictoffset__) and all(
+        getattr(cls, name, None) is getattr(ndarray, name)
+        for name in ("__reduce__", "__reduce_ex__", "__setstate__")
+    )
+
+
 def make_own_array(array: Any, cls: type) -> Any:
-    """Build an instance of a notebook's array class; its attributes follow as its state."""
+    """Build an instance of an array class with attributes, which follow as its state."""
     import numpy as np
 
     # Without the class's own ``__new__``, and without its ``__array_finalize__`` having a say.
@@ -416,7 +440,7 @@ class SharedMemory:
         if array.dtype.hasobject and not (array.dtype == root.dtype and type(array) is type(root)):
             return None
         named = type(array).__name__ in ("ndarray", "matrix", "recarray", "memmap")
-        if not named and type(array).__module__ != "__main__":
+        if not (named or type(array).__module__ == "__main__" or is_plain_subclass(type(array))):
             return None  # of other subclasses a view would lose what they add: a mask
         if id(array) in self._of_pandas:
             self._frames.setdefault(id(root), {})[id(array)] = array
