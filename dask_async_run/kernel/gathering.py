@@ -233,8 +233,9 @@ class Gatherer:
             Whatever loading it raises.
         """
         session = self._session
-        # What the cell showed is in its output; what its modules drew, they drew there.
-        with surroundings.undrawn(), surroundings.unmoved_rows():
+        # What the cell showed is in its output; what its modules drew, they drew there; and what it
+        # made has its ids.
+        with surroundings.undrawn(), surroundings.unmoved_rows(), surroundings.uncounted():
             loaded = record.load(result, session.records, only)
             if RELOADED.name in loaded.surroundings and not only:
                 loaded = self._reload(record, loaded, result)
@@ -271,7 +272,7 @@ class Gatherer:
         """
         session = self._session
         try:
-            with surroundings.unopened():
+            with surroundings.unopened(), surroundings.uncounted():
                 moved = found.merger.apply(found.plan)
         except Exception as error:
             raise merge_error(view, error) from error

@@ -120,7 +120,7 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
         asked |= pending.keys()
     followed = follow(asked, makers)
     while True:
-        captured = _capture(session, _with(wanted, followed.names))
+        captured = _capture(session, _with(wanted, followed.names), counted=not options.cache)
         more = owners(captured, analysis.mutates, session.namespace)
         more |= siblings(captured, session.namespace)
         if more := more - wanted.mentions:
@@ -152,7 +152,8 @@ def _prepare(session: Session, code: str, options: argparse.Namespace) -> Prepar
                 wanted, not_here=wanted.not_here | moving, uncertain=wanted.uncertain | moving
             )
             seeded = [obj for key, obj in reached(captured).items() if key in seeds]
-            captured = _capture(session, _with(wanted, followed.names), seeds, seeded)
+            inputs = _with(wanted, followed.names)
+            captured = _capture(session, inputs, seeds, seeded, counted=not options.cache)
     ordered = in_order(session, parents)
     if session.drop_forgotten(ordered):
         return _prepare(session, code, options)
@@ -387,7 +388,16 @@ def _capture(
     wanted: Wanted,
     seeds: Mapping[int, Any] | None = None,
     seeded: Iterable[Any] = (),
+    counted: bool = True,
 ) -> Captured:
+    """Capture what a cell needs, and its surroundings.
+
+    Parameters
+    ----------
+    counted : bool
+        Whether to tell where libraries have got to in counting what they make. It moves with each
+        cell, and would have `--cache` find nothing.
+    """
     shell = session.shell
 
     def late(files: set[str], words: set[str]) -> dict[str, Any]:
@@ -396,4 +406,8 @@ def _capture(
         return found | ({"sources": texts} if texts else {})
 
     early = surroundings.read(shell, early=True)
+    if not counted:
+        early.pop(surroundings.COUNTERS.name, None)
+    elif side_by_side := len(session.waiting()):
+        early = surroundings.apart(early, side_by_side)
     return capture(session.namespace, wanted, early, late, seeds, seeded)

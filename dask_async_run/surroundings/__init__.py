@@ -19,6 +19,13 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
+from dask_async_run.surroundings.counters import (
+    COUNTERS,
+    apart,
+    begin_to_count,
+    counting_on,
+    uncounted,
+)
 from dask_async_run.surroundings.figures import (
     FIGURES,
     left_open,
@@ -59,12 +66,16 @@ from dask_async_run.surroundings.shell import (
 from dask_async_run.surroundings.versions import environment, note
 
 __all__ = [
+    "COUNTERS",
     "RELOADED",
     "ROWS",
     "SAVERS",
     "STAND_IN",
+    "apart",
+    "begin_to_count",
     "changes",
     "compared",
+    "counting_on",
     "environment",
     "freshen",
     "future_flags",
@@ -82,6 +93,7 @@ __all__ = [
     "shows",
     "sources",
     "state",
+    "uncounted",
     "undrawn",
     "unmoved_rows",
     "unopened",
@@ -97,6 +109,7 @@ SAVERS: tuple[Saver, ...] = (
     PATCHES,
     *SHELL,
     *HOOKS,
+    COUNTERS,
     LEVELS,
     HANDLERS,
     WARNINGS,

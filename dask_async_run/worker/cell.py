@@ -22,6 +22,8 @@ from typing import Any, NoReturn
 import msgpack
 from IPython.core.interactiveshell import ExecutionResult
 
+from dask_async_run import surroundings
+from dask_async_run.after_import import AfterImport
 from dask_async_run.content import alone
 from dask_async_run.job import JobSpec, Message, State
 from dask_async_run.namespace.raised import give_up, given_up, is_asked, uninterrupted
@@ -68,6 +70,7 @@ def main(shell: CellShell, streams: Streams, channel: Channel, task_fd: int) -> 
     streams.install()
     task = _take_task(task_fd)
     way = inside.open_way(**task["dask"], on_use=lambda: channel.send("dask", None))
+    sys.meta_path.insert(0, AfterImport(surroundings.counting_on()))
     last_call = LastCall()
     remains: Remains | None = None
     with on_cluster(way):

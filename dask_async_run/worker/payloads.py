@@ -141,6 +141,7 @@ def restore(
         last = (shell.user_ns.get(name, "") for name in ("_i", "_ii", "_iii"))
         manager: Any = shell.history_manager
         manager._i00, manager._i, manager._ii = last
+    surroundings.begin_to_count()
     surroundings.write(restored.late, shell)
     for left in restored.inherited:
         surroundings.inherit(left.changed, left.submitted, restored.late, shell, early=False)

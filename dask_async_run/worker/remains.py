@@ -36,6 +36,7 @@ from dask_async_run import surroundings
 from dask_async_run.namespace.kinds import forget_classes
 from dask_async_run.namespace.loops import loop_of_this_process
 from dask_async_run.namespace.modules import is_installed
+from dask_async_run.surroundings.counters import COUNTERS
 from dask_async_run.surroundings.figures import FIGURES
 from dask_async_run.worker import processes
 from dask_async_run.worker.shell import CellShell
@@ -45,7 +46,7 @@ GROWTH = 64 * 2**20
 """Bytes by which the process may grow."""
 
 _HANDLERS = "log handlers"
-_DRAWN_ANEW = {"random", "numpy.random"}
+_DRAWN_ANEW = {"random", "numpy.random", COUNTERS.name}
 """Surroundings that each cell is given anew, whatever they were."""
 _READ_ANEW = _DRAWN_ANEW | {_HANDLERS, FIGURES.name}
 """Those that are other objects for each cell."""

@@ -1003,3 +1003,16 @@ def test_a_result_is_not_changed_by_who_reads_it(kernel: RemoteKernel) -> None:
     do(kernel, "%async_wait spoiler")
     do(kernel, "%async_gather base")
     assert value(kernel, "float(big.sum()), small") == (0.0, [0])
+
+
+@pytest.mark.contract(7)
+def test_what_is_made_side_by_side_has_ids_of_its_own(kernel: RemoteKernel) -> None:
+    """A library counts what it makes; two jobs that know nothing of one another count apart."""
+    do(kernel, "from bokeh.models import Range1d\nfrom sympy import Dummy")
+    for name in ("one", "two"):
+        submit(kernel, name, f"{name} = Range1d(), Dummy('x')")
+    do(kernel, "%async_gather two one")
+    submit(kernel, "three", "three = Range1d(), Dummy('x')")
+    do(kernel, "%async_gather three\nhere = Range1d(), Dummy('x')")
+    assert value(kernel, "len({made.id for made, _ in (one, two, three, here)})") == 4
+    assert value(kernel, "len({dummy for _, dummy in (one, two, three, here)})") == 4
