@@ -233,9 +233,14 @@ class Gatherer:
             Whatever loading it raises.
         """
         session = self._session
-        # What the cell showed is in its output; what its modules drew, they drew there; and what it
-        # made has its ids.
-        with surroundings.undrawn(), surroundings.unmoved_rows(), surroundings.uncounted():
+        # What the cell showed and printed is in its output; what its modules drew, they drew there;
+        # and what it made has its ids.
+        with (
+            surroundings.undrawn(),
+            surroundings.unmoved_rows(),
+            surroundings.uncounted(),
+            surroundings.unheard(),
+        ):
             loaded = record.load(result, session.records, only)
             if RELOADED.name in loaded.surroundings and not only:
                 loaded = self._reload(record, loaded, result)
@@ -253,7 +258,7 @@ class Gatherer:
             changed_by_others=lambda token: self._is_changed_by_others(record, token),
             stands=Received(record, session.records, session.shell, self._earlier).stands,
         )
-        with surroundings.unopened():
+        with surroundings.unopened(), surroundings.unheard():
             plan = merger.plan(only, overwrite)
         came = sorted(plan.names)
         if record.settled and not overwrite:
@@ -272,7 +277,7 @@ class Gatherer:
         """
         session = self._session
         try:
-            with surroundings.unopened(), surroundings.uncounted():
+            with surroundings.unopened(), surroundings.uncounted(), surroundings.unheard():
                 moved = found.merger.apply(found.plan)
         except Exception as error:
             raise merge_error(view, error) from error

@@ -191,7 +191,7 @@ class Unders:
             for value in self._results.values()
             if type(value) is not type(handle) or id(value) in shown  # others were withdrawn
         ]
-        for name, value in zip(_UNDERS, [*above, *below], strict=False):
+        for name, value in zip(_UNDERS, [*above, *below, "", "", ""], strict=False):
             setattr(hook, name, value)
             shell.push({name: value}, interactive=False)
 

@@ -59,9 +59,20 @@ def teed_stream(function: types.FunctionType) -> str | None:
     return next((cell.cell_contents for name, cell in cells if name == "channel"), None)
 
 
-def find_write(stream: str) -> Any:
-    """Answer what writes to a standard stream here."""
-    return getattr(sys, stream).write
+def find_method(stream: str, name: str) -> Any:
+    """Answer a method of a standard stream here: the stream's own, whoever is listening now."""
+    found = getattr(sys, stream)
+    method: Any = getattr(type(found), name)
+    return method.__get__(found)
+
+
+def reduce_method(method: Any) -> Any:
+    """Reduce a method of a standard stream: it is one of what is in its place elsewhere.
+
+    NotImplemented for others.
+    """
+    stream = next((name for name in _STREAMS if method.__self__ is getattr(sys, name)), None)
+    return NotImplemented if stream is None else (find_method, (stream, method.__name__))
 
 
 def standard_stream(obj: Any) -> str | None:

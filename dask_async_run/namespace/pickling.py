@@ -493,7 +493,7 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _reduce_function(self, function: types.FunctionType) -> Any:
         if (teed := handlers.teed_stream(function)) is not None:
-            return handlers.find_write, (teed,)
+            return handlers.find_method, (teed, "write")
         made_here = _made_here(function)
         ours = function.__globals__ is self._namespace
         if made_here is None and not ours and _cp._should_pickle_by_reference(function):

@@ -192,11 +192,9 @@ def _reduce_group(group: Any) -> Any:
     return (make_spent_group, ()) if reduced[0] is iter else reduced
 
 
-def _reduce_method(method: types.MethodType) -> Any:
-    # Those of a stream are those of the stream that is in its place.
-    if handlers.standard_stream(method.__self__) is None:
-        return NotImplemented
-    return getattr, (method.__self__, method.__name__)
+def _reduce_builtin(function: Any) -> Any:
+    reduced = handlers.reduce_method(function)
+    return parts.reduce_builtin(function) if reduced is NotImplemented else reduced
 
 
 _KEY = type(functools.cmp_to_key(lambda one, other: 0))
@@ -221,8 +219,8 @@ REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CodeType: _reduce_code,
     types.GetSetDescriptorType: parts.reduce_descriptor,
     types.MemberDescriptorType: parts.reduce_descriptor,
-    types.BuiltinFunctionType: parts.reduce_builtin,
-    types.MethodType: _reduce_method,
+    types.BuiltinFunctionType: _reduce_builtin,
+    types.MethodType: handlers.reduce_method,
     re.Match: _reduce_match,
     type(_DAY.isocalendar()): _reduce_week,
     memoryview: views.reduce_memoryview,

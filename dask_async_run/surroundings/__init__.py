@@ -39,6 +39,7 @@ from dask_async_run.surroundings.hooks import HOOKS
 from dask_async_run.surroundings.libraries import LIBRARIES
 from dask_async_run.surroundings.logs import HANDLERS, LEVELS, handlers_in
 from dask_async_run.surroundings.patches import PATCHES, mentioned
+from dask_async_run.surroundings.prints import unheard
 from dask_async_run.surroundings.process import (
     PROCESS,
     RELOADED,
@@ -95,6 +96,7 @@ __all__ = [
     "state",
     "uncounted",
     "undrawn",
+    "unheard",
     "unmoved_rows",
     "unopened",
     "working_folder",

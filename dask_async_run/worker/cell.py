@@ -139,7 +139,7 @@ class _Cell:
         channel = self._channel
         try:
             known = remains.surroundings if remains is not None else {}
-            with uninterrupted():  # see `Interrupts`
+            with uninterrupted(), surroundings.unheard():  # see `Interrupts`
                 self._inputs = inputs = payloads.restore(self._task, self._spec, self._shell, known)
         except NotLoadedError as failure:
             return lost_inputs(self._shell, channel, failure.__cause__, failure.lost)

@@ -543,6 +543,24 @@ def test_last_results_after_a_queue_that_shows_nothing(kernel: RemoteKernel) -> 
     assert value(kernel, "_") == "before"
 
 
+@pytest.mark.contract(21)
+def test_last_results_after_a_queue_that_shows_little(kernel: RemoteKernel) -> None:
+    """A cell that shows nothing leaves them as they were before all of the queue."""
+    do(kernel, "'before'")
+    for name, cell in (
+        ("a", "a = 1"),
+        ("b", "b = 2"),
+        ("c", "'c'"),
+        ("d", "d = 4"),
+        ("e", "e = 5"),
+    ):
+        submit(kernel, name, cell)
+    for name in "abcde":
+        do(kernel, f"%async_gather {name}")
+    assert value(kernel, "_, __") == ("c", "before")
+    assert "Job" not in value(kernel, "repr(___)")
+
+
 @pytest.mark.contract(11, 21)
 def test_a_queued_cell_has_the_last_result_of_a_pending_job(kernel: RemoteKernel) -> None:
     """The last one that shows something, also by its number; objects are the same ones."""
