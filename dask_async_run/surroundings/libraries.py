@@ -143,6 +143,17 @@ def _write_interactive(value: bool, shell: Shell) -> None:
 _INLINE = ("figure_formats", "print_figure_kwargs", "close_figures")
 
 
+def _read_inline_to_be(shell: Shell) -> dict[str, Any] | None:
+    """Answer what ``%config InlineBackend.figure_format = 'retina'`` set before there was one."""
+    config = getattr(shell, "config", None)
+    return dict(config["InlineBackend"]) if config and "InlineBackend" in config else None
+
+
+def _write_inline_to_be(values: dict[str, Any], shell: Shell) -> None:
+    if shell is not None:
+        shell.update_config(type(shell.config)(InlineBackend=values))
+
+
 def _read_inline(shell: Shell) -> Any:
     config = sys.modules.get("matplotlib_inline.config")
     if config is None or not config.InlineBackend.initialized():
@@ -265,5 +276,6 @@ LIBRARIES: tuple[Saver, ...] = (
     Saver("interactive", False, _read_interactive, _write_interactive, "matplotlib.pyplot"),
     Saver("matplotlib", False, _read_matplotlib, _write_matplotlib, "matplotlib"),
     Saver("inline", False, _read_inline, _write_inline, "matplotlib_inline.config"),
+    Saver("inline to be", False, _read_inline_to_be, _write_inline_to_be),
     Saver("decimal", False, _read_decimal, _write_decimal),
 )
