@@ -29,6 +29,9 @@ class CellError:
 
     def __init__(self, error: BaseException | None, outputs: list[Message], shell: Any) -> None:
         self._error = error
+        if isinstance(error, SystemExit):
+            # IPython's advice on how to exit, which it gives here too.
+            outputs = [o for o in outputs if "To exit: use 'exit'" not in str(o.get("text", ""))]
         self._outputs = outputs
         self._shell = shell
 
@@ -93,11 +96,7 @@ def _without_the_last_error(outputs: list[Message], error: BaseException | None)
     if error is None:
         return outputs
     last = max((i for i, o in enumerate(outputs) if o["output_type"] == "error"), default=-1)
-    kept = [output for i, output in enumerate(outputs) if i != last]
-    if isinstance(error, SystemExit):
-        # IPython's advice on how to exit, which it gives here too.
-        kept = [o for o in kept if "To exit: use 'exit'" not in str(o.get("text", ""))]
-    return kept
+    return [output for i, output in enumerate(outputs) if i != last]
 
 
 def _show_below(outputs: list[Message], shell: Any) -> None:
