@@ -254,16 +254,17 @@ def test_a_missing_frame_is_a_clear_failure(cells: Cells) -> None:
 
 
 def test_a_result_that_cannot_be_stored_is_told(cells: Cells, tmp_path: Path) -> None:
-    """The folder is gone, the disk full: output is kept, the state says failed."""
+    """The folder is gone: output and what is small are kept, the state says failed, and why."""
     code = (
         "import shutil\nprint('computed')\n"
-        f"shutil.rmtree({str(cells.frames)!r})\nb = bytes(range(256)) * 4000"
+        f"shutil.rmtree({str(cells.frames)!r})\nsmall = 1\nb = bytes(range(256)) * 4000"
     )
     ended = cells.run(code)
     assert ended.state is State.FAILED
-    assert ended.reason.startswith("its result could not be saved: FileNotFoundError")
+    assert ended.reason.startswith("the server's state folder was moved or removed")
     assert ended.text() == "computed\n"
-    assert "could not be saved" in ended.text("stderr")
+    assert set(ended.result.failed) == {"b"}
+    assert "small" in ended.result.bound
 
 
 def test_a_result_that_is_larger_than_files_may_be(cells: Cells) -> None:
