@@ -408,6 +408,6 @@ def _capture(
     early = surroundings.read(shell, early=True)
     if not counted:
         early.pop(surroundings.COUNTERS.name, None)
-    elif side_by_side := len(session.waiting()):
-        early = surroundings.apart(early, side_by_side)
+    else:
+        early = surroundings.apart(early, len(session.waiting()))
     return capture(session.namespace, wanted, early, late, seeds, seeded)

@@ -115,6 +115,8 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
             for keyword in node.keywords:
                 if keyword.arg in _TARGETS:
                     found |= roots(keyword.value)
+                elif keyword.arg == "inplace" and not _is_false(keyword.value):
+                    found |= roots(node.func)
         match node:
             case ast.AugAssign(target=target):
                 found |= roots(target)
@@ -151,6 +153,10 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
         frozenset(calls),
         trees,
     )
+
+
+def _is_false(value: ast.expr) -> bool:
+    return isinstance(value, ast.Constant) and not value.value
 
 
 def _decorated(decorator: ast.expr) -> set[str]:

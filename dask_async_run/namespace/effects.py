@@ -24,12 +24,14 @@ _STREAMS = frozenset(
     """
     iter map filter zip enumerate reversed count cycle chain islice starmap takewhile dropwhile
     accumulate product permutations combinations open Random default_rng RandomState
+    Queue SimpleQueue LifoQueue PriorityQueue
     """.split()
 )
 _STREAM_METHODS = frozenset(
     """
     default_rng RandomState Random open reader DictReader cursor execute finditer iterdir glob
     iglob rglob scandir StringIO BytesIO iterrows itertuples from_iterable connect
+    Queue SimpleQueue LifoQueue PriorityQueue
     """.split()
 )
 _EVALUATING = frozenset(

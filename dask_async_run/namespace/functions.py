@@ -26,13 +26,18 @@ choices shuffle randint gauss
 plot bar barh scatter hist imshow contour contourf legend twinx twiny add_subplot add_axes
 add_patch add_artist add_collection add_line annotate text axhline axvline axhspan axvspan
 fill_between errorbar pie boxplot pcolormesh quiver stem colorbar suptitle set_title
-read readline readlines write step get_nowait fetchone fetchmany fetchall
-execute executemany executescript
+read readline readlines write writestr seek truncate step reset get_nowait
+fetchone fetchmany fetchall execute executemany executescript
+rotate subtract move_to_end appendleft extendleft sort partition resize fill update set
+intersection_update difference_update symmetric_difference_update
+add_argument add_argument_group add_mutually_exclusive_group add_subparsers add_parser
+line circle vbar hbar segment multi_line varea add_layout
 """.split()
-"""Methods that change their object, and have an answer that is used: random generators move on with
-each number, axes get what is drawn on them."""
+"""Methods that change their object, also where their answer is used: random generators move on with
+each number, axes and bokeh's figures get what is drawn on them."""
 _FIRST_CHANGING = """
 heappush heappop heappushpop heapreplace heapify fill_diagonal put place putmask copyto
+SubElement insort
 """.split()
 """Functions of modules that change their first argument."""
 CHANGING: Mapping[str, frozenset[Slot]] = {

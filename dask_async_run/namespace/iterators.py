@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import collections.abc
 import functools
 import itertools
 import operator
+import queue
 import random
 import re
 import types
@@ -174,11 +176,19 @@ def is_iterator(cls: type) -> bool:
     return cls in _SIMPLE_ITERATORS or cls in (enumerate, itertools.count, itertools.cycle)
 
 
+_QUEUES: tuple[type, ...] = (queue.Queue, queue.SimpleQueue, asyncio.Queue)
+
+
 def moves_on(value: Any) -> bool:
-    """Whether a value is another one each time that it is used: iterators, random generators."""
+    """Whether a value is another one each time that it is used.
+
+    Iterators, random generators, queues; and methods of objects, which may change these.
+    """
     kind = type(value)
+    if kind in (types.MethodType, types.BuiltinMethodType):
+        return not isinstance(value.__self__, (type, types.ModuleType, type(None)))
     return (
-        issubclass(kind, collections.abc.Iterator)
+        issubclass(kind, (collections.abc.Iterator, *_QUEUES))
         or isinstance(value, random.Random)
         or ((kind.__module__ or "").startswith("numpy.random") and hasattr(kind, "standard_normal"))
     )

@@ -289,6 +289,22 @@ QUEUES = {
         "seen, list(found), other, dict(missing[0])",
         (["a", "b", "c"], ["a", "b", "c"], [1], {1: 0}),
     ),
+    "calls whose answer is used": (
+        [
+            "import queue, heapq, collections; q = queue.Queue(); d = collections.deque('abc')",
+            "put = [q.put(n) for n in range(3)]; turned = d.rotate(1); heap = [3, 1]",
+            "first = q.get(); made = heapq.heapify(heap); head = d.popleft()",
+            "second = q.get(); least = heapq.heappop(heap); same = here_adds(1)",
+            "left = q.qsize(), list(d), heap, here_adds.__self__",
+        ],
+        "left, first, second, head, least, here, table.columns.tolist()",
+        ((1, ["a", "b"], [3], [1]), 0, 1, "c", 1, [1], ["a", "b"]),
+    ),
+    "changes that are asked for by a keyword": (
+        ["none = table.drop(columns='a', inplace=True)", "seen = list(table)", "table['c'] = 1"],
+        "seen, list(table)",
+        (["b"], ["b", "c"]),
+    ),
     "names that a cell binds and deletes": (
         [
             "first = second = third = 'old'",
@@ -342,6 +358,7 @@ def test_queued_cells_are_as_if_run_one_after_another(
         "    return remembering\n"
         "@memo\ndef square(x): return x * x\n"
         "import collections; missing = [collections.defaultdict(int)]\n"
+        "import pandas as pd; table = pd.DataFrame({'a': [1], 'b': [2]}); here_adds = here.append\n"
         "with open('other.py', 'w') as file: file.write('base = 6')",
     )
     for number, cell in enumerate(cells):
