@@ -28,7 +28,7 @@ add_patch add_artist add_collection add_line annotate text axhline axvline axhsp
 fill_between errorbar pie boxplot pcolormesh quiver stem colorbar suptitle set_title
 read readline readlines write writestr seek truncate step reset get_nowait
 fetchone fetchmany fetchall execute executemany executescript
-rotate subtract move_to_end appendleft extendleft sort partition resize fill update set
+rotate subtract move_to_end appendleft extendleft fill update set
 intersection_update difference_update symmetric_difference_update
 add_argument add_argument_group add_mutually_exclusive_group add_subparsers add_parser
 line circle vbar hbar segment multi_line varea add_layout
