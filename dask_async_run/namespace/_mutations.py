@@ -116,7 +116,7 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
                 if keyword.arg in _TARGETS:
                     found |= roots(keyword.value)
                 elif keyword.arg == "inplace" and not _is_false(keyword.value):
-                    found |= roots(node.func)
+                    found |= _receiver(node)
         match node:
             case ast.AugAssign(target=target):
                 found |= roots(target)
@@ -153,6 +153,10 @@ def changes(trees: Iterable[ast.AST], *, of_function: bool = False) -> Changes:
         frozenset(calls),
         trees,
     )
+
+
+def _receiver(call: ast.Call) -> set[str]:
+    return roots(call.func) if isinstance(call.func, ast.Attribute) else set()
 
 
 def _is_false(value: ast.expr) -> bool:

@@ -22,6 +22,7 @@ from dask_async_run.namespace import archives, beside, caches, files, generators
 from dask_async_run.namespace.attributed import is_attributed, with_attributes
 from dask_async_run.namespace.callbacks import CALLBACKS, is_registry
 from dask_async_run.namespace.containers import (
+    COMMONEST,
     CONTAINERS,
     IMMUTABLE,
     LEAF,
@@ -77,7 +78,9 @@ def _library_immutables() -> tuple[type, ...]:
     return tuple(found)
 
 
-_EXACT: dict[type, Kind] = dict(CONTAINERS) | weak.KINDS | IMMUTABLE | {types.CellType: CELL}
+_EXACT: dict[type, Kind] = (
+    dict(CONTAINERS) | COMMONEST | weak.KINDS | IMMUTABLE | {types.CellType: CELL}
+)
 _EXACT |= {memoryview: MEMORYVIEW, struct.Struct: LEAF, random.SystemRandom: LEAF}
 _EXACT |= dict.fromkeys(generators.TYPES, generators.GENERATOR_KIND)
 _EXACT |= dict.fromkeys(files.TYPES, files.FILE)

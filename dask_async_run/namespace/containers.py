@@ -47,7 +47,7 @@ def _pairs(obj: Any) -> _Pairs:
     """Answer what a dict holds, in its order: as a dict if no key's hash is the user's code."""
     if isinstance(obj, collections.OrderedDict) or not ATOMS.issuperset(map(type, dict.keys(obj))):
         return _items(obj)
-    return dict(dict.items(obj))  # `copy` may ask a subclass
+    return obj.copy() if type(obj) is dict else dict(dict.items(obj))  # a subclass has own ideas
 
 
 def _base_method(obj: Any, name: str) -> Any:

@@ -7,10 +7,12 @@ import collections
 import collections.abc
 import functools
 import itertools
+import logging
 import operator
 import queue
 import random
 import re
+import sys
 import types
 from typing import Any
 
@@ -176,17 +178,28 @@ def is_iterator(cls: type) -> bool:
     return cls in _SIMPLE_ITERATORS or cls in (enumerate, itertools.count, itertools.cycle)
 
 
+_UNCHANGING = (type, types.ModuleType, type(None), logging.Logger)
+
+
+def draws_for_all(obj: Any) -> bool:
+    """Whether an object is what draws for ``random`` or ``numpy.random`` themselves."""
+    legacy = getattr(sys.modules.get("numpy.random.mtrand"), "_rand", None)
+    return obj is getattr(random, "_inst", None) or (legacy is not None and obj is legacy)
+
+
 _QUEUES: tuple[type, ...] = (queue.Queue, queue.SimpleQueue, asyncio.Queue)
 
 
 def moves_on(value: Any) -> bool:
     """Whether a value is another one each time that it is used.
 
-    Iterators, random generators, queues; and methods of objects, which may change these.
+    Iterators, random generators, queues; and methods of objects, which may change these. Not those
+    of the random numbers that a process has one row of (``from random import choice``): that they
+    move on is known otherwise, and makes nobody wait.
     """
     kind = type(value)
     if kind in (types.MethodType, types.BuiltinMethodType):
-        return not isinstance(value.__self__, (type, types.ModuleType, type(None)))
+        return not (isinstance(value.__self__, _UNCHANGING) or draws_for_all(value.__self__))
     return (
         issubclass(kind, (collections.abc.Iterator, *_QUEUES))
         or isinstance(value, random.Random)

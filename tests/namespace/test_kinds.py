@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import logging
+import queue
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.digests import KnownBuffers
+from dask_async_run.namespace.iterators import moves_on
 from dask_async_run.namespace.kinds import NotInPlace
 from dask_async_run.namespace.opaque import fingerprinting
 from notebook import Notebook
@@ -241,3 +246,24 @@ def test_what_walks_a_dict_goes_on_there_and_here(notebook: Notebook, made: str,
         notebook.there(cell)
         notebook.here("d['a'] = d['b'] = d['c'] = 9")
         assert notebook.here("list(x)") == eval("list(x)", plainly)
+
+
+@pytest.mark.parametrize(
+    ("value", "moves"),
+    [
+        (iter([]), True),
+        (queue.Queue(), True),
+        ([].append, True),
+        (Case("", "", "", "").__repr__, True),
+        (random.Random(1).choice, True),
+        (random.choice, False),
+        (np.random.rand, False),
+        (logging.getLogger("x").info, False),
+        (dict.fromkeys, False),
+        (len, False),
+        ([1], False),
+    ],
+)
+def test_what_is_another_one_each_time_that_it_is_used(value: Any, moves: bool) -> None:
+    """Two cells that draw with ``from random import choice`` run side by side."""
+    assert moves_on(value) is moves
