@@ -80,9 +80,16 @@ class Drawn:
                 same = first.spec.name  # where both spell it, submitting has told
         return same
 
-    def to_leave(self, record: Record) -> frozenset[str]:
-        """Answer the rows that cells drew from, or seeded, here since a job was submitted."""
-        here = states_here()
+    def to_leave(self, record: Record, here: States) -> frozenset[str]:
+        """Answer the rows that cells drew from, or seeded, here since a job was submitted.
+
+        Parameters
+        ----------
+        record : Record
+        here : States
+            Before its result was loaded: what modules draw when they are imported for that, they
+            drew there, too, unless they had been imported there before.
+        """
         return frozenset(
             name
             for name, state in here.items()

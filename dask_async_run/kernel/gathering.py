@@ -19,6 +19,7 @@ from dask_async_run.errors import MergeError, NoSuchJobError
 from dask_async_run.job import JobResult, JobView
 from dask_async_run.kernel.cell_error import CellError
 from dask_async_run.kernel.cell_text import register_code
+from dask_async_run.kernel.drawing import States, states_here
 from dask_async_run.kernel.files import bring_back
 from dask_async_run.kernel.notebook import is_elsewhere
 from dask_async_run.kernel.received import Earlier, Received
@@ -182,6 +183,7 @@ class Gatherer:
             self._done(view, record, ())
             record.settled = not view.sweep  # of which there may be a part
             raise no_result(view, result)
+        rows = states_here()
         try:
             found = self._planned(view, record, result, only, overwrite)
         except Exception as error:
@@ -199,7 +201,7 @@ class Gatherer:
             record.renew()
         if not only:
             if view.id not in session.gathered:
-                self._merge_surroundings(view, record, found.loaded.surroundings)
+                self._merge_surroundings(view, record, found.loaded.surroundings, rows)
             bring_back(session, record.spec, result, overwrite, view.label)
             self._done(view, record, found.loaded.out)
             record.settled = record.settled or not found.plan.conflicts
@@ -233,14 +235,8 @@ class Gatherer:
             Whatever loading it raises.
         """
         session = self._session
-        # What the cell showed and printed is in its output; what its modules drew, they drew there;
-        # and what it made has its ids.
-        with (
-            surroundings.undrawn(),
-            surroundings.unmoved_rows(),
-            surroundings.uncounted(),
-            surroundings.unheard(),
-        ):
+        # What the cell showed and printed is in its output; what it made has its ids.
+        with surroundings.undrawn(), surroundings.uncounted(), surroundings.unheard():
             loaded = record.load(result, session.records, only)
             if RELOADED.name in loaded.surroundings and not only:
                 loaded = self._reload(record, loaded, result)
@@ -300,8 +296,10 @@ class Gatherer:
         if record.id not in self._session.gathered:
             kept = record.kept
             unchanged = kept.modules(names) if kept is not None else []
+            rows = surroundings.random_states()
             for error in surroundings.merge({RELOADED.name: names}, self._session.shell).values():
                 raise error
+            surroundings.write(rows, self._session.shell)  # what a module draws was drawn there
             if kept is not None:
                 kept.renew(unchanged)
             record.loaded = None
@@ -310,10 +308,10 @@ class Gatherer:
         return loaded
 
     def _merge_surroundings(
-        self, view: JobView, record: Record, changed: Mapping[str, Any]
+        self, view: JobView, record: Record, changed: Mapping[str, Any], rows: States
     ) -> None:
         session = self._session
-        left = session.drawn.to_leave(record) & changed.keys()
+        left = session.drawn.to_leave(record, rows) & changed.keys()
         kept = {name: value for name, value in changed.items() if name not in left}
         refused = surroundings.merge(kept, session.shell)
         session.drawn.merge()
@@ -322,10 +320,10 @@ class Gatherer:
             for name, error in refused.items()
         ]
         if left and not record.lineage.seeds:
-            rows = " and ".join(sorted(left))
+            names = " and ".join(sorted(left))
             lines.append(
                 f"{view.label}: it drew random numbers, and so did cells here since it was "
-                f"submitted, or seeded them: {rows} is as those left it."
+                f"submitted, or seeded them: {names} is as those left it."
             )
         if same := session.drawn.note(record, changed, session.records, len(session.gathered)):
             lines.append(

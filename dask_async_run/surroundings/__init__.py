@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -97,7 +96,6 @@ __all__ = [
     "uncounted",
     "undrawn",
     "unheard",
-    "unmoved_rows",
     "unopened",
     "working_folder",
     "write",
@@ -128,17 +126,6 @@ def random_states() -> dict[str, Any]:
     """Answer what `read` does of `ROWS`."""
     found = {saver.name: saver.read(None) for saver in SAVERS if saver.name in ROWS}
     return {name: state for name, state in found.items() if state is not None}
-
-
-@contextmanager
-def unmoved_rows() -> Iterator[None]:
-    """Have `ROWS` be where they were: modules draw when they are imported by loading a result."""
-    rows = random_states()
-    try:
-        yield
-    finally:
-        if random_states() != rows:
-            write(rows, None)
 
 
 def read(shell: Shell, early: bool) -> dict[str, Any]:
