@@ -251,6 +251,7 @@ class Gatherer:
             else None,
             sent=lambda token: record.as_sent(token, session.records),
             brought=self._brought_before(view) if record.kept is None else None,
+            removed=session.removed_after(view.submitted),
             changed_by_others=lambda token: self._is_changed_by_others(record, token),
             stands=Received(record, session.records, session.shell, self._earlier).stands,
         )
@@ -283,6 +284,7 @@ class Gatherer:
         record.brought |= set(found.plan.names)
         record.changed_here |= {*found.plan.update_names}
         self._rebase(view.id, moved)
+        session.note_removed(found.loaded.deleted, view.submitted)
         session.note_changes(record.id, map(record.place, (token for token, *_ in updates)))
         if record.kept is None:
             session.brought |= {

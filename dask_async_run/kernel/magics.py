@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
@@ -205,7 +206,8 @@ class AsyncRun(Magics):
             self._notify("")
 
     def _note_bound(self, result: Any) -> None:
-        """Note the names that a cell here has bound after jobs were submitted that bind them, too.
+        """Note the names that a cell here has bound after jobs were submitted that bind them, too,
+        and those that it has bound and deleted again.
 
         That a name has the same small number as before does not tell that it was bound.
         """
@@ -214,12 +216,15 @@ class AsyncRun(Magics):
         if not waiting or not result.success or _OURS.search(code):
             return
         try:
-            bound = self._analysed(code).certain
+            analysis = self._analysed(code)
         except SyntaxError:  # a magic that is no Python
             return
         for record in waiting:
             if record.kept is not None:
-                record.kept.bound_here(bound & {*record.spec.binds, *record.spec.deletes})
+                theirs = {*record.spec.binds, *record.spec.deletes}
+                record.kept.bound_here(analysis.certain & theirs)
+        if self._session is not None:
+            self._session.note_removed(analysis.removes, time.time())
 
     def _analysed(self, code: str) -> Analysis:
         """Analyse the cell that is run here: once, before it and after it."""

@@ -95,6 +95,9 @@ class Session:
     brought : dict of str to (float, Held)
         Of jobs that another kernel submitted: what names got from them here, and when the job
         was submitted.
+    removed : dict of str to float
+        Names that a cell has bound and deleted again, and when that cell was submitted, or run
+        here: of an older job they do not come back.
     drawn : Drawn
     not_looked_for : int
         Jobs that were gathered since it was looked for what only this remembers.
@@ -127,6 +130,7 @@ class Session:
         self.remains: dict[str, Remains] = {}
         self.changed: dict[tuple[str, int, int], frozenset[str]] = {}
         self.brought: dict[str, tuple[float, Held]] = {}
+        self.removed: dict[str, float] = {}
         self.drawn = Drawn()
         self.not_looked_for = 0
         self._silent_until = 0.0
@@ -240,6 +244,16 @@ class Session:
         records = [self.records[job] for job in view.after]
         return [record.spec.name for record in records if record.ended is None]
 
+    def note_removed(self, names: Iterable[str], when: float) -> None:
+        """Note names that a cell of some time, a job's or one here, has left deleted."""
+        for name in names:
+            if name not in self.namespace:
+                self.removed[name] = max(when, self.removed.get(name, 0.0))
+
+    def removed_after(self, when: float) -> list[str]:
+        """Answer the names that cells have left deleted which are younger than that."""
+        return [name for name, removed in self.removed.items() if removed > when]
+
     def note_changes(self, job: str, places: Iterable[tuple[str, int, int]]) -> None:
         """Note that what a job did to objects in place has been done here (`Record.place`)."""
         alone = frozenset({job})  # one for all of them: there may be hundreds of thousands
@@ -273,6 +287,7 @@ class Session:
             self.add(record)
         self.changed |= old.changed
         self.brought |= old.brought
+        self.removed |= old.removed
 
     def forget(self, jobs: Iterable[str]) -> None:
         """Drop what is known of jobs that were forgotten, by id.

@@ -339,6 +339,8 @@ class Merger:
         Answers a copy of an object as the job's cell got it.
     brought : mapping of str to Held
         What names got from jobs that had been submitted earlier: it makes place for a later one's.
+    removed : collection of str
+        Names that later jobs, or cells here, have bound and deleted since: it does not come back.
     changed_by_others : callable(token) -> bool
         Whether jobs that this one does not build on have changed an object here.
     stands : callable(token, object, state) -> bool
@@ -356,6 +358,7 @@ class Merger:
         was_updated: Callable[[Any], bool] | None = None,
         sent: Callable[[Any], Any] | None = None,
         brought: Mapping[str, Held] | None = None,
+        removed: Collection[str] = (),
         changed_by_others: Callable[[Any], bool] = lambda token: False,
         stands: Callable[[Any, Any, Any], bool] = lambda *about: True,
     ) -> None:
@@ -364,6 +367,7 @@ class Merger:
         self._was_updated = was_updated
         self._sent = sent or (lambda token: original().objects[token[1]])
         self._brought = brought or {}
+        self._removed = removed
         self._loaded = loaded
         self._namespace = namespace
         self._kept = kept
@@ -449,6 +453,8 @@ class Merger:
         return name in self._original().names or name in self._brought
 
     def _conflict(self, name: str, here: Any, value: Any) -> str | None:
+        if here is _MISSING and name in self._removed and not is_hidden(name):
+            return "was deleted here since"
         if self._kept is None:
             if here is _MISSING or is_hidden(name) or self._same_as_submitted(name, here):
                 return None

@@ -128,6 +128,23 @@ def test_gathering_again_is_harmless(kernel: RemoteKernel) -> None:
     assert value(kernel, "rows, same is rows, n") == ([1, 2, 3], True, "mine")
 
 
+@pytest.mark.contract(17)
+def test_what_a_later_cell_has_deleted_does_not_come_back(kernel: RemoteKernel) -> None:
+    """Whichever is gathered first; the later one may be a job, or have been run here."""
+    for name in "ij":
+        submit(kernel, f"makes-{name}", f"{name} = 5; made_{name} = 1")
+    submit(kernel, "loops", "for i in range(3): pass\ndel i")
+    do(kernel, "%async_gather loops")
+    do(kernel, "for j in range(3): pass\ndel j")
+    for name in "ij":
+        assert f"{name} was deleted here since" in do(kernel, f"%async_gather makes-{name}")
+    assert value(kernel, "made_i, made_j, {'i', 'j'} & {*globals()}") == (1, 1, set())
+    submit(kernel, "later", "i = 6")
+    assert "deleted" not in do(kernel, "%async_gather later")
+    do(kernel, "%async_gather makes-j --overwrite")
+    assert value(kernel, "i, j") == (6, 5)
+
+
 @pytest.mark.contract(14)
 def test_what_was_gathered_is_the_notebooks_own(kernel: RemoteKernel) -> None:
     """Deleted here, its memory is free; a second gather tells that it was deleted."""
