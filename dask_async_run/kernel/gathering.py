@@ -21,6 +21,7 @@ from dask_async_run.kernel.cell_error import CellError
 from dask_async_run.kernel.cell_text import register_code
 from dask_async_run.kernel.drawing import States, states_here
 from dask_async_run.kernel.files import bring_back
+from dask_async_run.kernel.missed import told, who_missed
 from dask_async_run.kernel.notebook import is_elsewhere
 from dask_async_run.kernel.received import Earlier, Received
 from dask_async_run.kernel.record import Record
@@ -41,7 +42,7 @@ from dask_async_run.namespace.generators import is_replaced, is_replacement
 from dask_async_run.namespace.held import Held, drop_what_nobody_has, held_weakly
 from dask_async_run.namespace.inputs import is_hidden
 from dask_async_run.namespace.loaded import Loaded
-from dask_async_run.namespace.merge import Merger, Plan
+from dask_async_run.namespace.merge import Merger, Plan, is_pythons_own
 from dask_async_run.namespace.remote import on_cluster
 from dask_async_run.namespace.unpickling import NamespaceUnpickler
 from dask_async_run.owners import short_names
@@ -197,6 +198,7 @@ class Gatherer:
         if not only:
             self._withdraw(record)
         moved = self._applied(view, record, found)
+        missed = [] if view.id in session.gathered else self._missed(view, record, found.plan)
         if overwrite and not only:
             record.renew()
         if not only:
@@ -208,6 +210,8 @@ class Gatherer:
         notes = self._noticeable(found.loaded.notes, found.plan, moved)
         left_behind = self._left_behind(record, found.plan)
         report(view, found.plan, result, notes, left_behind, found.loaded, only)
+        if missed:
+            print("\n".join(missed), file=sys.stderr)
         tell_of_its_end(view, found.loaded.error, found.came)
         ended_with.raise_it()
         check_finished(view)
@@ -291,6 +295,16 @@ class Gatherer:
                 name: (view.submitted, held_weakly(new)) for name, (_, new) in moved.items()
             }
         return moved
+
+    def _missed(self, view: JobView, record: Record, plan: Plan) -> list[str]:
+        """Answer what is to be said of jobs that did not see what this one has changed."""
+        resolve = record.resolver(self._session.records)
+        changed = {
+            id(obj)
+            for obj, state in ((resolve(token), state) for token, _, state in plan.updates)
+            if not (isinstance(obj, type) and is_pythons_own(state))
+        }
+        return [*told(view.label, who_missed(self._session, record, changed))]
 
     def _reload(self, record: Record, loaded: Loaded, result: JobResult) -> Loaded:
         """Load modules anew that a cell did, and its result after that: it has their new parts."""

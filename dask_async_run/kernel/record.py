@@ -98,6 +98,8 @@ class Record:
         Where the rows of random numbers were here when it was submitted (`kernel.drawing`).
     rows_left : dict of str to int
         Where it left those that it drew from, once it was gathered.
+    independent : bool
+        It was to get what is here, whatever jobs before it do.
     forgotten : bool
         It is not there any more; its objects, which the notebook has, are what others change.
     remembers : int
@@ -130,6 +132,7 @@ class Record:
         self.sets_up = False
         self.rows: States = {}
         self.rows_left: dict[str, int] = {}
+        self.independent = False
         self.forgotten = False
         self.remembers = 0
         self.ended: JobView | None = None

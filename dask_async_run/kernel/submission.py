@@ -112,6 +112,7 @@ def submit(
         record.lineage = replace(prepared.lineage, places=prepared.lineage.places | {record.id})
         record.sets_up = prepared.analysis.sets_up
     record.gathered_before = len(session.gathered)
+    record.independent = options.independent
     record.rows = states_here()
     session.add(record)
     return record, view

@@ -68,6 +68,14 @@ def has_attributes(cls: type, attributes: Mapping[str, Any], state: Any) -> bool
     )
 
 
+def is_pythons_own(state: Any) -> bool:
+    """Whether a new state of a class is about nothing but what Python itself keeps in it.
+
+    As ``__protocol_attrs__``, which ``isinstance`` leaves there.
+    """
+    return all(name.startswith("__") and name.endswith("__") for name in (*state[0], *state[1]))
+
+
 def looks_like_its_copy(obj: Any) -> bool:
     """Whether an object that nobody has changed is like a copy of it, as far as is known.
 
@@ -241,12 +249,19 @@ class Kept:
             kind, _ = self._snapshots[index]
             self._snapshots[index] = kind, kind.snapshot(self.object(index))
 
+    def names_of(self, objects: set[int]) -> list[str]:
+        """Answer the captured names that led, and lead, to one of some objects, by their ``id``."""
+        if objects.isdisjoint(self.indices()):
+            return []
+        values = {name: held.get(_MISSING) for name, held in self._values.items()}
+        return [name for name, value in values.items() if not objects.isdisjoint(reached([value]))]
+
     def indices(self) -> dict[int, int]:
         """Answer ``id`` of the objects that are still here to their memo index."""
         return {id(obj): index for index, obj in self.objects().items()}
 
 
-def _reached(roots: Iterable[Any]) -> set[int]:
+def reached(roots: Iterable[Any]) -> set[int]:
     """Answer the ``id`` of all that can be reached from some objects."""
     seen: set[int] = set()
     pending = list(roots)
@@ -587,7 +602,7 @@ class Merger:
     def _seen_by(self, names: Iterable[str], updates: Iterable[Update]) -> list[Update]:
         """Answer the changes of objects that some names lead to: the values that came, too."""
         ids = {key for name in names for key in self._reach(name)}
-        ids |= _reached([self._loaded.bound[n] for n in names if n in self._loaded.bound])
+        ids |= reached([self._loaded.bound[n] for n in names if n in self._loaded.bound])
         return [update for update in updates if id(self._resolve(update[0])) in ids]
 
     def _names_of(self, obj: Any, names: list[str]) -> list[str]:
@@ -601,5 +616,5 @@ class Merger:
             value = kept.value(name, _MISSING) if kept else self._original().names.get(name)
             if value is _MISSING:  # it came from another job, and was not sent with this one
                 value = self._namespace.get(name)
-            self._reachable[name] = _reached([value])
+            self._reachable[name] = reached([value])
         return self._reachable[name]

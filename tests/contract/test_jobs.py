@@ -369,6 +369,36 @@ def test_queued_cells_are_as_if_run_one_after_another(
     assert value(kernel, asked) == expected
 
 
+@pytest.mark.contract(12)
+def test_a_job_that_did_not_see_a_change_which_no_code_tells(kernel: RemoteKernel) -> None:
+    """It is named when the change is gathered, whether its own result was or not."""
+    do(
+        kernel,
+        "import configparser\nparsers = [configparser.ConfigParser() for _ in range(3)]\n"
+        "first, second, third = parsers\n"
+        "from typing import Protocol, runtime_checkable\n"
+        "@runtime_checkable\nclass Named(Protocol):\n    def name(self): ...",
+    )
+    submit(kernel, "checks", "isinstance(first, Named)")  # Python keeps in it what it looks for
+    submit(kernel, "names", "class Point(Named): pass")
+    assert "Named" not in do(kernel, "%async_gather checks names")
+    submit(kernel, "makes", "made = configparser.ConfigParser()")
+    submit(kernel, "reads", "_ = first.read_dict({'a': {}}), made.read_dict({'b': {}})")
+    submit(kernel, "before", "seen = first.sections()")
+    submit(kernel, "after", "also_seen = made.sections(), third.sections()")
+    submit(kernel, "apart", "other = third.sections()")
+    submit(kernel, "asked", "asked = first.sections()", "--independent")
+    do(kernel, "%async_gather before asked apart")
+    said = do(kernel, "%async_gather makes reads")
+    assert "reads: it has changed first, which its code did not tell: before got" in said
+    assert "reads: it has changed made, which its code did not tell: after got" in said
+    assert "apart" not in said
+    assert "asked" not in said
+    submit(kernel, "now", "now_seen = first.sections()")
+    assert "which its code" not in do(kernel, "%async_gather reads after now")
+    assert value(kernel, "seen, also_seen, now_seen") == ([], ([], []), ["a"])
+
+
 @pytest.mark.contract(7)
 def test_jobs_that_draw_the_same_random_numbers_are_told(kernel: RemoteKernel) -> None:
     """Until the first one is gathered; not where a cell seeds them, or draws none."""

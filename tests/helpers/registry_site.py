@@ -14,7 +14,6 @@ import scripted
 from dask_async_run.job import JobSpec, JobView, State
 from dask_async_run.registry import SyncRegistry
 from dask_async_run.scheduler.plugin import NAME, RegistryHost, RegistryPlugin
-from waiting import wait_for
 
 
 class Site:
@@ -67,11 +66,11 @@ class Site:
         if self._nannies:
             with suppress(TimeoutError):
                 self.client.wait_for_workers(len(self.cluster.workers), timeout=30)
-        # One whose listener stops just when a connection has come leaves that one open: what
-        # the registry asks new workers is answered first.
-        host = self.scheduler.extensions.get(NAME)
-        if host is not None:
-            wait_for(lambda: not host._asking, what="workers that were asked have answered")
+        # A worker whose listener stops just when a connection has come leaves that one open
+        # (distributed 2026.8): the registry, which asks workers, ends before they do.
+        registry = self.scheduler.plugins.get(NAME)
+        if registry is not None:
+            self.cluster.sync(registry.close)
         self.client.close()
         self.cluster.close()
         self._config.__exit__(None, None, None)
