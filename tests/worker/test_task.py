@@ -68,6 +68,22 @@ class Jobs:
         outputs = [output.output for output in self.registry.outputs(job.id).outputs]
         return "".join(o["text"] for o in outputs if o.get("name") == name)
 
+    def returned(self, job: JobSpec) -> None:
+        """Wait until a job's Dask task is done; where it does not end, say where it is."""
+        future = self.client.get_dataset(f"{job.notebook}/{job.name}")
+        try:
+            future.result(90)
+        except TimeoutError:
+            key = future.key
+
+            def known(dask_scheduler: Any) -> str:
+                task = dask_scheduler.tasks.get(key)
+                story = "\n".join(map(str, dask_scheduler.story(key)))
+                return f"{task!r}, {task and (task.processing_on, task.who_wants)}\n{story}"
+
+            where = self.client.run_on_scheduler(known), self.client.call_stack()
+            raise AssertionError(f"{future!r} is not done:\n{where[0]}\n{where[1]}") from None
+
     def wait_for_text(self, job: JobSpec, text: str) -> JobView:
         wait_for(lambda: text in self.text(job), what=f"{text!r}")
         return self.registry.show(job.id)
@@ -183,7 +199,7 @@ def test_a_running_job_is_cancelled(jobs: Jobs) -> None:
     view = jobs.end(job)
     assert (view.state, view.reason) == (State.CANCELLED, "cancelled; stopped by SIGINT")
     assert view.pid is not None
-    jobs.client.get_dataset(f"{job.notebook}/{job.name}").result(90)
+    jobs.returned(job)
     assert not runs(view.pid)
     result = jobs.registry.result(job.id)
     assert result is not None
