@@ -46,7 +46,7 @@ from dask_async_run.namespace._strings import words
 from dask_async_run.namespace.analyse import global_names
 from dask_async_run.namespace.axes import Axis
 from dask_async_run.namespace.classify import children_of
-from dask_async_run.namespace.conditions import deeply, uncollected
+from dask_async_run.namespace.conditions import deeply, is_deepest, uncollected
 from dask_async_run.namespace.counts import told_among
 from dask_async_run.namespace.inputs import SHOWN
 from dask_async_run.namespace.kinds import ATOMS
@@ -551,7 +551,9 @@ def _write_names(
             try:
                 pickler.dump(("fallback" if fallback else "name", name, value))
             except RecursionError:
-                raise  # `deeply` tries again
+                if not is_deepest():
+                    raise  # `deeply` tries again
+                raise _too_deep(name, value, work, wanted) from None
             except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
                 raise _explain(name, value, namespace, work, wanted, error) from None
             if fallback:
@@ -622,6 +624,18 @@ def _explain(
     advice = error.advice if isinstance(error, NotOfClusterError) else _advice(type_name)
     line = wanted.reads.get(path[0])
     return NotPickledError(name, type_name, path, line, str(error), advice)
+
+
+def _too_deep(name: str, value: Any, work: _Work, wanted: Wanted) -> NotPickledError:
+    path = work.path(name)
+    return NotPickledError(
+        name,
+        type(value).__qualname__,
+        path,
+        wanted.reads.get(path[0]),
+        "too many of its parts hang on one another, as the nodes of a linked list do",
+        "Make it in the cell, of what it can be made from.",
+    )
 
 
 def _culprit(value: Any, namespace: dict[str, Any]) -> tuple[list[str], Any]:

@@ -107,6 +107,8 @@ def kind_of(obj: Any) -> Kind | None:
         if isinstance(obj, type):
             return CLASS
         return FUNCTION if cls is types.FunctionType else LRU_CACHE
+    if _is_of_notebooks_own(cls):
+        return INSTANCE
     if archives.is_bag(cls):  # first: it answers no question about itself
         return LEAF
     if goes_by_name(obj):
@@ -135,6 +137,14 @@ def kind_of(obj: Any) -> Kind | None:
     if is_plain(cls):
         return opaque.OPAQUE if _wraps(obj, cls) else INSTANCE
     return _with_its_attributes(opaque.OPAQUE, cls)
+
+
+@per_class
+def _is_of_notebooks_own(cls: type) -> bool:
+    """Whether a class has no bases but a notebook's: there are many objects of such a one."""
+    *bases, _ = cls.__mro__
+    ours = all(base.__module__ == "__main__" for base in bases)
+    return ours and type(cls) is type and is_plain(cls)
 
 
 def _with_its_attributes(kind: Kind, cls: type) -> Kind:

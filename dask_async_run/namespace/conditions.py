@@ -8,13 +8,17 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 _DEEP_STACK = 1 << 30
 _DEEP_LIMIT = 200_000
+_SHALLOW_LIMIT = 5_000
+"""Frames that the stack of a thread has place for, the C pickler's among them."""
+
+_here = threading.local()
 
 
 @contextmanager
@@ -46,31 +50,49 @@ def deeply(function: Callable[[], T]) -> T:
     """Call a function; again with a stack of a gigabyte if it recurses too deeply.
 
     The C pickler recurses where objects hang on one another, and a linked list of
-    400 nodes is deeper than Python's limit of a thousand frames.
+    400 nodes is deeper than Python's limit of a thousand frames. A notebook that has
+    raised the limit has no larger stack by that: here it does not count.
     """
-    try:
+    with suppress(RecursionError), _recursion_limit(min(sys.getrecursionlimit(), _SHALLOW_LIMIT)):
         return function()
-    except RecursionError:
-        pass
     answers: list[Any] = []
     context = contextvars.copy_context()
 
     def call() -> None:
+        _here.deep = True
         try:
             answers.append((True, context.run(function)))
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             answers.append((False, error))
 
-    limit, size = sys.getrecursionlimit(), threading.stack_size(_DEEP_STACK)
-    sys.setrecursionlimit(max(limit, _DEEP_LIMIT))
+    size = threading.stack_size(_DEEP_STACK)
     try:
-        thread = threading.Thread(target=call, name="dask_async_run deep pickling")
-        thread.start()
-        thread.join()
+        with _recursion_limit(_DEEP_LIMIT):
+            thread = threading.Thread(target=call, name="dask_async_run deep pickling")
+            thread.start()
+            thread.join()
     finally:
         threading.stack_size(size)
-        sys.setrecursionlimit(limit)
     done, answer = answers[0]
     if not done:
         raise answer
     return answer  # type: ignore[no-any-return]
+
+
+def is_deepest() -> bool:
+    """Whether `deeply` has called what runs here with the large stack: there is no larger one."""
+    return bool(getattr(_here, "deep", False))
+
+
+@contextmanager
+def _recursion_limit(limit: int) -> Iterator[None]:
+    """Have a recursion limit; a `RecursionError` if more frames than that are there already."""
+    before = sys.getrecursionlimit()
+    if before == limit:
+        yield
+        return
+    sys.setrecursionlimit(limit)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)

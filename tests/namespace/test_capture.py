@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from dask_async_run.errors import NotPickledError
-from notebook import Notebook
+from notebook import Notebook, in_child
 
 
 def taken(notebook: Notebook, setup: str, cell: str) -> dict[str, str]:
@@ -99,6 +100,39 @@ def test_the_part_that_cannot_be_pickled_is_found(notebook: Notebook) -> None:
     assert caught.value.path == ("box", ".rows", "[1]")
     assert caught.value.type_name == "generator"
     assert "list" in caught.value.advice
+
+
+LIST = (
+    "class Node: next = None\n"
+    "nodes = [Node() for _ in range({count})]\n"
+    "for one, other in zip(nodes, nodes[1:]): one.next = other\n"
+    "head = nodes[0]; del nodes"
+)
+"""A linked list: pickling goes as deep as it is long."""
+
+
+@pytest.mark.parametrize("limit", [1_000, 1_000_000])
+def test_a_long_linked_list_goes_along(notebook: Notebook, limit: int) -> None:
+    """As long as the largest stack has place for it; else it is refused, and nothing crashes.
+
+    Also where the notebook has raised the limit of recursion, which makes no stack larger.
+    """
+    notebook.here(LIST.format(count=3_000))
+
+    def captured() -> list[str]:
+        sys.setrecursionlimit(limit)
+        return [found.name for found in notebook.capture("head").inputs]
+
+    assert "head" in in_child(captured)
+    notebook.here(LIST.format(count=200_000))
+
+    def refused() -> str:
+        sys.setrecursionlimit(limit)
+        with pytest.raises(NotPickledError) as caught:
+            notebook.capture("head")
+        return f"{caught.value} {caught.value.line}"
+
+    assert "its parts hang on one another, as the nodes of a linked list do" in in_child(refused)
 
 
 def test_an_open_file_is_refused(notebook: Notebook) -> None:
