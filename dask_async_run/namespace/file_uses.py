@@ -92,7 +92,9 @@ _VARIABLE = re.compile(r"\{(\w+)\}|\{[^{}]*\}|\$\{?(\w+)\}?")
 _MAGICS = frozenset(
     "writefile file run save load logstart cp mv rm mkdir rmdir cat ls pycat".split()
 )
-_SCRIPTS = frozenset("bash sh script zsh system sx ! perl ruby python python3".split())
+_SCRIPTS = frozenset("bash sh script zsh system sx !".split())
+_LANGUAGES = frozenset("perl ruby python python2 python3 pypy".split())
+"""Scripts whose words are no command's: ``$months[0]`` is no file that may have any name."""
 _SPELLED = frozenset("glob rglob iglob run_line_magic run_cell_magic".split())
 """Calls whose texts are nothing but what is made of them here."""
 _LISTING = frozenset("ls ll find tree du make tar zip git".split())
@@ -439,6 +441,12 @@ def _of_command(name: str, call: ast.Call) -> Iterator[FileUse]:
             texts = texts[1:2]
         case "run_cell_magic" if texts and texts[0] in _SCRIPTS:
             texts = texts[1:]
+        case "run_cell_magic" if texts and texts[0] in _LANGUAGES:
+            for word in _WORD.findall(" ".join(texts[1:])):
+                if "$" not in word and is_file((word,)):
+                    yield FileUse("reads", ((word,),))
+                    yield FileUse("writes", ((word,),))
+            return
         case _:
             return
     for text in texts:

@@ -21,8 +21,18 @@ def shared():
     return up, now
 """
 
+FRIENDS = """
+class Friend: pass
+x = [Friend() for _ in range(12)]
+for friend in x: friend.all = set(x)
+"""
 DIFFERENT = {
     "value": ("x = 1", "x = 2"),
+    # Each leads to the set of all: as many ways as there are orders of them.
+    "one of a set of friends": (
+        f"{FRIENDS}for i, friend in enumerate(x): friend.n = i",
+        f"{FRIENDS}for friend in x: friend.n = 1",
+    ),
     "type": ("x = 1", "x = True"),
     "missing": ("x = 1", "pass"),
     "additional": ("pass", "x = 1"),

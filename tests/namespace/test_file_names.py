@@ -72,6 +72,8 @@ WRITTEN = [
     ("!sort {name}.csv -o $name.txt", "sort one.csv one.txt"),
     ("!wget -q https://host/data/x.zip", "wget x.zip"),
     ("%%bash\ntouch a/b.txt", "touch a/b.txt"),
+    ('%%perl\n@months = ("July", "May");\nprint $months[0];', ""),
+    ("%%python\nopen('x.csv', 'w').write('a')", "x.csv"),
     ("%%writefile m.py\nx = open('y.txt', 'w')", "m.py"),
     ("%%time\ndf.to_csv('x.csv')", "x.csv"),
     ("import subprocess; subprocess.run(['touch', 'x.txt'])", "touch x.txt"),

@@ -57,11 +57,23 @@ def atom(value: Any) -> str | None:
 
 
 class Walk:
-    """Describe objects; `entries` maps paths to texts once `run` has returned."""
+    """Describe objects; `entries` maps paths to texts once `run` has returned.
 
-    def __init__(self, namespace: dict[str, Any], root: str = "") -> None:
+    Parameters
+    ----------
+    namespace : dict
+    root : str
+        The folder that reads ``ROOT``.
+    orders : bool
+        Whether the texts only order the elements of a set. Sets that such an element leads to
+        are ordered by what their elements are at first sight: each of pygments' tokens leads to
+        sets of all others, and to walk through all ways among them would never end.
+    """
+
+    def __init__(self, namespace: dict[str, Any], root: str = "", orders: bool = False) -> None:
         self.namespace = namespace
         self.root = root
+        self.orders = orders
         self.entries: dict[str, str] = {}
         self.seen: dict[int, str] = {}
         self.arrays: list[tuple[str, int, int, Any]] = []
@@ -113,12 +125,24 @@ class Walk:
         text = atom(value)
         if text is not None:
             return text
-        walk = Walk(self.namespace, self.root)
+        if self.orders:
+            return self._at_first_sight(value)
+        walk = Walk(self.namespace, self.root, orders=True)
         walk.add("", value)
         walk.run()
         lines = [f"{path} {walk.plain(text)}" for path, text in walk.entries.items()]
         # Equal but not the same: in the order in which they were met elsewhere.
         return "\n".join([*lines, self.seen.get(id(value), "")])
+
+    def _at_first_sight(self, value: Any) -> str:
+        from .kinds import node_of
+
+        try:
+            node = node_of(value, self, "")
+            held = [f"{edge} {text}" for edge, child in node.children if (text := atom(child))]
+        except Exception as error:
+            return f"{type(value)} {type(error).__name__}"
+        return self.plain("\n".join([node.label, *held]))
 
     def _note_shared_memory(self) -> None:
         """Say which arrays see each other's changes.
