@@ -17,6 +17,7 @@ from dask_async_run.namespace.charts import same_chart
 from dask_async_run.namespace.classify import kind_of
 from dask_async_run.namespace.containers import IMMUTABLE, LEAF
 from dask_async_run.namespace.databases import CONNECTION
+from dask_async_run.namespace.instances import INSTANCE, snapshots
 from dask_async_run.namespace.kinds import ATOMS
 
 _UNCHANGEABLE = (None, LEAF, *IMMUTABLE.values())
@@ -97,6 +98,8 @@ class Comparison:
         if kind is CONNECTION:
             # What was changed here since is not undone by changes made there.
             return self._alike(*(_without_counts(kind.snapshot(each)) for each in (obj, copy)))
+        if kind is INSTANCE:
+            return self._alike(*snapshots(obj, copy))
         if self._alike(kind.snapshot(obj), kind.snapshot(copy)):
             return type(obj) not in (list, dict) or not self._has_others(obj, copy)
         return kind in opaque.BY_FINGERPRINT and opaque.same_after_a_trip(obj, copy)

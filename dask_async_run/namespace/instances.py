@@ -6,11 +6,11 @@ import collections
 import copyreg
 import threading
 import types
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from dask_async_run.namespace.containers import CONTAINERS
-from dask_async_run.namespace.kinds import Kind, NotInPlace, Undo, per_class, same_items
+from dask_async_run.namespace.kinds import ATOMS, Kind, NotInPlace, Undo, per_class, same_items
 from dask_async_run.namespace.transforms import is_transform, without_addresses
 
 _PLAIN_BASES: set[type] = {object, list, dict, set, bytearray, collections.deque}
@@ -114,8 +114,37 @@ def _is_drawn(cls: type) -> bool:
     return any((base.__module__ or "").partition(".")[0] == "matplotlib" for base in cls.__mro__)
 
 
-def _instance_snapshot(obj: Any) -> Any:
+@per_class
+def _computed(cls: type) -> frozenset[str]:
+    """Answer names of attributes that a class computes once: `functools.cached_property`.
+
+    That, and what others call so, gives way to the instance's attribute of its name.
+    """
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        found |= vars(base)
+    return frozenset(name for name, value in found.items() if _gives_way(type(value)))
+
+
+def _gives_way(kind: type) -> bool:
+    if kind in ATOMS or issubclass(kind, (types.FunctionType, staticmethod, classmethod)):
+        return False
+    return hasattr(kind, "__get__") and not hasattr(kind, "__set__")
+
+
+def snapshots(obj: Any, copy: Any) -> tuple[Any, Any]:
+    """Answer what two instances are, but for what the first one has computed and kept since.
+
+    To put it into a set may do that (``__hash__``): it is as it was.
+    """
+    since = _computed(type(obj)) & (_attributes(obj).keys() - _attributes(copy).keys())
+    return _instance_snapshot(obj, since), _instance_snapshot(copy)
+
+
+def _instance_snapshot(obj: Any, left_out: Collection[str] = ()) -> Any:
     attributes, slots = _attributes(obj), _slot_values(obj)
+    if left_out:
+        attributes = {name: value for name, value in attributes.items() if name not in left_out}
     if "_stale" in attributes and _is_drawn(type(obj)):
         # A kernel draws figures whenever it is idle.
         attributes = {name: value for name, value in attributes.items() if name != "_stale"}

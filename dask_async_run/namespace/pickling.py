@@ -44,6 +44,7 @@ from dask_async_run.namespace import (
     blocks,
     caches,
     cursors,
+    derived,
     enums,
     expressions,
     handlers,
@@ -53,6 +54,7 @@ from dask_async_run.namespace import (
     modules,
     parts,
     threads,
+    ufuncs,
     weak,
 )
 from dask_async_run.namespace.callbacks import is_registry, reduce_registry
@@ -487,6 +489,10 @@ class NamespacePickler(cloudpickle.Pickler):  # type: ignore[misc]
             return making.reduce_sharing(obj)
         elif _guards_attributes(kind):
             return _reduce_guarded(obj)
+        elif ufuncs.is_of_python(obj):
+            return ufuncs.reduce_ufunc(obj)
+        elif (reduced := derived.reduce_derived(obj)) is not None:
+            return reduced
         if self._on_remade is not None and _reduces_itself(kind):
             self._on_remade()
         return NotImplemented
