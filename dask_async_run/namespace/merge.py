@@ -43,6 +43,7 @@ from dask_async_run.namespace.opaque import ARRAY, fingerprinting
 from dask_async_run.namespace.patches import Patch, whole
 from dask_async_run.namespace.seeds import large_types
 from dask_async_run.namespace.sharing import is_masked
+from dask_async_run.namespace.twice import is_there_already
 
 _MISSING: Any = object()
 _LOADED_OTHERWISE = (*TYPES, *files.TYPES, weakref.finalize)
@@ -535,6 +536,8 @@ class Merger:
             if why is None:
                 plan.updates.append(self._whole(update) if overwrite else update)
                 continue
+            if self._is_there_already(update, obj):
+                continue
             names = self._names_of(obj, changed)
             if type(obj) is ModuleType and obj not in self._namespace.values():
                 names = [obj.__name__]
@@ -594,6 +597,12 @@ class Merger:
                 self._comparison = Comparison(self._kept.indices(), sent)
             same = self._comparison.own_state(obj, original[index])
         return None if same else _CHANGED
+
+    def _is_there_already(self, update: Update, obj: Any) -> bool:
+        (section, index), kind, state = update
+        if section != 0 or self._kept is None or self._kept.object(index, _MISSING) is not obj:
+            return False
+        return is_there_already(obj, self._original().objects[index], kind, state, self._same)
 
     def _changed_elsewhere(self, token: Any, obj: Any, state: Any) -> bool:
         """Whether an object that came from another job, or is a copy, was changed here since."""
