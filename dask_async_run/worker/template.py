@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gc
 import importlib
+import linecache
 import os
 import select
 import signal
@@ -67,6 +68,9 @@ class Template:
         self._wake, self._waker = socket.socketpair()
         if os.environ.get("PYTHONHASHSEED") == _DASKS_SEED:
             del os.environ["PYTHONHASHSEED"]  # not the user's: what a cell starts has none either
+        # Since 3.13 Python remembers what `-c` has run by the name that all code without a file
+        # has: tracebacks of a cell's `exec` would show lines of that.
+        linecache.cache.pop("<string>", None)
         self._shell = rehearsal.rehearsed_shell()
         self._rehearse()
 

@@ -51,6 +51,8 @@ class Case:
         prints; namespaces are not compared then.
     options, gather : str
         Options of the two magics.
+    python : str
+        The only version of Python for which the contract promises it.
     """
 
     id: str
@@ -66,6 +68,7 @@ class Case:
     expected: str = ""
     options: str = ""
     gather: str = ""
+    python: str = ""
 
 
 _CASE = re.compile(r"^== (\S+)((?: \d+)+)$", re.MULTILINE)

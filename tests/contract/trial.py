@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
+
+import pytest
 
 from .cases import Case
 from .compare import Judge, differing, differing_outputs
@@ -40,6 +43,8 @@ def try_case(judge: Judge, case: Case) -> list[str]:
     `later` prints what the case says, that nothing but the cell raises, that two
     plain runs are the same.
     """
+    if case.python not in ("", f"{sys.version_info[0]}.{sys.version_info[1]}"):
+        pytest.skip(f"promised with Python {case.python} alone")
     side_by_side(lambda: judge.plain.reset(case.id), lambda: judge.other.reset(case.id))
     remote = isinstance(judge.other, RemoteKernel)
     if case.refused and remote:
