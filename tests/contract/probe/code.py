@@ -14,6 +14,8 @@ def text_of_code(code: types.CodeType) -> str:
     """What a code object does, whichever file and line it came from."""
     constants = []
     for constant in code.co_consts:
+        if constant == code.co_firstlineno and "__firstlineno__" in code.co_names:
+            continue  # a class's body, since 3.13
         if isinstance(constant, types.CodeType):
             constants.append(text_of_code(constant))
         elif isinstance(constant, frozenset):
@@ -60,6 +62,8 @@ def function_node(function: types.FunctionType, namespace: dict[str, Any]) -> No
         for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True)
     ]
     children += [(f".{name}", value) for name, value in sorted(vars(function).items())]
+    # What `functools.wraps` takes from a class, since 3.13.
+    children = [child for child in children if child[0] != ".__firstlineno__"]
     if function.__annotations__:
         children.append((".__annotations__", dict(function.__annotations__)))
     return Node(label, children)
