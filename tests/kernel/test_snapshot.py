@@ -320,10 +320,15 @@ print(len(kept()))
 def test_what_a_device_maps_just_then_keeps_nothing_from_others(broken: list[str]) -> None:
     """The system takes no mark from that again, and stops there: so others are looked after."""
     command = [sys.executable, "-c", DEVICE, *broken]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    if "no ring" in ran.stderr:
-        pytest.skip("nothing here is mapped as a device's memory is")
-    assert not ran.stderr
+    # The system puts things elsewhere each time. Where what the copy needs lies behind that, about
+    # once in a hundred times, there is no copy, and nothing that had to be given again.
+    for _ in range(4 if broken else 1):
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=100)
+        if "no ring" in ran.stderr:
+            pytest.skip("nothing here is mapped as a device's memory is")
+        assert not ran.stderr
+        if int(ran.stdout) > 0:
+            break
     assert (int(ran.stdout) > 0) is bool(broken)
 
 
